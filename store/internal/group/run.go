@@ -1,0 +1,239 @@
+package group
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/denizenhq/denizen/store"
+)
+
+// run judges and commits one group. Its memory is used again for the next.
+type run struct {
+	group    []*waiter // nil where one was answered already
+	err      error     // what became of the group's commit
+	accepted bool      // at least one batch was
+
+	keys     []store.Key // of all conditions, in order
+	versions []store.Seq // theirs, before the group
+	unused   []store.Seq // those of them that are still to be judged by
+	records  []store.Record
+	at       map[store.Key]int // where in records; a record at version 0 is dropped
+	changes  Changes
+}
+
+// The answers that stand while the backend is at work, and stay if it panics.
+var (
+	errPanicBefore = fmt.Errorf("%w: its backend panicked", store.ErrUnavailable)
+	errPanicWithin = fmt.Errorf("%w: the store's backend panicked", store.ErrOutcomeUnknown)
+)
+
+// commit leaves in r.err how the group's commit went, and in each waiter whether it was
+// refused.
+func (r *run) commit(b Backend) {
+	r.err = errPanicBefore
+	tx, head, first, err := b.Begin()
+	if err != nil {
+		r.err = notApplied(err)
+		return
+	}
+	ended := false
+	defer func() {
+		if !ended {
+			tx.Rollback()
+		}
+	}()
+	r.changes.Head, r.changes.First = head, first
+	if err := r.judge(tx); err != nil {
+		r.err = notApplied(err)
+		return
+	}
+	if !r.accepted {
+		r.err = nil
+		return
+	}
+	r.net()
+	if err := tx.Write(&r.changes); err != nil {
+		r.err = notApplied(err)
+		return
+	}
+	r.err = errPanicWithin
+	ended = true
+	if err := tx.Commit(); err != nil {
+		r.err = notApplied(err)
+		return
+	}
+	r.err = nil
+}
+
+// judge accepts or refuses each batch, in order. A refusal that no earlier batch of the
+// group has part in is answered at once.
+func (r *run) judge(tx Tx) error {
+	for _, w := range r.group {
+		for _, c := range w.batch.If {
+			if !c.Under {
+				r.keys = append(r.keys, c.Key)
+			}
+		}
+	}
+	r.versions = slices.Grow(r.versions, len(r.keys))[:len(r.keys)]
+	if len(r.keys) > 0 {
+		if err := tx.Versions(r.keys, r.versions); err != nil {
+			return err
+		}
+	}
+	r.unused = r.versions
+	for i, w := range r.group {
+		if err := r.check(tx, w); err != nil {
+			return err
+		}
+		switch {
+		case w.err == nil:
+			r.accept(w)
+		case !w.tied && i > 0:
+			r.group[i] = nil
+			w.ready <- struct{}{}
+		}
+	}
+	return nil
+}
+
+// check leaves in w why it is refused, if it is.
+func (r *run) check(tx Tx, w *waiter) error {
+	var failed []store.Cond
+	damaged := false
+	for _, c := range w.batch.If {
+		if c.Under {
+			// Such a batch is alone in its group.
+			found, err := tx.Under(c.Key)
+			if err != nil {
+				return err
+			}
+			if found {
+				failed = append(failed, c)
+			}
+			continue
+		}
+		version := r.unused[0]
+		r.unused = r.unused[1:]
+		i, touched := r.at[c.Key]
+		if touched {
+			version = r.records[i].Version
+		}
+		switch {
+		case version == Damaged:
+			damaged = true
+		case version != c.Version:
+			failed = append(failed, c)
+			w.tied = w.tied || touched
+		}
+	}
+	switch {
+	case damaged:
+		w.err, w.tied = fmt.Errorf("%w: a condition cannot be judged", store.ErrCorrupt), false
+	case failed != nil:
+		w.err = &store.Conflict{Failed: failed}
+	}
+	return nil
+}
+
+// accept gives w the next Seq and adds what it does to the changes.
+func (r *run) accept(w *waiter) {
+	r.accepted = true
+	c := &r.changes
+	c.Head++
+	w.seq = c.Head
+	c.DropUnder = append(c.DropUnder, w.batch.DropUnder...)
+	for _, k := range w.batch.Drop {
+		r.set(store.Record{Key: k})
+	}
+	for _, p := range w.batch.Put {
+		r.set(store.Record{Key: p.Key, Version: w.seq, Value: p.Value})
+	}
+	if w.batch.Emit != nil {
+		c.Events = append(c.Events, store.Change{Seq: w.seq, Event: w.batch.Emit})
+	}
+	if first := min(w.batch.Trim, w.seq-1) + 1; first > c.First {
+		c.First, c.Trimmed = first, true
+	}
+}
+
+func (r *run) set(rec store.Record) {
+	if i, ok := r.at[rec.Key]; ok {
+		r.records[i] = rec
+		return
+	}
+	if r.at == nil {
+		r.at = make(map[store.Key]int)
+	}
+	r.at[rec.Key] = len(r.records)
+	r.records = append(r.records, rec)
+}
+
+// net turns the records into sorted drops and puts.
+func (r *run) net() {
+	c := &r.changes
+	for _, rec := range r.records {
+		if rec.Version == 0 {
+			c.Drops = append(c.Drops, rec.Key)
+		} else {
+			c.Puts = append(c.Puts, rec)
+		}
+	}
+	slices.Sort(c.Drops)
+	slices.SortFunc(c.Puts, func(a, b store.Record) int { return strings.Compare(string(a.Key), string(b.Key)) })
+	forgotten := 0
+	for forgotten < len(c.Events) && c.Events[forgotten].Seq < c.First {
+		forgotten++
+	}
+	c.Events = slices.Delete(c.Events, 0, forgotten)
+}
+
+// settle leaves in w the answer of a batch whose group's commit ended with err.
+func (w *waiter) settle(err error) {
+	switch {
+	case err == nil || w.err != nil && !w.tied:
+	case w.tied:
+		// It was refused for the sake of a batch that came to nothing, or perhaps did
+		// not; either way it was not applied itself.
+		w.err = fmt.Errorf("%w: the group this batch was judged in failed: %v", store.ErrUnavailable, err)
+	default:
+		w.seq, w.err = 0, err
+	}
+}
+
+// reset forgets the group but keeps the memory, without what the memory pointed to.
+func (r *run) reset() {
+	clear(r.keys)
+	clear(r.records)
+	clear(r.at)
+	c := &r.changes
+	clear(c.DropUnder)
+	clear(c.Drops)
+	clear(c.Puts)
+	clear(c.Events)
+	*r = run{
+		group:    r.group[:0],
+		keys:     r.keys[:0],
+		versions: r.versions[:0],
+		records:  r.records[:0],
+		at:       r.at,
+		changes: Changes{
+			DropUnder: c.DropUnder[:0],
+			Drops:     c.Drops[:0],
+			Puts:      c.Puts[:0],
+			Events:    c.Events[:0],
+		},
+	}
+}
+
+// notApplied makes err one of the store's errors, unless it is already.
+func notApplied(err error) error {
+	for _, kind := range []error{store.ErrOutcomeUnknown, store.ErrUnavailable, store.ErrCorrupt, store.ErrClosed} {
+		if errors.Is(err, kind) {
+			return err
+		}
+	}
+	return fmt.Errorf("%w: %w", store.ErrUnavailable, err)
+}

@@ -1,0 +1,144 @@
+package storetest
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"sync/atomic"
+
+	"github.com/denizenhq/denizen/store"
+)
+
+// Fault is what befalls a call to a store.
+type Fault int
+
+// The faults. The last two befall only Commit; on any other call they are Before.
+const (
+	None     Fault = iota
+	Before         // nothing is done; the error is store.ErrUnavailable
+	Applied        // the batch is applied; the error is store.ErrOutcomeUnknown
+	Withheld       // the batch is not applied; the error is store.ErrOutcomeUnknown
+)
+
+// Call is a call to a store. Its Batch is the caller's: neither keep nor change it.
+type Call struct {
+	N      int          // calls are counted from 1
+	Method string       // "Get", "List", "Commit", "Changes", "Wait" or "Load"
+	Batch  *store.Batch // of Commit, else nil
+}
+
+// Faulty answers s with faults: decide says what befalls each call. It is called by as
+// many goroutines at once as the store is. Close and Own never fail. Faulty is a
+// store.Sole if s is one.
+//
+// A batch that s refuses is refused, whatever befalls it, except under Withheld, where
+// nobody asks s.
+func Faulty(s store.Store, decide func(Call) Fault) store.Store {
+	return forward(&faulty{Store: s, decide: decide}, s)
+}
+
+// EachCall calls try over and over. In the n-th round, from 1 on, the decide it hands to
+// try lets f befall the n-th call that f can befall, and no other. It ends after the first
+// round in which no call was left for f, and answers how many rounds there were before.
+//
+//	storetest.EachCall(storetest.Before, func(n int, decide func(storetest.Call) storetest.Fault) {
+//		s := storetest.Faulty(memory.New(), decide)
+//		// Do something with s, which may fail, and see that nothing is half done.
+//	})
+func EachCall(f Fault, try func(n int, decide func(Call) Fault)) (faults int) {
+	for n := 1; ; n++ {
+		var calls atomic.Int64
+		try(n, func(c Call) Fault {
+			if (f == Applied || f == Withheld) && c.Method != "Commit" {
+				return None
+			}
+			if calls.Add(1) == int64(n) {
+				return f
+			}
+			return None
+		})
+		if calls.Load() < int64(n) {
+			return n - 1
+		}
+	}
+}
+
+type faulty struct {
+	store.Store
+	decide func(Call) Fault
+	calls  atomic.Int64
+}
+
+// strike asks what befalls a call.
+func (s *faulty) strike(method string, b *store.Batch) (Fault, error) {
+	n := s.calls.Add(1)
+	f := s.decide(Call{N: int(n), Method: method, Batch: b})
+	if f == Before || f != None && b == nil {
+		return f, fmt.Errorf("%w: fault at call %d, %s", store.ErrUnavailable, n, method)
+	}
+	if f == Withheld {
+		return f, fmt.Errorf("%w: fault at call %d, %s", store.ErrOutcomeUnknown, n, method)
+	}
+	return f, nil
+}
+
+func (s *faulty) Get(ctx context.Context, keys ...store.Key) ([]store.Record, error) {
+	if _, err := s.strike("Get", nil); err != nil {
+		return nil, err
+	}
+	return s.Store.Get(ctx, keys...)
+}
+
+func (s *faulty) List(ctx context.Context, r store.Range) ([]store.Record, error) {
+	if _, err := s.strike("List", nil); err != nil {
+		return nil, err
+	}
+	return s.Store.List(ctx, r)
+}
+
+func (s *faulty) Commit(ctx context.Context, b store.Batch) (store.Seq, error) {
+	f, err := s.strike("Commit", &b)
+	if err != nil {
+		return 0, err
+	}
+	seq, err := s.Store.Commit(ctx, b)
+	if f == Applied && err == nil {
+		return 0, fmt.Errorf("%w: fault after a Commit", store.ErrOutcomeUnknown)
+	}
+	return seq, err
+}
+
+func (s *faulty) Changes(ctx context.Context, after store.Seq, limit int) (store.Feed, error) {
+	if _, err := s.strike("Changes", nil); err != nil {
+		return store.Feed{}, err
+	}
+	return s.Store.Changes(ctx, after, limit)
+}
+
+func (s *faulty) Wait(ctx context.Context, after store.Seq) error {
+	if _, err := s.strike("Wait", nil); err != nil {
+		return err
+	}
+	return s.Store.Wait(ctx, after)
+}
+
+func (s *faulty) Load(ctx context.Context, rs iter.Seq2[store.Record, error], cs iter.Seq2[store.Change, error], head store.Seq) error {
+	if _, err := s.strike("Load", nil); err != nil {
+		return err
+	}
+	return s.Store.Load(ctx, rs, cs, head)
+}
+
+// sole is a wrapper that forwards the store.Sole of what it wraps.
+type sole struct {
+	store.Store
+	store.Sole
+}
+
+// forward makes the wrapper a store.Sole if s is one.
+func forward(wrapper, s store.Store) store.Store {
+	if owned, ok := s.(store.Sole); ok {
+		return &sole{wrapper, owned}
+	}
+	return wrapper
+}

@@ -1,0 +1,148 @@
+// Package storetest holds an implementation of [store.Store] to the contract of package
+// store, and wraps stores for the tests of what is built on them.
+//
+// [Run] is the contract as a test: one subtest for each sentence that can be observed,
+// under the number of its clause. Nothing in it is optional. A store's own tests add what
+// cannot be seen from outside: that what was acknowledged survives a killed process and a
+// lost disk cache, and what the store does when its disk fails.
+//
+// [Faulty] makes calls fail, [EachCall] makes each call of an operation fail in turn, and
+// [Watchful] watches that neither the store nor its user breaks a rule.
+package storetest
+
+import (
+	"fmt"
+	"sync"
+	"testing"
+
+	"github.com/denizenhq/denizen/store"
+)
+
+// Harness makes the stores that Run tests. Run closes every store it is given, some of
+// them more than once. All failures are reported through t, which is not always the
+// *testing.T of the test.
+type Harness struct {
+	// New makes an empty store that no other call of New has part in.
+	New func(t testing.TB) store.Store
+	// Reopen closes s, which may be closed already, and opens what it kept. It is nil
+	// only for a store that keeps nothing once closed.
+	Reopen func(t testing.TB, s store.Store) store.Store
+}
+
+// Wrap answers a harness whose stores are those of h inside a wrapper, such as Faulty.
+func (h Harness) Wrap(wrap func(t testing.TB, s store.Store) store.Store) Harness {
+	var inner sync.Map // wrapper -> what it wraps
+	dress := func(t testing.TB, s store.Store) store.Store {
+		w := wrap(t, s)
+		inner.Store(w, s)
+		return w
+	}
+	wrapped := Harness{New: func(t testing.TB) store.Store { return dress(t, h.New(t)) }}
+	if h.Reopen != nil {
+		wrapped.Reopen = func(t testing.TB, w store.Store) store.Store {
+			s, _ := inner.LoadAndDelete(w)
+			return dress(t, h.Reopen(t, s.(store.Store)))
+		}
+	}
+	return wrapped
+}
+
+// Run holds a store to every clause of the contract in package store.
+func Run(t *testing.T, h Harness) {
+	for _, c := range contract() {
+		t.Run(c.String(), func(t *testing.T) { c.hold(t, h) })
+	}
+}
+
+// A clause is one sentence of the contract and the test that holds a store to it.
+type clause struct {
+	number   int
+	sentence string
+	hold     func(t testing.TB, h Harness)
+}
+
+func (c clause) String() string { return fmt.Sprintf("%02d %s", c.number, c.sentence) }
+
+func contract() []clause {
+	return []clause{
+		{1, "no reader sees a part of a batch", noReaderSeesAPart},
+		{1, "a refused batch changes nothing", aRefusedBatchChangesNothing},
+		{2, "a condition that is true holds", trueConditionsHold},
+		{2, "a condition that is false refuses the batch", falseConditionsRefuse},
+		{2, "every condition that failed is named", everyFailedConditionIsNamed},
+		{2, "conditions are judged before the drops of their batch", conditionsAreJudgedBeforeDrops},
+		{2, "of 64 claimants one wins", ofManyClaimantsOneWins},
+		{2, "no update is lost", noUpdateIsLost},
+		{2, "nothing comes under a key that was found empty", nothingComesUnderAClosedKey},
+		{3, "drops act before puts", dropsActBeforePuts},
+		{3, "dropping what is absent is no error", droppingTheAbsentIsNoError},
+		{3, "a drop takes what it names and nothing else", dropsTakeWhatTheyName},
+		{3, "a batch that does nothing or puts a key twice is refused", senselessBatchesAreRefused},
+		{4, "every batch takes a greater seq, with an event or without", everyBatchTakesAGreaterSeq},
+		{4, "a version is the seq of the batch that wrote the record", aVersionIsTheSeqOfItsBatch},
+		{4, "no two batches take one seq", noTwoBatchesTakeOneSeq},
+		{5, "get answers in the order of its keys", getAnswersInOrder},
+		{5, "get answers many keys", getAnswersManyKeys},
+		{5, "get is one snapshot", getIsOneSnapshot},
+		{6, "list answers in bytewise order", listAnswersInBytewiseOrder},
+		{6, "list answers pages", listAnswersPages},
+		{6, "list answers keys only when asked", listAnswersKeysOnly},
+		{6, "list is one snapshot", listIsOneSnapshot},
+		{6, "paging while others write misses and repeats nothing", pagingWhileOthersWrite},
+		{6, "a limit out of bounds is refused", limitsAreRefused},
+		{7, "followers of many writers see the same feed without gaps", followersSeeTheSameFeed},
+		{7, "an event is seen exactly when its puts are", anEventIsSeenWithItsPuts},
+		{7, "the feed is answered in pages", theFeedIsAnsweredInPages},
+		{7, "head counts commits without events", headCountsCommitsWithoutEvents},
+		{8, "a trim forgets the events up to a seq", aTrimForgets},
+		{8, "a trim reaches at most to the commit before it", aTrimIsClipped},
+		{8, "a trim is for good", aTrimIsForGood},
+		{9, "wait returns for every commit", waitReturnsForEveryCommit},
+		{9, "wait wakes everyone", waitWakesEveryone},
+		{9, "wait ends with its context", waitEndsWithItsContext},
+		{9, "wait ends when the store is closed", waitEndsOnClose},
+		{9, "wait returns at no other time", waitReturnsAtNoOtherTime},
+		{10, "what was acknowledged is there after a restart", theAcknowledgedIsKept},
+		{10, "the sequence goes on after a restart", theSequenceGoesOn},
+		{11, "a batch whose context has ended is not applied", anEndedContextWithdraws},
+		{11, "a context that ends midway leaves a true outcome", aContextEndingMidwayLeavesATrueOutcome},
+		{12, "what is returned belongs to the caller", theReturnedBelongsToTheCaller},
+		{12, "what is passed in is not kept", thePassedInIsNotKept},
+		{12, "what is passed in is not changed", thePassedInIsNotChanged},
+		{12, "what is passed to a withdrawn batch is not kept", theWithdrawnIsNotKept},
+		{13, "keys are any bytes", keysAreAnyBytes},
+		{13, "a key of the wrong length is refused", keysOfTheWrongLengthAreRefused},
+		{14, "values and events are kept as JSON", valuesAreKeptAsJSON},
+		{14, "a value or event against the rules is refused", badValuesAreRefused},
+		{15, "a closed store answers ErrClosed", aClosedStoreSaysSo},
+		{15, "closing twice is no error", closingTwiceIsNoError},
+		{15, "close waits for commits under way", closeWaitsForCommits},
+		{16, "load keeps versions, sequence and feed", loadKeepsEverything},
+		{16, "load without changes has a feed that begins after head", loadWithoutChanges},
+		{16, "load refuses a store that is not empty", loadRefusesWhatIsNotEmpty},
+		{16, "a load that fails leaves nothing behind", aFailedLoadLeavesNothing},
+		{16, "of two loads at once one wins", ofTwoLoadsOneWins},
+		{17, "everything at once has one history", everythingAtOnce},
+		{17, "random scripts end as in the model", scriptsEndAsInTheModel},
+		{17, "a sole store has one owner", aSoleStoreHasOneOwner},
+	}
+}
+
+// open makes a store and sees to it that it is closed.
+func (h Harness) open(t testing.TB) store.Store {
+	t.Helper()
+	s := h.New(t)
+	t.Cleanup(func() { _ = s.Close() })
+	return s
+}
+
+// reopen restarts s, or answers s itself where nothing is kept.
+func (h Harness) reopen(t testing.TB, s store.Store) store.Store {
+	t.Helper()
+	if h.Reopen == nil {
+		return s
+	}
+	s = h.Reopen(t, s)
+	t.Cleanup(func() { _ = s.Close() })
+	return s
+}
