@@ -1,0 +1,130 @@
+package bolt
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"io"
+
+	"github.com/denizenhq/denizen/store"
+)
+
+// What bbolt's file format fixes. See go.etcd.io/bbolt/internal/common, meta.go and page.go.
+const (
+	boltMagic      = 0xED0CDAED
+	boltVersion    = 2
+	pageHeaderSize = 16
+	metaSize       = 64
+	minPageSize    = 1 << 10
+	maxPageSize    = 1 << 24
+	freelistFlag   = 0x10
+	countElsewhere = 0xFFFF // the count is in the first entry
+)
+
+// boltMeta is one of the two pages that say where all others are.
+type boltMeta struct {
+	Magic, Version, PageSize, Flags     uint32
+	Root, Sequence, Freelist, Pages, Tx uint64
+	Sum                                 uint64
+}
+
+type pageHeader struct {
+	ID       uint64
+	Flags    uint16
+	Count    uint16
+	Overflow uint32
+}
+
+// inspect refuses a file that bbolt would take for a new one, or would map into memory and
+// then fault on, or whose list of free pages, which bbolt trusts, makes no sense.
+func inspect(f io.ReaderAt, size int64) error {
+	if size == 0 {
+		return fmt.Errorf("%w: it is empty", ErrFormat)
+	}
+	newest, err := readMetas(f)
+	if err != nil {
+		return err
+	}
+	if newest.Pages > uint64(size)/uint64(newest.PageSize) {
+		return fmt.Errorf("%w: the file is cut short", store.ErrCorrupt)
+	}
+	return inspectFreelist(f, newest)
+}
+
+// readMetas answers the newer of the two meta pages, or the one that is whole.
+func readMetas(f io.ReaderAt) (boltMeta, error) {
+	first, foundFirst, ours := readMeta(f, 0)
+	if foundFirst {
+		second, found, _ := readMeta(f, int64(first.PageSize))
+		if found && second.Tx > first.Tx {
+			return second, nil
+		}
+		return first, nil
+	}
+	for size := int64(minPageSize); size <= maxPageSize; size *= 2 {
+		second, found, magic := readMeta(f, size)
+		if found && int64(second.PageSize) == size {
+			return second, nil
+		}
+		ours = ours || magic
+	}
+	if ours {
+		return boltMeta{}, fmt.Errorf("%w: both meta pages are bad", store.ErrCorrupt)
+	}
+	return boltMeta{}, fmt.Errorf("%w: a file of something else", ErrFormat)
+}
+
+// readMeta answers the meta page at an offset if it is whole, and whether there is at
+// least the number that bbolt files bear.
+func readMeta(f io.ReaderAt, at int64) (m boltMeta, whole, magic bool) {
+	var buf [metaSize]byte
+	if _, err := f.ReadAt(buf[:], at+pageHeaderSize); err != nil && !errors.Is(err, io.EOF) {
+		return m, false, false
+	}
+	if _, err := binary.Decode(buf[:], binary.NativeEndian, &m); err != nil {
+		return m, false, false
+	}
+	h := fnv.New64a()
+	h.Write(buf[:metaSize-8])
+	whole = m.Magic == boltMagic && m.Version == boltVersion && m.Sum == h.Sum64() &&
+		m.PageSize >= minPageSize && m.PageSize <= maxPageSize && m.PageSize&(m.PageSize-1) == 0
+	return m, whole, m.Magic == boltMagic
+}
+
+func inspectFreelist(f io.ReaderAt, m boltMeta) error {
+	bad := fmt.Errorf("%w: the list of free pages is bad", store.ErrCorrupt)
+	if m.Freelist < 2 || m.Freelist >= m.Pages {
+		return bad
+	}
+	at := int64(m.Freelist) * int64(m.PageSize)
+	var buf [pageHeaderSize + 8]byte
+	if _, err := f.ReadAt(buf[:], at); err != nil {
+		return bad
+	}
+	var h pageHeader
+	if _, err := binary.Decode(buf[:], binary.NativeEndian, &h); err != nil {
+		return bad
+	}
+	count, entries := uint64(h.Count), at+pageHeaderSize
+	if h.Count == countElsewhere {
+		count, entries = binary.NativeEndian.Uint64(buf[pageHeaderSize:]), entries+8
+	}
+	end := at + (int64(h.Overflow)+1)*int64(m.PageSize)
+	if h.ID != m.Freelist || h.Flags != freelistFlag || uint64(h.Overflow) >= m.Pages-m.Freelist || count > uint64(end-entries)/8 {
+		return bad
+	}
+	ids := make([]byte, 8*count)
+	if _, err := f.ReadAt(ids, entries); err != nil {
+		return bad
+	}
+	last := uint64(1) // pages 0 and 1 are the metas
+	for ; len(ids) > 0; ids = ids[8:] {
+		id := binary.NativeEndian.Uint64(ids)
+		if id <= last || id >= m.Pages {
+			return bad
+		}
+		last = id
+	}
+	return nil
+}

@@ -1,0 +1,12 @@
+//go:build !(darwin || dragonfly || freebsd || (linux && !android) || netbsd || openbsd)
+
+package bolt
+
+import (
+	"context"
+	"os"
+	"time"
+)
+
+// lock leaves locking to bbolt, whose lock here cannot be taken twice.
+func lock(ctx context.Context, _ *os.File, _ time.Duration) error { return ctx.Err() }

@@ -1,0 +1,198 @@
+package bolt
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"fmt"
+	"io"
+
+	"github.com/denizenhq/denizen/store"
+	"go.etcd.io/bbolt"
+)
+
+// Verify reads everything and checks that pages are laid out as bbolt lays them out, that
+// each is used once, bbolt's own rules, and every checksum. It answers store.ErrCorrupt for
+// damage, without saying whose. Commits wait until it is done, reads do not.
+func (s *Store) Verify(ctx context.Context) error {
+	return s.group.Alone(ctx, func() error {
+		return s.view(ctx, func(tx *reading) error {
+			// In this order: bbolt's check believes the layout of pages, and could loop,
+			// fault or take all memory over one that is damaged.
+			if err := verifyPages(ctx, s.file); err != nil {
+				return err
+			}
+			if err := verifyEntries(ctx, tx.Tx); err != nil {
+				return err
+			}
+			faults := 0
+			for range tx.Check() { // to its end, or its goroutine would stay; the texts hold keys
+				faults++
+			}
+			if faults > 0 {
+				return fmt.Errorf("%w: %d faults in the tree of pages", store.ErrCorrupt, faults)
+			}
+			return nil
+		})
+	})
+}
+
+// verifyEntries opens every record and event.
+func verifyEntries(ctx context.Context, tx *bbolt.Tx) error {
+	head, first, err := place(tx)
+	if err != nil {
+		return err
+	}
+	if first == 0 || first-1 > head {
+		return fmt.Errorf("%w: the feed begins after its end", store.ErrCorrupt)
+	}
+	for _, name := range [][]byte{recordsBucket, feedBucket} {
+		c := tx.Bucket(name).Cursor()
+		for key, data := c.First(); key != nil; key, data = c.Next() {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			version, _, err := open(key, data)
+			if err != nil {
+				return err
+			}
+			if version == 0 || version > head {
+				return fmt.Errorf("%w: a version beyond the head", store.ErrCorrupt)
+			}
+		}
+	}
+	return nil
+}
+
+var errPage = fmt.Errorf("%w: a page makes no sense", store.ErrCorrupt)
+
+const (
+	branchFlag  = 0x01
+	leafFlag    = 0x02
+	bucketFlag  = 0x01 // of an element of a leaf: its value is a bucket
+	elementSize = 16
+	bucketSize  = 16
+)
+
+// walk reads the tree of pages from the file.
+type walk struct {
+	ctx  context.Context
+	file io.ReaderAt
+	meta boltMeta
+	seen []bool
+}
+
+func verifyPages(ctx context.Context, f io.ReaderAt) error {
+	meta, err := readMetas(f)
+	if err != nil {
+		return err
+	}
+	w := walk{ctx: ctx, file: f, meta: meta, seen: make([]bool, meta.Pages)}
+	return w.page(meta.Root)
+}
+
+// page checks the page id and all below it.
+func (w *walk) page(id uint64) error {
+	if err := w.ctx.Err(); err != nil {
+		return err
+	}
+	if id < 2 || id >= w.meta.Pages {
+		return errPage
+	}
+	size, at := int64(w.meta.PageSize), int64(id)*int64(w.meta.PageSize)
+	head := make([]byte, pageHeaderSize)
+	if _, err := w.file.ReadAt(head, at); err != nil {
+		return errPage
+	}
+	var h pageHeader
+	if _, err := binary.Decode(head, binary.NativeEndian, &h); err != nil {
+		return errPage
+	}
+	if h.ID != id || uint64(h.Overflow) >= w.meta.Pages-id {
+		return errPage
+	}
+	for i := id; i <= id+uint64(h.Overflow); i++ {
+		if w.seen[i] {
+			return errPage
+		}
+		w.seen[i] = true
+	}
+	page := make([]byte, (int64(h.Overflow)+1)*size)
+	if _, err := w.file.ReadAt(page, at); err != nil {
+		return errPage
+	}
+	used, err := w.elements(h, page)
+	if err != nil {
+		return err
+	}
+	if int64(h.Overflow) != (int64(used)-1)/size {
+		return errPage
+	}
+	return nil
+}
+
+// elements checks that the elements of a page and their keys and values follow one
+// another without a gap, and what they refer to. It answers where they end.
+func (w *walk) elements(h pageHeader, page []byte) (used int, err error) {
+	if h.Flags != branchFlag && h.Flags != leafFlag {
+		return 0, errPage
+	}
+	used = pageHeaderSize + int(h.Count)*elementSize
+	if used > len(page) {
+		return 0, errPage
+	}
+	// bbolt writes pages whole, from memory that was zero.
+	if h.Count == 0 && len(bytes.TrimRight(page[used:], "\x00")) > 0 {
+		return 0, errPage
+	}
+	for i := range int(h.Count) {
+		at := pageHeaderSize + i*elementSize
+		var e [4]uint32
+		if _, err := binary.Decode(page[at:], binary.NativeEndian, &e); err != nil {
+			return 0, errPage
+		}
+		flags, pos, keySize, valueSize := e[0], e[1], e[2], e[3]
+		if h.Flags == branchFlag {
+			flags, pos, keySize, valueSize = 0, e[0], e[1], 0
+		}
+		value := used + int(keySize)
+		if keySize == 0 || flags > bucketFlag || at+int(pos) != used || value+int(valueSize) > len(page) {
+			return 0, errPage
+		}
+		used = value + int(valueSize)
+		switch {
+		case h.Flags == branchFlag:
+			err = w.page(binary.NativeEndian.Uint64(page[at+8:]))
+		case flags == bucketFlag:
+			err = w.bucket(page[value:used])
+		}
+		if err != nil {
+			return 0, err
+		}
+	}
+	return used, nil
+}
+
+// bucket checks a bucket that is the value of a leaf: where its root is, or, if it is
+// small, all of it.
+func (w *walk) bucket(value []byte) error {
+	if len(value) < bucketSize {
+		return errPage
+	}
+	if root := binary.NativeEndian.Uint64(value); root != 0 {
+		return w.page(root)
+	}
+	page := value[bucketSize:]
+	var h pageHeader
+	if _, err := binary.Decode(page, binary.NativeEndian, &h); err != nil || h.Flags != leafFlag {
+		return errPage
+	}
+	used, err := w.elements(h, page)
+	if err != nil {
+		return err
+	}
+	if used != len(page) {
+		return errPage
+	}
+	return nil
+}
