@@ -1,0 +1,60 @@
+package locator
+
+// Digits of a number with its country code. E.164 sets the upper limit; below the
+// lower one lie short service numbers, which reach no one person.
+const (
+	minDigits = 7
+	maxDigits = 15
+)
+
+// maxTele is the longest number as given, in bytes.
+const maxTele = 64
+
+func shapeTele(address string) (string, error) {
+	if len(address) > maxTele {
+		return "", refuse("telephone number is longer than 64 bytes")
+	}
+	if address == "" || address[0] != '+' {
+		return "", refuse("telephone number does not begin with +")
+	}
+	var buf [1 + maxDigits]byte
+	canonical := append(buf[:0], '+')
+	for i := 1; i < len(address); i++ {
+		switch c := address[i]; {
+		case isDigit(c):
+			if len(canonical) == len(buf) {
+				return "", refuse("telephone number has more than 15 digits")
+			}
+			canonical = append(canonical, c)
+		case c != ' ' && c != '-' && c != '.' && c != '(' && c != ')':
+			return "", refuse("telephone number holds a character other than ASCII digits, spaces, dashes, dots and round brackets after its +")
+		}
+	}
+	if len(canonical) < 1+minDigits {
+		return "", refuse("telephone number has fewer than 7 digits")
+	}
+	if canonical[1] == '0' {
+		return "", refuse("telephone number has a country code that begins with 0")
+	}
+	if !isDigit(address[len(address)-1]) {
+		return "", refuse("telephone number does not end in a digit")
+	}
+	if len(canonical) == len(address) {
+		return address, nil
+	}
+	return string(canonical), nil
+}
+
+// judgeTele holds a canonical number against the numbering plans. A number that they
+// would write otherwise is refused, never corrected: a second spelling would be a
+// second locator.
+func judgeTele(canonical string) error {
+	formatted, valid := numberingPlan(canonical)
+	if !valid {
+		return refuse("telephone number is not valid in any country's numbering plan")
+	}
+	if formatted != canonical {
+		return refuse("telephone number is not in its E.164 format, which has no trunk zero or other prefix")
+	}
+	return nil
+}

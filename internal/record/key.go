@@ -1,0 +1,114 @@
+package record
+
+import (
+	"encoding/binary"
+	"strings"
+
+	"github.com/denizenhq/denizen/store"
+)
+
+// The kinds of records, each the first byte of its keys.
+const (
+	kindDirectory   = 'd' // there is one
+	kindSigningKeys = 's' // there is one
+	kindAccessKeys  = 'a' // there is one
+	kindDefinition  = 'f' // attribute key
+	kindUse         = 'g' // attribute key, user id
+	kindCreated     = 'i' // day, idempotency key
+	kindOwner       = 'l' // type:canonical
+	kindNonce       = 'n' // minute, access key, nonce
+	kindProfile     = 'o' // user id
+	kindDevices     = 'p' // user id
+	kindTokens      = 't' // user id
+	kindUser        = 'u' // user id
+	kindUses        = 'w' // user id, none for the access keys
+	kindGrant       = 'x' // digest, 32 bytes
+)
+
+// Remembered is the kinds that are worth remembering: small records of a key of one part,
+// which are read with every call.
+var Remembered = []byte{kindUser, kindOwner, kindGrant, kindDevices, kindDefinition, kindAccessKeys}
+
+// The keys of which there is one.
+const (
+	DirectoryKey   store.Key = "d"
+	SigningKeysKey store.Key = "s"
+	AccessKeysKey  store.Key = "a"
+)
+
+// The ranges that are walked.
+const (
+	Users       store.Key = "u"
+	Definitions store.Key = "f"
+	AllTokens   store.Key = "t"
+	Nonces      store.Key = "n"
+	Creations   store.Key = "i"
+)
+
+// UserKey is of the user with an id.
+func UserKey(id string) store.Key { return Users + store.Key(id) }
+
+// ProfileKey is of the profile of a user.
+func ProfileKey(id string) store.Key { return "o" + store.Key(id) }
+
+// DevicesKey is of the presence of a user.
+func DevicesKey(id string) store.Key { return "p" + store.Key(id) }
+
+// TokensKey is of the tokens of a user.
+func TokensKey(id string) store.Key { return AllTokens + store.Key(id) }
+
+// UsesKey is of the last uses of a user's tokens, or of the access keys without an id.
+func UsesKey(id string) store.Key { return "w" + store.Key(id) }
+
+// OwnerKey is of the owner of a canonical serialized locator.
+func OwnerKey(locator string) store.Key { return "l" + store.Key(locator) }
+
+// DefinitionKey is of the definition of an attribute.
+func DefinitionKey(key string) store.Key { return Definitions + store.Key(key) }
+
+// GrantKey is of what the signed text with a digest stands for.
+func GrantKey(digest [32]byte) store.Key { return "x" + store.Key(digest[:]) }
+
+// UsesOf is the prefix of the uses of an attribute.
+func UsesOf(attribute string) store.Key { return keyOf(kindUse, attribute, "") }
+
+// UseKey is of the use of an attribute by a user.
+func UseKey(attribute, user string) store.Key { return keyOf(kindUse, attribute, user) }
+
+// CreatedKey is of an idempotency key used on a day, counted from 1970.
+func CreatedKey(day int64, key string) store.Key {
+	return keyOf(kindCreated, number(day), key)
+}
+
+// NonceKey is of a nonce used with an access key in a minute, counted from 1970.
+func NonceKey(minute int64, accessKey, nonce string) store.Key {
+	return keyOf(kindNonce, number(minute), accessKey, nonce)
+}
+
+// CreationsBefore reports whether a CreatedKey is of a day before one.
+func CreationsBefore(key store.Key, day int64) bool { return key < keyOf(kindCreated, number(day), "") }
+
+// NoncesBefore reports whether a NonceKey is of a minute before one.
+func NoncesBefore(key store.Key, minute int64) bool {
+	return key < keyOf(kindNonce, number(minute), "")
+}
+
+// Parts answers the kind of a key and what follows it: the whole of a key of one part.
+func Parts(key store.Key) (kind byte, rest string) { return key[0], string(key[1:]) }
+
+func keyOf(kind byte, parts ...string) store.Key {
+	var b strings.Builder
+	b.WriteByte(kind)
+	for i, p := range parts {
+		if i < len(parts)-1 {
+			b.WriteByte(byte(len(p) >> 8))
+			b.WriteByte(byte(len(p)))
+		}
+		b.WriteString(p)
+	}
+	return store.Key(b.String())
+}
+
+func number(n int64) string {
+	return string(binary.BigEndian.AppendUint64(nil, uint64(n)))
+}

@@ -1,0 +1,432 @@
+// Package record knows how the directory lies in its store: the layout of the keys, and the
+// JSON of every kind of record. Nothing else knows either.
+//
+// A key is a letter for its kind and then its parts. Each part but the last is preceded by
+// its length in two bytes, so no two lists of parts share a key and what lies under a part
+// can be told from what lies under a longer one; user ids may hold any of @ # $ - _.
+//
+// Times are Unix milliseconds, or 0 for never. Members that are empty, zero or false are
+// left out.
+package record
+
+import (
+	"fmt"
+	"unsafe"
+
+	"github.com/denizenhq/denizen/internal/presence"
+	"github.com/denizenhq/denizen/store"
+)
+
+// Record is a stored record: a pointer to one of the structs of this package.
+type Record interface{ fields(c *coder) }
+
+// Directory is the directory's own record.
+type Directory struct {
+	ID            string // never given to another directory
+	ApplicationID string
+	CursorKey     string // authenticates cursors; sealed if there is a root key
+	Created       int64
+}
+
+func (r *Directory) fields(c *coder) {
+	c.kind("directory")
+	c.str("id", &r.ID)
+	c.str("applicationId", &r.ApplicationID)
+	c.str("cursorKey", &r.CursorKey)
+	c.num("created", &r.Created)
+}
+
+// SigningKeys is the key ring for tokens, newest last.
+type SigningKeys struct {
+	Keys []SigningKey
+}
+
+func (r *SigningKeys) fields(c *coder) {
+	c.kind("signingKeys")
+	list(c, "keys", &r.Keys, (*SigningKey).fields)
+}
+
+// SigningKey is one key of the ring. It signs from Signs until a later key does, and is
+// published from Created until Gone.
+type SigningKey struct {
+	ID      string
+	Seed    string // sealed if there is a root key
+	Created int64
+	Signs   int64
+	Gone    int64 // 0 while it signs or will
+}
+
+func (r *SigningKey) fields(c *coder) {
+	c.str("id", &r.ID)
+	c.str("seed", &r.Seed)
+	c.num("created", &r.Created)
+	c.num("signs", &r.Signs)
+	c.num("gone", &r.Gone)
+}
+
+// AccessKeys is the application's access keys.
+type AccessKeys struct {
+	Keys []AccessKey
+}
+
+func (r *AccessKeys) fields(c *coder) {
+	c.kind("accessKeys")
+	list(c, "keys", &r.Keys, (*AccessKey).fields)
+}
+
+// AccessKey is one access key. Its incarnation is its own, also when the same key is put
+// again after it was deleted.
+type AccessKey struct {
+	Key         string
+	Incarnation string
+	Secret      string // sealed if there is a root key
+	Created     int64
+}
+
+func (r *AccessKey) fields(c *coder) {
+	c.str("key", &r.Key)
+	c.str("incarnation", &r.Incarnation)
+	c.str("secret", &r.Secret)
+	c.num("created", &r.Created)
+}
+
+// User is a user with its locators.
+type User struct {
+	ID          string
+	Incarnation string // the internal id: no other user ever gets it
+	ScreenName  string
+	Blocked     bool
+	Created     int64
+	Updated     int64
+	Locators    []Locator
+}
+
+func (r *User) fields(c *coder) {
+	c.kind("user")
+	c.str("id", &r.ID)
+	c.str("incarnation", &r.Incarnation)
+	c.str("screenName", &r.ScreenName)
+	c.flag("blocked", &r.Blocked)
+	c.num("created", &r.Created)
+	c.num("updated", &r.Updated)
+	list(c, "locators", &r.Locators, (*Locator).fields)
+}
+
+// Locator is one locator of a user, owned or a pending claim.
+type Locator struct {
+	ID        string
+	Type      string
+	Canonical string
+	Raw       string
+	Status    string
+	Owned     bool
+	Added     int64
+	Verified  int64
+}
+
+func (r *Locator) fields(c *coder) {
+	c.str("id", &r.ID)
+	c.str("type", &r.Type)
+	c.str("canonical", &r.Canonical)
+	c.str("raw", &r.Raw)
+	c.str("status", &r.Status)
+	c.flag("owned", &r.Owned)
+	c.num("added", &r.Added)
+	c.num("verified", &r.Verified)
+}
+
+// Owner says who owns a locator. That there can be one only is that it is a key.
+type Owner struct {
+	Locator     string // type:canonical
+	User        string
+	Incarnation string
+}
+
+func (r *Owner) fields(c *coder) {
+	c.kind("owner")
+	c.str("locator", &r.Locator)
+	c.str("user", &r.User)
+	c.str("incarnation", &r.Incarnation)
+}
+
+// Profile is the attributes of a user, in the order of their keys.
+type Profile struct {
+	User        string
+	Incarnation string
+	Attributes  []Attribute
+}
+
+func (r *Profile) fields(c *coder) {
+	c.kind("profile")
+	c.str("user", &r.User)
+	c.str("incarnation", &r.Incarnation)
+	list(c, "attributes", &r.Attributes, (*Attribute).fields)
+}
+
+// Attribute is one attribute of a profile.
+type Attribute struct {
+	Key             string
+	ContentType     string
+	ContentEncoding string
+	Value           string
+}
+
+func (r *Attribute) fields(c *coder) {
+	c.str("key", &r.Key)
+	c.str("contentType", &r.ContentType)
+	c.str("contentEncoding", &r.ContentEncoding)
+	c.str("value", &r.Value)
+}
+
+// Definition is what attributes of one key may be, who sees them and who writes them.
+type Definition struct {
+	Key              string
+	ContentTypes     []string
+	ContentEncodings []string
+	NotEmpty         bool
+	MaxBytes         int64
+	VisibleTo        string
+	WritableBy       string
+}
+
+func (r *Definition) fields(c *coder) {
+	c.kind("definition")
+	c.str("key", &r.Key)
+	c.strs("contentTypes", &r.ContentTypes)
+	c.strs("contentEncodings", &r.ContentEncodings)
+	c.flag("notEmpty", &r.NotEmpty)
+	c.num("maxBytes", &r.MaxBytes)
+	c.str("visibleTo", &r.VisibleTo)
+	c.str("writableBy", &r.WritableBy)
+}
+
+// Use says that a user has an attribute, so that its definition stays.
+type Use struct {
+	Attribute string
+	User      string
+}
+
+func (r *Use) fields(c *coder) {
+	c.kind("use")
+	c.str("attribute", &r.Attribute)
+	c.str("user", &r.User)
+}
+
+// Devices is the presence of a user, in the order of the devices' names.
+type Devices struct {
+	User        string
+	Incarnation string
+	Devices     []presence.Device
+}
+
+func (r *Devices) fields(c *coder) {
+	c.kind("devices")
+	c.str("user", &r.User)
+	c.str("incarnation", &r.Incarnation)
+	list(c, "devices", &r.Devices, device)
+}
+
+func device(d *presence.Device, c *coder) {
+	c.str("name", &d.Name)
+	c.num("start", &d.Start)
+	list(c, "chain", (*[]presence.Link)(&d.Chain), link)
+}
+
+func link(l *presence.Link, c *coder) {
+	c.str("state", &l.State)
+	c.num("seconds", &l.Seconds)
+}
+
+// Tokens is the live tokens of a user.
+type Tokens struct {
+	User        string
+	Incarnation string
+	Tokens      []Token
+}
+
+func (r *Tokens) fields(c *coder) {
+	c.kind("tokens")
+	c.str("user", &r.User)
+	c.str("incarnation", &r.Incarnation)
+	list(c, "tokens", &r.Tokens, (*Token).fields)
+}
+
+// Token is one token: every text that was issued for it and still lives.
+type Token struct {
+	ID        string
+	Label     string
+	AccessKey string // that it was issued by, if by one
+	Issued    int64
+	Latest    int64 // it may never be extended past this
+	Texts     []Text
+}
+
+func (r *Token) fields(c *coder) {
+	c.str("id", &r.ID)
+	c.str("label", &r.Label)
+	c.str("accessKey", &r.AccessKey)
+	c.num("issued", &r.Issued)
+	c.num("latest", &r.Latest)
+	list(c, "texts", &r.Texts, (*Text).fields)
+}
+
+// Text is one signed text of a token, by its digest in hexadecimal.
+type Text struct {
+	Digest  string
+	Expires int64
+}
+
+func (r *Text) fields(c *coder) {
+	c.str("digest", &r.Digest)
+	c.num("expires", &r.Expires)
+}
+
+// Grant is what a signed text stands for.
+type Grant struct {
+	Digest      string
+	User        string
+	Incarnation string
+	Token       string
+	Expires     int64
+}
+
+func (r *Grant) fields(c *coder) {
+	c.kind("grant")
+	c.str("digest", &r.Digest)
+	c.str("user", &r.User)
+	c.str("incarnation", &r.Incarnation)
+	c.str("token", &r.Token)
+	c.num("expires", &r.Expires)
+}
+
+// Uses is when the tokens of a user, or the access keys, were last used.
+type Uses struct {
+	User string // empty: of the access keys
+	Uses []LastUse
+}
+
+func (r *Uses) fields(c *coder) {
+	c.kind("uses")
+	c.str("user", &r.User)
+	list(c, "uses", &r.Uses, (*LastUse).fields)
+}
+
+// LastUse is when one token or key was last used, and for a key what it last did.
+type LastUse struct {
+	ID     string
+	At     int64
+	Action string
+}
+
+func (r *LastUse) fields(c *coder) {
+	c.str("id", &r.ID)
+	c.num("at", &r.At)
+	c.str("action", &r.Action)
+}
+
+// Nonce says that a nonce was used.
+type Nonce struct {
+	AccessKey string
+	Nonce     string
+}
+
+func (r *Nonce) fields(c *coder) {
+	c.kind("nonce")
+	c.str("accessKey", &r.AccessKey)
+	c.str("nonce", &r.Nonce)
+}
+
+// Created says that a user was created under an idempotency key. Key and Digest are the
+// SHA-256 of the caller's, in hexadecimal.
+type Created struct {
+	Key         string
+	Digest      string
+	User        string
+	Incarnation string
+	At          int64
+}
+
+func (r *Created) fields(c *coder) {
+	c.kind("created")
+	c.str("key", &r.Key)
+	c.str("digest", &r.Digest)
+	c.str("user", &r.User)
+	c.str("incarnation", &r.Incarnation)
+	c.num("at", &r.At)
+}
+
+// Event is one change as the feed tells it.
+type Event struct {
+	At          int64
+	What        string
+	Actor       string // .system or a user's id
+	AccessKey   string // that the actor came with, or that acts for it
+	User        string // whom it is about, if a user
+	Incarnation string
+	Subjects    []string // the ids or keys of what changed: tokens, locators, attributes
+}
+
+func (r *Event) fields(c *coder) {
+	c.kind("event")
+	c.num("at", &r.At)
+	c.str("what", &r.What)
+	c.str("actor", &r.Actor)
+	c.str("accessKey", &r.AccessKey)
+	c.str("user", &r.User)
+	c.str("incarnation", &r.Incarnation)
+	c.strs("subjects", &r.Subjects)
+}
+
+// Encode returns the value that r is stored as.
+func Encode(r Record) []byte { return encode(r) }
+
+// DecodeEvent reads an event of the feed.
+func DecodeEvent(value []byte) (Event, error) {
+	var e Event
+	err := decode(string(value), &e)
+	return e, err
+}
+
+// Decode reads the record stored under key: a pointer to the struct of its kind. Its strings
+// lie in value, which must not be changed any more.
+func Decode(key store.Key, value []byte) (any, error) {
+	text := unsafe.String(unsafe.SliceData(value), len(value))
+	switch key[0] {
+	case kindUser:
+		return decoded(text, new(User))
+	case kindOwner:
+		return decoded(text, new(Owner))
+	case kindGrant:
+		return decoded(text, new(Grant))
+	case kindDevices:
+		return decoded(text, new(Devices))
+	case kindProfile:
+		return decoded(text, new(Profile))
+	case kindTokens:
+		return decoded(text, new(Tokens))
+	case kindUses:
+		return decoded(text, new(Uses))
+	case kindDefinition:
+		return decoded(text, new(Definition))
+	case kindUse:
+		return decoded(text, new(Use))
+	case kindAccessKeys:
+		return decoded(text, new(AccessKeys))
+	case kindSigningKeys:
+		return decoded(text, new(SigningKeys))
+	case kindNonce:
+		return decoded(text, new(Nonce))
+	case kindCreated:
+		return decoded(text, new(Created))
+	case kindDirectory:
+		return decoded(text, new(Directory))
+	}
+	return nil, fmt.Errorf("%w: kind %q", ErrCorrupt, key[0])
+}
+
+func decoded[R Record](text string, r R) (any, error) {
+	if err := decode(text, r); err != nil {
+		return nil, err
+	}
+	return r, nil
+}
