@@ -1,0 +1,292 @@
+package denizen
+
+import (
+	"hash/maphash"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"github.com/denizenhq/denizen/internal/record"
+	"github.com/denizenhq/denizen/store"
+)
+
+// memo is a record that was read, decoded. It is never changed. Once it is dead nobody
+// vouches for it any longer: something wrote to its key, or tried to, or it was evicted.
+type memo struct {
+	version store.Seq
+	value   any // a pointer to a struct of internal/record; nil if there is no such record
+	dead    atomic.Bool
+	beats   atomic.Pointer[beats] // of a presence: heartbeats that are not stored yet
+	user    atomic.Pointer[memo]  // of a presence or a user: the user, as last remembered
+}
+
+// cache remembers records of a store that this directory alone writes to.
+//
+// What it answers is never older than what the store would answer: a key that is being
+// written is forgotten before the write and not remembered again until its outcome is
+// known, and nothing is remembered that was read while a write to its shard ended. It
+// holds a bounded number of records, none of them absent ones.
+type cache struct {
+	seed   maphash.Seed
+	tables [128]*table // by kind; nil for kinds that are not remembered
+}
+
+// table is the records of one kind that are remembered.
+type table [64]shard
+
+type shard struct {
+	sync.RWMutex
+	memos   map[string]*memo
+	writing map[string]writers // writes under way
+	ended   uint64             // writes that came to an end
+}
+
+// writers is the writes under way to one key, and whether there ever were two of them at
+// once since there was none.
+type writers struct {
+	now    int
+	shared bool
+}
+
+// name is the key of a record in two parts, so that looking one up builds no string.
+type name struct {
+	kind byte
+	id   string
+}
+
+// The first parts of the names that are looked up without a key.
+var (
+	kindUsers, _   = record.Parts(record.UserKey(""))
+	kindOwners, _  = record.Parts(record.OwnerKey(""))
+	kindDevices, _ = record.Parts(record.DevicesKey(""))
+)
+
+// perShard bounds what is remembered: 65,536 records of each kind, and as many tokens.
+const perShard = 1024
+
+func newCache() *cache {
+	c := &cache{seed: maphash.MakeSeed()}
+	for _, kind := range record.Remembered {
+		c.tables[kind] = new(table)
+		for i := range c.tables[kind] {
+			c.tables[kind][i].memos = map[string]*memo{}
+			c.tables[kind][i].writing = map[string]writers{}
+		}
+	}
+	return c
+}
+
+func nameOf(key store.Key) name {
+	kind, id := record.Parts(key)
+	return name{kind, id}
+}
+
+// shard answers where a record is remembered, nil if its kind is not. A nil cache remembers
+// nothing.
+func (c *cache) shard(n name) *shard {
+	if c == nil || c.tables[n.kind&127] == nil {
+		return nil
+	}
+	return &c.tables[n.kind&127][maphash.String(c.seed, n.id)%64]
+}
+
+// get answers what is remembered under a name, or nil.
+func (c *cache) get(n name) *memo {
+	s := c.shard(n)
+	if s == nil {
+		return nil
+	}
+	s.RLock()
+	m := s.memos[n.id]
+	s.RUnlock()
+	return m
+}
+
+// look is get, and where nothing is remembered it is called before the record is read from
+// the store: what else it answers goes to remember with the record.
+func (c *cache) look(n name) (m *memo, ended uint64) {
+	s := c.shard(n)
+	if s == nil {
+		return nil, 0
+	}
+	s.RLock()
+	m, ended = s.memos[n.id], s.ended
+	s.RUnlock()
+	return m, ended
+}
+
+// remember keeps m, unless its record may have been written since look. It answers
+// the memo that is remembered under the name now, or m itself, dead.
+func (c *cache) remember(n name, ended uint64, m *memo) *memo {
+	s := c.shard(n)
+	if s == nil || m.value == nil {
+		m.dead.Store(true)
+		return m
+	}
+	s.Lock()
+	defer s.Unlock()
+	if s.ended != ended || s.writing[n.id].now > 0 {
+		m.dead.Store(true)
+		return m
+	}
+	if known := s.memos[n.id]; known != nil {
+		return known
+	}
+	s.keep(n.id, m)
+	return m
+}
+
+// keep puts a memo into the shard, in place of another if it is full.
+func (s *shard) keep(id string, m *memo) {
+	if len(s.memos) >= perShard {
+		s.evict()
+	}
+	s.memos[id] = m
+}
+
+// evict forgets one record, whichever the map gives first.
+func (s *shard) evict() {
+	for id, m := range s.memos {
+		m.dead.Store(true)
+		delete(s.memos, id)
+		return
+	}
+}
+
+// writes is called before a batch is committed: its records are forgotten until wrote is
+// called, whatever came of it.
+func (c *cache) writes(b *batch) {
+	c.each(b, func(s *shard, id string, _ record.Record) {
+		w := s.writing[id]
+		w.now++
+		w.shared = w.now > 1
+		s.writing[id] = w
+		if m := s.memos[id]; m != nil {
+			m.dead.Store(true)
+			delete(s.memos, id)
+		}
+	})
+}
+
+// wrote is called once the outcome of a batch is known, or known to be unknown. If it was
+// applied, at seq, its records are remembered, but for keys that others wrote meanwhile.
+func (c *cache) wrote(b *batch, seq store.Seq, beating *beating) {
+	if slices.ContainsFunc(b.records, isDevices) {
+		beating.Lock()
+		defer beating.Unlock()
+	}
+	c.each(b, func(s *shard, id string, r record.Record) {
+		s.ended++
+		w := s.writing[id]
+		if w.now--; w.now > 0 {
+			s.writing[id] = w
+			return
+		}
+		delete(s.writing, id)
+		if r != nil && seq != 0 && !w.shared {
+			m := &memo{version: seq, value: r}
+			if devices, ok := r.(*record.Devices); ok {
+				m.beats.Store(beating.find(devices))
+			}
+			s.keep(id, m)
+		}
+	})
+}
+
+func isDevices(r record.Record) bool {
+	_, ok := r.(*record.Devices)
+	return ok
+}
+
+// each goes over what a batch writes of the kinds that are remembered; the record is nil
+// where the key is dropped.
+func (c *cache) each(b *batch, do func(s *shard, id string, r record.Record)) {
+	visit := func(key store.Key, r record.Record) {
+		n := nameOf(key)
+		if s := c.shard(n); s != nil {
+			s.Lock()
+			do(s, n.id, r)
+			s.Unlock()
+		}
+	}
+	for _, key := range b.Drop {
+		visit(key, nil)
+	}
+	for i, r := range b.records {
+		visit(b.Put[i].Key, r)
+	}
+}
+
+// grants remembers what signed texts stand for, by the text itself: whoever holds the
+// text holds the token, and the map's hash is keyed, so looking one up tells a stranger
+// nothing.
+type grants struct {
+	shards [64]grantShard
+}
+
+type grantShard struct {
+	sync.RWMutex
+	byText map[string]*grant
+}
+
+// grant is an authenticated token. It is good for as long as both records that it rests
+// on are remembered: the text's, and its user's.
+type grant struct {
+	by         Principal
+	expires    int64
+	text, user *memo
+	use        use
+}
+
+func newGrants() *grants {
+	g := &grants{}
+	for i := range g.shards {
+		g.shards[i].byText = map[string]*grant{}
+	}
+	return g
+}
+
+// The end of a token's text is the end of its signature.
+func (g *grants) at(text string) *grantShard {
+	return &g.shards[text[len(text)-2]%64]
+}
+
+func (g *grants) get(text string) *grant {
+	if g == nil || len(text) < 2 {
+		return nil
+	}
+	s := g.at(text)
+	s.RLock()
+	a := s.byText[text]
+	s.RUnlock()
+	if a == nil {
+		return nil
+	}
+	if !a.good() {
+		s.Lock()
+		if s.byText[text] == a {
+			delete(s.byText, text)
+		}
+		s.Unlock()
+		return nil
+	}
+	return a
+}
+
+func (a *grant) good() bool { return !a.text.dead.Load() && !a.user.dead.Load() }
+
+func (g *grants) remember(text string, a *grant) {
+	if g == nil || !a.good() {
+		return
+	}
+	s := g.at(text)
+	s.Lock()
+	defer s.Unlock()
+	if len(s.byText) >= perShard {
+		for old := range s.byText {
+			delete(s.byText, old)
+			break
+		}
+	}
+	s.byText[text] = a
+}

@@ -1,0 +1,364 @@
+package denizen
+
+import (
+	"context"
+	"crypto/cipher"
+	"crypto/rand"
+	"encoding/base64"
+	"errors"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/google/uuid"
+	"golang.org/x/crypto/chacha20poly1305"
+
+	"github.com/denizenhq/denizen/internal/clock"
+	"github.com/denizenhq/denizen/internal/record"
+	"github.com/denizenhq/denizen/store"
+	"github.com/denizenhq/denizen/store/bolt"
+)
+
+// Options are the settings of a directory. The zero value is good.
+type Options struct {
+	// ApplicationID names the application in tokens and on the wire: 1 to 72 letters,
+	// digits, dots, dashes and underscores. The directory keeps the one it was made with,
+	// or one of its own making if that was empty; another one later is refused.
+	ApplicationID string
+	// RootKey, of 32 bytes, seals access secrets and signing keys in the store. Without
+	// one they lie there in the clear. The directory must always be opened with the one it
+	// was made with, or always without.
+	RootKey []byte
+	// MaySee is asked whether one user may be shown something of another, before anything
+	// is looked up and whether or not there is such a user. Nil: nobody sees anybody. An
+	// error refuses. It must not call the directory's writing methods.
+	MaySee func(ctx context.Context, viewer, subject UserID, what Facet) (bool, error)
+	// TokenTTL is the life of a token that is issued without one; 24 hours unless set, or
+	// TokenLongest if that is shorter. A whole number of seconds.
+	TokenTTL time.Duration
+	// TokenLongest is the longest that a token lives, extensions included, counted from
+	// its issue; 30 days unless set, ten years at most. A whole number of seconds.
+	TokenLongest time.Duration
+	// PresenceFlush is how long a heartbeat may be kept in memory; 1 second unless set.
+	PresenceFlush time.Duration
+	// FeedKeep and FeedMax bound the feed: events older or more than these are forgotten,
+	// within a minute. 7 days and 1,000,000 unless set.
+	FeedKeep time.Duration
+	FeedMax  int
+}
+
+// Limits of a directory.
+const (
+	MaxLocators   = 16        // of a user
+	MaxTokens     = 100       // live ones of a user
+	MaxTokenTexts = 8         // live ones of a token
+	MaxAccessKeys = 3         // live ones
+	MaxAttribute  = 64 << 10  // bytes of an attribute's value, unless its definition says less
+	MaxProfile    = 256 << 10 // bytes of all attributes of a user, keys and types included
+	MaxList       = 100       // ids, keys or tokens in one call
+	MaxPage       = 1000      // users in one page
+)
+
+func (o *Options) fill() error {
+	if o.ApplicationID != "" && !applicationID(o.ApplicationID) {
+		return invalid("ApplicationID", "must be 1 to 72 letters, digits, dots, dashes and underscores")
+	}
+	if o.RootKey != nil && len(o.RootKey) != chacha20poly1305.KeySize {
+		return invalid("RootKey", "must be 32 bytes")
+	}
+	durations := []struct {
+		name  string
+		value *time.Duration
+		usual time.Duration
+		step  time.Duration
+	}{
+		{"TokenLongest", &o.TokenLongest, 30 * 24 * time.Hour, time.Second},
+		{"TokenTTL", &o.TokenTTL, 24 * time.Hour, time.Second},
+		{"PresenceFlush", &o.PresenceFlush, time.Second, time.Millisecond},
+		{"FeedKeep", &o.FeedKeep, 7 * 24 * time.Hour, time.Millisecond},
+	}
+	for _, d := range durations {
+		if *d.value == 0 {
+			*d.value = d.usual
+			if d.value == &o.TokenTTL {
+				o.TokenTTL = min(o.TokenTTL, o.TokenLongest)
+			}
+		}
+		if *d.value < d.step || *d.value%d.step != 0 {
+			return invalid(d.name, "must be a positive multiple of "+d.step.String())
+		}
+	}
+	if o.TokenLongest > 10*365*24*time.Hour {
+		return invalid("TokenLongest", "must be ten years at most")
+	}
+	if o.TokenTTL > o.TokenLongest {
+		return invalid("TokenTTL", "must not be longer than TokenLongest")
+	}
+	if o.FeedMax == 0 {
+		o.FeedMax = 1_000_000
+	}
+	if o.FeedMax < 0 {
+		return invalid("FeedMax", "must be positive")
+	}
+	return nil
+}
+
+func applicationID(s string) bool {
+	return s != "" && len(s) <= 72 && !strings.ContainsFunc(s, func(r rune) bool {
+		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '.' || r == '-' || r == '_')
+	})
+}
+
+// Directory is a user directory over a store. Its methods may be called by many
+// goroutines at once. What they return belongs to the caller. A method that changes
+// something returns once the change is durable, as far as its store is; heartbeats of
+// presence are the one exception, see SetPresence.
+type Directory struct {
+	store   store.Store
+	options Options
+	clock   *clock.Clock
+	release func()
+
+	id            string // never given to another directory
+	applicationID string
+	sealer        cipher.AEAD // nil without a root key
+	stranger      string      // the secret of an access key that nobody has, sealed
+	cursors       cipher.AEAD
+
+	cache    *cache // nil over a store that others may write to
+	grants   *grants
+	turns    *turns
+	beating  *beating
+	uses     *uses
+	signers  atomic.Pointer[signers]
+	estimate estimate
+
+	closed     atomic.Bool
+	background background
+	trimming   trimming
+	closeOnce  sync.Once
+	closeStore bool
+	closeErr   error
+}
+
+// Open opens the directory kept in a bbolt file, and makes it if there is no file at all.
+// Only one program can have a file open: the second gets ErrUnavailable within a second.
+// A file that is empty, damaged, foreign or of a newer format is refused, by ErrUnavailable
+// with Field "path" and a Reason, and left as it is.
+func Open(ctx context.Context, path string, o Options) (*Directory, error) {
+	s, err := bolt.Open(ctx, path, bolt.Options{})
+	if err != nil {
+		return nil, unopened(err)
+	}
+	d, err := newDirectory(ctx, s, o)
+	if err != nil {
+		return nil, fail("Open", errors.Join(err, s.Close()))
+	}
+	d.closeStore = true
+	return d, nil
+}
+
+// unopened says why a file was not opened.
+func unopened(err error) error {
+	e := &Error{Op: "Open", Kind: ErrUnavailable, Field: "path", cause: err}
+	switch {
+	case errors.Is(err, bolt.ErrInUse):
+		e.Reason = "another program has the file open"
+	case errors.Is(err, bolt.ErrFormat):
+		e.Reason = "the file is empty, of something else or of a newer version"
+	case errors.Is(err, store.ErrCorrupt):
+		e.Reason = "the file is damaged"
+	}
+	return e
+}
+
+// New makes a directory over a store, or opens the one that is kept there. The caller
+// closes the store, after the directory. A store that is for one directory alone is
+// refused to a second with ErrTaken.
+func New(ctx context.Context, s store.Store, o Options) (*Directory, error) {
+	d, err := newDirectory(ctx, s, o)
+	if err != nil {
+		return nil, fail("New", err)
+	}
+	return d, nil
+}
+
+func newDirectory(ctx context.Context, s store.Store, o Options) (*Directory, error) {
+	if err := o.fill(); err != nil {
+		return nil, err
+	}
+	d := &Directory{
+		store: s, options: o, clock: clock.From(ctx), release: func() {},
+		turns: newTurns(), beating: newBeating(), uses: newUses(),
+	}
+	d.background.init(d.runBackground)
+	if o.RootKey != nil {
+		var err error
+		if d.sealer, err = chacha20poly1305.NewX(o.RootKey); err != nil {
+			return nil, err
+		}
+	}
+	d.options.RootKey = nil
+	if sole, ok := s.(store.Sole); ok {
+		release, err := sole.Own()
+		if errors.Is(err, store.ErrOwned) {
+			return nil, &Error{Kind: ErrTaken, Field: "store", Reason: "belongs to another directory", cause: err}
+		}
+		if err != nil {
+			return nil, err
+		}
+		d.release, d.cache, d.grants = release, newCache(), newGrants()
+	}
+	if err := d.establish(ctx); err != nil {
+		d.release()
+		return nil, err
+	}
+	return d, nil
+}
+
+// establish reads the directory's own record, and makes it in a new store. Of several that do
+// so at once one wins, and the others read what it made.
+func (d *Directory) establish(ctx context.Context) error {
+	for {
+		rs, err := d.store.Get(ctx, record.DirectoryKey)
+		if err != nil {
+			return err
+		}
+		if rs[0].Version != 0 {
+			return d.adopt(rs[0])
+		}
+		if err := d.found(ctx); !errors.Is(err, store.ErrConflict) {
+			if err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// found writes the first records of a new directory.
+func (d *Directory) found(ctx context.Context) error {
+	own := record.Directory{ID: uuid.NewString(), ApplicationID: d.options.ApplicationID, Created: d.clock.Now()}
+	if own.ApplicationID == "" {
+		own.ApplicationID = uuid.NewString()
+	}
+	d.id = own.ID
+	var cursorKey [chacha20poly1305.KeySize]byte
+	rand.Read(cursorKey[:])
+	own.CursorKey = d.seal("cursor", cursorKey[:])
+	first := d.newSigningKey(own.Created, own.Created)
+	event := d.event(&call{by: System(), now: own.Created}, DirectoryFounded)
+	_, err := d.store.Commit(ctx, store.Batch{
+		If: []store.Cond{{Key: record.DirectoryKey}, {Key: record.SigningKeysKey}},
+		Put: []store.Record{
+			{Key: record.DirectoryKey, Value: record.Encode(&own)},
+			{Key: record.SigningKeysKey, Value: record.Encode(&record.SigningKeys{Keys: []record.SigningKey{first}})},
+		},
+		Emit: record.Encode(event),
+	})
+	return err
+}
+
+func (d *Directory) adopt(r store.Record) error {
+	value, err := record.Decode(r.Key, r.Value)
+	if err != nil {
+		return err
+	}
+	own := value.(*record.Directory)
+	if d.options.ApplicationID != "" && d.options.ApplicationID != own.ApplicationID {
+		return invalid("ApplicationID", "is not the one this directory was made with")
+	}
+	d.id, d.applicationID = own.ID, own.ApplicationID
+	switch sealed := strings.HasPrefix(own.CursorKey, sealedPrefix); {
+	case sealed && d.sealer == nil:
+		return invalid("RootKey", "this directory was made with one")
+	case !sealed && d.sealer != nil:
+		return invalid("RootKey", "this directory was made without one")
+	}
+	cursorKey, err := d.unseal("cursor", own.CursorKey)
+	if err != nil && d.sealer != nil {
+		return invalid("RootKey", "is not the one this directory was made with")
+	}
+	if err != nil {
+		return err
+	}
+	secret := make([]byte, 32)
+	rand.Read(secret)
+	d.stranger = d.seal("access key ", secret)
+	d.cursors, err = chacha20poly1305.NewX(cursorKey)
+	return err
+}
+
+// ApplicationID is the id this directory's tokens are for.
+func (d *Directory) ApplicationID() string { return d.applicationID }
+
+// ID is the directory's own id, which no other directory has: the issuer of its tokens.
+func (d *Directory) ID() string { return d.id }
+
+// Close stores what is still in memory, ends the directory's goroutines and waits for
+// them. Operations after it answer ErrClosed. If the directory was made by Open its file
+// is closed too; a store given to New stays open. Closing twice is no error.
+func (d *Directory) Close() error {
+	d.closeOnce.Do(func() {
+		d.closed.Store(true)
+		d.background.stop()
+		d.closeErr = d.flush(context.Background())
+		d.release()
+		if d.closeStore {
+			d.closeErr = errors.Join(d.closeErr, d.store.Close())
+		}
+		if d.closeErr != nil {
+			d.closeErr = fail("Close", d.closeErr)
+		}
+	})
+	return d.closeErr
+}
+
+func (d *Directory) usable() error {
+	if d.closed.Load() {
+		return refuse(ErrClosed, "", "")
+	}
+	return nil
+}
+
+// What is sealed carries how: in the clear, or under the root key, bound to the directory
+// and to what it is.
+const (
+	clearPrefix  = "clear:"
+	sealedPrefix = "xchacha20poly1305:"
+)
+
+func (d *Directory) seal(what string, secret []byte) string {
+	if d.sealer == nil {
+		return clearPrefix + base64.StdEncoding.EncodeToString(secret)
+	}
+	nonce := make([]byte, d.sealer.NonceSize(), d.sealer.NonceSize()+len(secret)+d.sealer.Overhead())
+	rand.Read(nonce)
+	return sealedPrefix + base64.StdEncoding.EncodeToString(d.sealer.Seal(nonce, nonce, secret, []byte(d.id+"/"+what)))
+}
+
+// unseal opens what seal made for the same purpose in the same directory. Anything else is
+// damage: that the root key is the right one was seen when the directory was opened.
+func (d *Directory) unseal(what, text string) ([]byte, error) {
+	prefix := clearPrefix
+	if d.sealer != nil {
+		prefix = sealedPrefix
+	}
+	encoded, ok := strings.CutPrefix(text, prefix)
+	secret, err := base64.StdEncoding.DecodeString(encoded)
+	if !ok || err != nil {
+		return nil, record.ErrCorrupt
+	}
+	if d.sealer == nil {
+		return secret, nil
+	}
+	if len(secret) < d.sealer.NonceSize() {
+		return nil, record.ErrCorrupt
+	}
+	nonce, sealed := secret[:d.sealer.NonceSize()], secret[d.sealer.NonceSize():]
+	secret, err = d.sealer.Open(nil, nonce, sealed, []byte(d.id+"/"+what))
+	if err != nil {
+		return nil, record.ErrCorrupt
+	}
+	return secret, nil
+}

@@ -1,0 +1,55 @@
+package denizen
+
+import "context"
+
+// AccessRow is a row of the access table by its name, with its verdicts in words.
+type AccessRow struct {
+	Name  string
+	Cells [4]string // anonymous, other, self, system
+}
+
+// AccessTable answers the access table for the tests that hold it to the specification.
+func AccessTable() []AccessRow {
+	names := [numOps]string{
+		opActAs:           "act as a user",
+		opResolve:         "resolve a reference",
+		opCreateUser:      "create a user",
+		opReadUser:        "read a user",
+		opListUsers:       "list and count users",
+		opFindUsers:       "find users by locator",
+		opSetScreenName:   "set the screen name",
+		opBlockUser:       "block or unblock a user",
+		opDeleteUser:      "delete a user",
+		opReadLocators:    "read locators",
+		opAddLocator:      "add a locator",
+		opRemoveLocator:   "remove a locator",
+		opSetLocators:     "set all locators",
+		opVouch:           "vouch for a locator",
+		opDefine:          "define an attribute or drop a definition",
+		opReadDefinitions: "read definitions",
+		opReadProfile:     "read the profile",
+		opWriteProfile:    "write the profile",
+		opReadPresence:    "read presence",
+		opWritePresence:   "set or clear presence",
+		opIssueToken:      "issue a token",
+		opReadTokens:      "list tokens",
+		opExtendToken:     "extend a token",
+		opRevokeToken:     "revoke tokens",
+		opLogout:          "log out",
+		opAccessKeys:      "manage access keys",
+		opSigningKeys:     "rotate or drop signing keys",
+		opFeed:            "follow and trim the feed",
+	}
+	words := map[verdict]string{deny: "no", peer: "if MaySee", allow: "yes"}
+	table := make([]AccessRow, numOps)
+	for op := range table {
+		table[op].Name = names[op]
+		for role := range numRoles {
+			table[op].Cells[role] = words[access[op][role]]
+		}
+	}
+	return table
+}
+
+// Flush stores what is kept in memory, as Close does.
+func Flush(ctx context.Context, d *Directory) error { return d.flush(ctx) }

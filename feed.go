@@ -1,0 +1,194 @@
+package denizen
+
+import (
+	"context"
+	"errors"
+	"iter"
+	"time"
+
+	"github.com/denizenhq/denizen/internal/record"
+	"github.com/denizenhq/denizen/store"
+)
+
+// Seq is a place in the order of changes. 0 is before all.
+type Seq uint64
+
+// What an event tells of. Subjects are the ids or keys of what changed.
+const (
+	DirectoryFounded    = "directory.founded"
+	UserCreated         = "user.created"
+	UserRenamed         = "user.renamed"
+	UserBlocked         = "user.blocked" // its tokens ended with it
+	UserUnblocked       = "user.unblocked"
+	UserDeleted         = "user.deleted" // and all that it had
+	LocatorAdded        = "locator.added"
+	LocatorOwned        = "locator.owned" // a pending claim became the user's own
+	LocatorVerification = "locator.verification"
+	LocatorRemoved      = "locator.removed"
+	LocatorsSet         = "locators.set"
+	AttributeDefined    = "attribute.defined"
+	AttributeDropped    = "attribute.dropped"
+	ProfileChanged      = "profile.changed"
+	PresenceSet         = "presence.set"
+	PresenceCleared     = "presence.cleared"
+	TokenIssued         = "token.issued"
+	TokenExtended       = "token.extended"
+	TokenRevoked        = "token.revoked"
+	AccessKeyCreated    = "accesskey.created"
+	AccessKeyDeleted    = "accesskey.deleted"
+	SigningKeyRotated   = "signingkey.rotated"
+	SigningKeyDropped   = "signingkey.dropped"
+)
+
+// Event is one change, committed with what it tells of. It holds no secret, and no value of
+// a locator or an attribute.
+type Event struct {
+	Seq        Seq
+	At         time.Time
+	What       string   // one of the constants above
+	Actor      string   // ".system" or the id of the user who made the change
+	AccessKey  string   // that the actor came with, or that acted for it; may be empty
+	User       UserID   // whom it is about; empty if about no user
+	InternalID string   // of that user
+	Subjects   []string // ids or keys of what changed; may be empty
+}
+
+// Changes goes through the events after a place, in the order of their commits and without
+// gaps, up to the newest, and then ends; Wait tells when to come again. An event is seen
+// as soon as what it tells of is. Resume after the Seq of the last event that was dealt
+// with: every event is then seen at least once. If some are forgotten it yields ErrMissed,
+// with Resume where to go on after the present state was read. For .system only.
+func (d *Directory) Changes(ctx context.Context, by Principal, after Seq) iter.Seq2[Event, error] {
+	return func(yield func(Event, error) bool) {
+		err := d.changes(ctx, by, after, yield)
+		if naming("Changes", &err); err != nil {
+			yield(Event{}, err)
+		}
+	}
+}
+
+func (d *Directory) changes(ctx context.Context, by Principal, after Seq, yield func(Event, error) bool) error {
+	c, err := d.enter(ctx, opFeed, by, nobody)
+	if err != nil {
+		return err
+	}
+	for {
+		feed, err := d.store.Changes(ctx, store.Seq(after), MaxPage)
+		if _, err := d.read(ctx, &c); err != nil {
+			return err
+		}
+		if isMissed(err) {
+			return &Error{Kind: ErrMissed, Field: "after", Resume: Seq(feed.Head)}
+		}
+		if err != nil {
+			return err
+		}
+		for _, ch := range feed.Changes {
+			r, err := record.DecodeEvent(ch.Event)
+			if err != nil {
+				return err
+			}
+			e := Event{
+				Seq: Seq(ch.Seq), At: at(r.At), What: r.What, Actor: r.Actor, AccessKey: r.AccessKey,
+				User: UserID(r.User), InternalID: r.Incarnation, Subjects: r.Subjects,
+			}
+			if !yield(e, nil) {
+				return nil
+			}
+			after = e.Seq
+		}
+		if len(feed.Changes) < MaxPage {
+			return nil
+		}
+	}
+}
+
+// Wait returns once there is an event after a place, or one that is forgotten by now. For
+// .system only.
+func (d *Directory) Wait(ctx context.Context, by Principal, after Seq) (err error) {
+	defer naming("Wait", &err)
+	c, err := d.enter(ctx, opFeed, by, nobody)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer context.AfterFunc(d.background.ctx, func() { cancel(refuse(ErrClosed, "", "")) })()
+	seen := store.Seq(after)
+	for {
+		if _, err := d.read(ctx, &c); err != nil {
+			return err
+		}
+		feed, err := d.store.Changes(ctx, seen, 1)
+		if isMissed(err) || len(feed.Changes) > 0 {
+			return nil
+		}
+		if err == nil {
+			// Commits without an event are passed over, so that they do not wake the caller.
+			seen = max(seen, feed.Head)
+			err = d.store.Wait(ctx, seen)
+		}
+		if err != nil {
+			return closedOr(ctx, err)
+		}
+	}
+}
+
+// closedOr answers why ctx ended if the directory was closed, and err otherwise.
+func closedOr(ctx context.Context, err error) error {
+	if cause := context.Cause(ctx); errors.Is(cause, ErrClosed) {
+		return cause
+	}
+	return err
+}
+
+// Trim forgets the events up to a place, for good; those that Options says to keep are
+// forgotten too. For .system only.
+func (d *Directory) Trim(ctx context.Context, by Principal, upTo Seq) (err error) {
+	defer naming("Trim", &err)
+	c, err := d.enter(ctx, opFeed, by, nobody)
+	if err != nil {
+		return err
+	}
+	if upTo == 0 {
+		_, err := d.read(ctx, &c)
+		return err
+	}
+	_, err = d.write(ctx, &c, func(p *plan) error {
+		p.batch.Trim = store.Seq(upTo)
+		return nil
+	})
+	return err
+}
+
+func isMissed(err error) bool { return errors.Is(err, store.ErrMissed) }
+
+func isConflict(err error) bool { return errors.Is(err, store.ErrConflict) }
+
+// headOf answers the state of a feed without any events.
+func headOf(ctx context.Context, s store.Store) (store.Feed, error) {
+	feed, err := s.Changes(ctx, ^store.Seq(0), 1)
+	return feed, err
+}
+
+// walk goes through the records under a prefix, page by page.
+func (d *Directory) walk(ctx context.Context, under store.Key) iter.Seq2[store.Record, error] {
+	return func(yield func(store.Record, error) bool) {
+		for r := (store.Range{Under: under, Limit: maxSweep}); ; {
+			records, err := d.store.List(ctx, r)
+			if err != nil {
+				yield(store.Record{}, err)
+				return
+			}
+			for _, found := range records {
+				if !yield(found, nil) {
+					return
+				}
+			}
+			if len(records) < r.Limit {
+				return
+			}
+			r.After = records[len(records)-1].Key
+		}
+	}
+}

@@ -1,0 +1,475 @@
+package denizen_test
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/hex"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/denizenhq/denizen"
+	"github.com/denizenhq/denizen/internal/record"
+	"github.com/denizenhq/denizen/store"
+	"github.com/denizenhq/denizen/store/memory"
+	"github.com/denizenhq/denizen/store/storetest"
+)
+
+// Secrets of access keys, of 32 bytes.
+var (
+	secretA = base64.StdEncoding.EncodeToString([]byte(strings.Repeat("a", 32)))
+	secretB = base64.StdEncoding.EncodeToString([]byte(strings.Repeat("b", 32)))
+)
+
+func newKey(t testing.TB, d *denizen.Directory) denizen.NewAccessKey {
+	t.Helper()
+	key, err := d.CreateAccessKey(context.Background(), sys)
+	require.NoError(t, err)
+	return key
+}
+
+func byKey(t testing.TB, d *denizen.Directory, key, secret string) denizen.Principal {
+	t.Helper()
+	by, err := d.AuthenticateKey(context.Background(), key, secret)
+	require.NoError(t, err)
+	return by
+}
+
+func TestAnAccessKeyIsTheApplication(t *testing.T) {
+	overStores(t, denizen.Options{}, func(t *testing.T, d *denizen.Directory) {
+		key := newKey(t, d)
+		raw, err := base64.StdEncoding.Strict().DecodeString(key.Secret)
+		require.NoError(t, err)
+		require.Len(t, raw, 32)
+		by := byKey(t, d, key.Key, key.Secret)
+		require.True(t, by.IsSystem())
+		require.Equal(t, key.Key, by.AccessKey())
+		_, err = d.CreateUser(t.Context(), by, denizen.NewUser{ID: "alice-user", ScreenName: "Alice"})
+		require.NoError(t, err)
+		another := newKey(t, d)
+		require.NotEqual(t, key.Key, another.Key)
+		require.NotEqual(t, key.Secret, another.Secret)
+	})
+}
+
+func TestOnlyAnAccessKeyWithItsSecretIsTheApplication(t *testing.T) {
+	overStores(t, denizen.Options{}, func(t *testing.T, d *denizen.Directory) {
+		refused := func(key, secret string) {
+			t.Helper()
+			by, err := d.AuthenticateKey(t.Context(), key, secret)
+			requireRefused(t, err, "AuthenticateKey", denizen.ErrUnauthenticated, "accessKey")
+			require.Equal(t, "denizen: AuthenticateKey: accessKey: unauthenticated", err.Error()) // the same for all
+			require.Equal(t, denizen.Principal{}, by)
+		}
+		refused("no-keys-yet", secretA)
+		refused("", "")
+		key, other := newKey(t, d), newKey(t, d)
+		for i := range key.Secret {
+			refused(key.Key, key.Secret[:i])
+			refused(key.Key, key.Secret[:i]+"!"+key.Secret[i+1:])
+		}
+		// The last character but one of 32 bytes in base64 holds two bits that mean nothing.
+		for _, c := range "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/" {
+			if secret := key.Secret[:42] + string(c) + "="; secret != key.Secret {
+				refused(key.Key, secret)
+			}
+		}
+		raw, _ := base64.StdEncoding.DecodeString(key.Secret)
+		for _, secret := range []string{
+			"", "=", key.Secret + "=", key.Secret + "\n", " " + key.Secret, strings.TrimRight(key.Secret, "="),
+			base64.URLEncoding.EncodeToString(raw) + "-", hex.EncodeToString(raw), string(raw), strings.ToLower(key.Secret), other.Secret,
+			strings.Repeat("A", 1<<16),
+		} {
+			refused(key.Key, secret)
+		}
+		for _, id := range []string{"", strings.ToLower(key.Key), key.Key + " ", key.Key[1:], other.Key, ".system", key.Key + "\x00"} {
+			refused(id, key.Secret)
+		}
+		byKey(t, d, key.Key, key.Secret)
+	})
+}
+
+func TestAnAccessKeyIsRefusedWhenItCannotBeLookedUp(t *testing.T) {
+	fail := storetest.None
+	s := storetest.Faulty(shared{memory.New()}, func(storetest.Call) storetest.Fault { return fail })
+	d := newOver(t, s, denizen.Options{})
+	key := newKey(t, d)
+	byKey(t, d, key.Key, key.Secret)
+	fail = storetest.Before
+	_, err := d.AuthenticateKey(t.Context(), key.Key, key.Secret)
+	require.ErrorIs(t, err, denizen.ErrUnavailable)
+}
+
+func TestPuttingAnAccessKeyAgainChangesNothing(t *testing.T) {
+	overStores(t, denizen.Options{RootKey: make([]byte, 32)}, func(t *testing.T, d *denizen.Directory) {
+		require.NoError(t, d.PutAccessKey(t.Context(), sys, "the-key-1", secretA))
+		by := byKey(t, d, "the-key-1", secretA)
+		before := eventsAfter(t, d, 0)
+		require.NoError(t, d.PutAccessKey(t.Context(), sys, "the-key-1", secretA))
+		err := d.PutAccessKey(t.Context(), sys, "the-key-1", secretB)
+		requireRefused(t, err, "PutAccessKey", denizen.ErrTaken, "accessKey")
+		require.Equal(t, before, eventsAfter(t, d, 0))
+		_, err = d.CountUsers(t.Context(), by) // who came with it goes on
+		require.NoError(t, err)
+		_, err = d.AuthenticateKey(t.Context(), "the-key-1", secretB)
+		require.ErrorIs(t, err, denizen.ErrUnauthenticated)
+	})
+}
+
+func TestAnAccessKeyThatIsPutIsJudged(t *testing.T) {
+	d := newMemory(t, denizen.Options{})
+	long := base64.StdEncoding.EncodeToString(make([]byte, 1024))
+	for _, row := range []struct{ key, secret, field string }{
+		{"12345678", secretA, ""},
+		{strings.Repeat("k", 128), long, ""},
+		{"Az09._-Az", secretA, ""},
+		{"1234567", secretA, "accessKey"},
+		{strings.Repeat("k", 129), secretA, "accessKey"},
+		{"", secretA, "accessKey"},
+		{"the key 1", secretA, "accessKey"},
+		{"the:key:1", secretA, "accessKey"},
+		{"thé-key-1", secretA, "accessKey"},
+		{"the-key-1\n", secretA, "accessKey"},
+		{"the-key-1\xff", secretA, "accessKey"},
+		{"the-key-1", "", "accessSecret"},
+		{"the-key-1", base64.StdEncoding.EncodeToString(make([]byte, 31)), "accessSecret"},
+		{"the-key-1", base64.StdEncoding.EncodeToString(make([]byte, 1025)), "accessSecret"},
+		{"the-key-1", strings.TrimRight(secretA, "="), "accessSecret"},
+		{"the-key-1", secretA + "\n", "accessSecret"},
+		{"the-key-1", base64.URLEncoding.EncodeToString([]byte(strings.Repeat("\xff", 33))), "accessSecret"},
+		{"the-key-1", secretA[:42] + "b=", "accessSecret"}, // bits that mean nothing
+	} {
+		err := d.PutAccessKey(t.Context(), sys, row.key, row.secret)
+		if row.field == "" {
+			require.NoError(t, err)
+			byKey(t, d, row.key, row.secret)
+			require.NoError(t, d.DeleteAccessKey(t.Context(), sys, row.key))
+		} else {
+			requireRefused(t, err, "PutAccessKey", denizen.ErrInvalid, row.field)
+		}
+	}
+}
+
+func TestThreeAccessKeysLiveAtMost(t *testing.T) {
+	overStores(t, denizen.Options{}, func(t *testing.T, d *denizen.Directory) {
+		var all sync.WaitGroup
+		for range 10 {
+			all.Go(func() {
+				if _, err := d.CreateAccessKey(t.Context(), sys); err != nil && kindOf(t, err) != denizen.ErrLimited {
+					t.Error(err)
+				}
+			})
+		}
+		all.Wait()
+		keys, err := d.AccessKeys(t.Context(), sys)
+		require.NoError(t, err)
+		require.Len(t, keys, denizen.MaxAccessKeys)
+		_, err = d.CreateAccessKey(t.Context(), sys)
+		requireRefused(t, err, "CreateAccessKey", denizen.ErrLimited, "accessKey")
+		err = d.PutAccessKey(t.Context(), sys, "the-key-1", secretA)
+		requireRefused(t, err, "PutAccessKey", denizen.ErrLimited, "accessKey")
+		require.NoError(t, d.DeleteAccessKey(t.Context(), sys, keys[1].Key))
+		require.NoError(t, d.PutAccessKey(t.Context(), sys, "the-key-1", secretA))
+		require.NoError(t, d.PutAccessKey(t.Context(), sys, "the-key-1", secretA)) // not one more
+		left, err := d.AccessKeys(t.Context(), sys)
+		require.NoError(t, err)
+		require.Equal(t, []string{keys[0].Key, keys[2].Key, "the-key-1"}, []string{left[0].Key, left[1].Key, left[2].Key})
+	})
+}
+
+func TestAnAccessKeyThatWasRefusedIsNotAnswered(t *testing.T) {
+	d := newMemory(t, denizen.Options{})
+	for range denizen.MaxAccessKeys {
+		newKey(t, d)
+	}
+	key, err := d.CreateAccessKey(t.Context(), sys)
+	require.Error(t, err)
+	require.Zero(t, key)
+}
+
+func TestTheListTellsWhenAndForWhatAKeyWasLastUsed(t *testing.T) {
+	overReopening(t, func(t *testing.T, open func(denizen.Options) *denizen.Directory) {
+		d := open(denizen.Options{})
+		keys, err := d.AccessKeys(t.Context(), sys)
+		require.NoError(t, err)
+		require.Equal(t, []denizen.AccessKey{}, keys)
+		start := time.Now().UTC()
+		require.NoError(t, d.PutAccessKey(t.Context(), sys, "the-key-1", secretA))
+		time.Sleep(time.Second)
+		require.NoError(t, d.PutAccessKey(t.Context(), sys, "the-key-2", secretB))
+		want := []denizen.AccessKey{{Key: "the-key-1", CreatedAt: start}, {Key: "the-key-2", CreatedAt: start.Add(time.Second)}}
+		check := func() {
+			t.Helper()
+			keys, err := d.AccessKeys(t.Context(), sys)
+			require.NoError(t, err)
+			require.Equal(t, want, keys)
+		}
+		check()
+		_, err = d.AuthenticateKey(t.Context(), "the-key-1", secretB) // is no use
+		require.Error(t, err)
+		check()
+		time.Sleep(10 * time.Minute)
+		byKey(t, d, "the-key-1", secretA)
+		want[0].LastUsedAt, want[0].LastAction = time.Now().UTC(), "Basic"
+		check()
+		time.Sleep(time.Hour)
+		check()
+		_, err = d.AuthenticateSigned(t.Context(), sign(signedNow("the-key-2", secretB)))
+		require.NoError(t, err)
+		want[1].LastUsedAt, want[1].LastAction = time.Now().UTC(), "Signed"
+		check()
+		require.NoError(t, d.Close())
+		d = open(denizen.Options{})
+		check()
+		// The same key made anew was never used.
+		require.NoError(t, d.DeleteAccessKey(t.Context(), sys, "the-key-1"))
+		time.Sleep(time.Second)
+		require.NoError(t, d.PutAccessKey(t.Context(), sys, "the-key-1", secretA))
+		want = []denizen.AccessKey{want[1], {Key: "the-key-1", CreatedAt: time.Now().UTC()}}
+		check()
+	})
+}
+
+func TestTheUseOfAccessKeysIsStoredOnceAMinute(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		inner := memory.New()
+		s := &counting{Store: inner}
+		d := newOver(t, &owned{s, inner}, denizen.Options{})
+		key := newKey(t, d)
+		byKey(t, d, key.Key, key.Secret)
+		time.Sleep(10 * time.Second)
+		before := s.commits.Load()
+		for range 600 {
+			byKey(t, d, key.Key, key.Secret)
+			time.Sleep(time.Second)
+		}
+		require.EqualValues(t, 10, s.commits.Load()-before)
+	})
+}
+
+func TestADeletedAccessKeyEndsAllThatCameWithItAtOnce(t *testing.T) {
+	overReopening(t, func(t *testing.T, open func(denizen.Options) *denizen.Directory) {
+		d := open(denizen.Options{})
+		newUser(t, d, "alice-user")
+		require.NoError(t, d.PutAccessKey(t.Context(), sys, "the-key-1", secretA))
+		by := byKey(t, d, "the-key-1", secretA)
+		acting, err := d.ActAs(t.Context(), by, "alice-user")
+		require.NoError(t, err)
+		issued, err := d.IssueToken(t.Context(), by, "alice-user", denizen.TokenOptions{})
+		require.NoError(t, err)
+		require.NoError(t, d.DeleteAccessKey(t.Context(), sys, "the-key-1"))
+		check := func() {
+			t.Helper()
+			_, err := d.CountUsers(t.Context(), by)
+			require.ErrorIs(t, err, denizen.ErrRevoked)
+			_, err = d.CreateAccessKey(t.Context(), by)
+			require.ErrorIs(t, err, denizen.ErrRevoked)
+			_, err = d.ActAs(t.Context(), by, "alice-user")
+			require.ErrorIs(t, err, denizen.ErrRevoked)
+			_, err = d.User(t.Context(), acting, "alice-user")
+			require.ErrorIs(t, err, denizen.ErrRevoked)
+			_, err = d.SetScreenName(t.Context(), acting, "alice-user", "Alice")
+			require.ErrorIs(t, err, denizen.ErrRevoked)
+			require.NoError(t, authenticated(t, d, issued.Signed)) // tokens stay
+		}
+		_, err = d.AuthenticateKey(t.Context(), "the-key-1", secretA)
+		require.ErrorIs(t, err, denizen.ErrUnauthenticated)
+		_, err = d.AuthenticateSigned(t.Context(), sign(signedNow("the-key-1", secretA)))
+		require.ErrorIs(t, err, denizen.ErrUnauthenticated)
+		check()
+		// The same key and secret again are another key.
+		require.NoError(t, d.PutAccessKey(t.Context(), sys, "the-key-1", secretA))
+		check()
+		require.NoError(t, d.Close())
+		d = open(denizen.Options{})
+		check()
+		err = d.DeleteAccessKey(t.Context(), sys, "the-key-2")
+		requireRefused(t, err, "DeleteAccessKey", denizen.ErrNotFound, "accessKey")
+	})
+}
+
+// Sealing
+
+// withSecrets fills a store with secrets of every kind, and answers those that are known.
+func withSecrets(t *testing.T, s store.Store, o denizen.Options) []string {
+	t.Helper()
+	d, err := denizen.New(t.Context(), s, o)
+	require.NoError(t, err)
+	newUser(t, d, "alice-user")
+	require.NoError(t, d.PutAccessKey(t.Context(), sys, "the-key-1", secretA))
+	key := newKey(t, d)
+	require.NoError(t, d.RotateSigningKey(t.Context(), sys, 0))
+	signed := newToken(t, d, "alice-user", denizen.TokenOptions{}).Signed
+	byKey(t, d, key.Key, key.Secret)
+	_, err = d.AuthenticateSigned(t.Context(), sign(signedNow("the-key-1", secretA)))
+	require.NoError(t, err)
+	require.NoError(t, d.Close())
+	return []string{secretA, key.Secret, signed}
+}
+
+func TestWithARootKeyNothingSecretLiesInTheClear(t *testing.T) {
+	clear, sealed := memory.New(), memory.New()
+	root := []byte("0123456789abcdef0123456789ABCDEF")
+	found := map[bool]int{}
+	for s, o := range map[*memory.Store]denizen.Options{clear: {}, sealed: {RootKey: root}} {
+		secrets := withSecrets(t, s, o)
+		all := dumpOf(t, s)
+		var text strings.Builder
+		for _, r := range all.Records {
+			text.WriteString(string(r.Key) + "\n" + string(r.Value) + "\n")
+		}
+		for _, c := range all.Feed.Changes {
+			text.WriteString(string(c.Event) + "\n")
+		}
+		for _, secret := range secrets {
+			forms := []string{secret}
+			if raw, err := base64.StdEncoding.DecodeString(secret); err == nil {
+				forms = append(forms, string(raw), hex.EncodeToString(raw), base64.RawURLEncoding.EncodeToString(raw))
+			}
+			for _, form := range forms {
+				if strings.Contains(text.String(), form) {
+					found[s == sealed]++
+				}
+			}
+		}
+		found[s == sealed] += strings.Count(text.String(), `"clear:`)
+		require.NotContains(t, text.String(), string(root))
+		require.NotContains(t, text.String(), base64.StdEncoding.EncodeToString(root))
+	}
+	require.Zero(t, found[true])
+	require.NotZero(t, found[false]) // without one they do, so that the search can find something
+}
+
+func TestOnlyTheRootKeyThatADirectoryWasMadeWithOpensIt(t *testing.T) {
+	root, other := []byte(strings.Repeat("r", 32)), []byte(strings.Repeat("s", 32))
+	for _, row := range []struct {
+		made, opened []byte
+		reason       string
+	}{
+		{root, nil, "this directory was made with one"},
+		{nil, root, "this directory was made without one"},
+		{root, other, "is not the one this directory was made with"},
+		{root, make([]byte, 32), "is not the one this directory was made with"},
+	} {
+		for _, s := range []store.Store{memory.New(), shared{memory.New()}} {
+			secrets := withSecrets(t, s, denizen.Options{RootKey: row.made})
+			before := dumpOf(t, s)
+			for range 2 { // a refused one does not hold the store
+				_, err := denizen.New(t.Context(), s, denizen.Options{RootKey: row.opened})
+				requireRefusal(t, err, denizen.Error{Op: "New", Kind: denizen.ErrInvalid, Field: "RootKey", Reason: row.reason})
+			}
+			require.Equal(t, before, dumpOf(t, s))
+			d, err := denizen.New(t.Context(), s, denizen.Options{RootKey: row.made})
+			require.NoError(t, err)
+			byKey(t, d, "the-key-1", secretA)
+			require.NoError(t, authenticated(t, d, secrets[2]))
+			require.NoError(t, d.Close())
+		}
+	}
+}
+
+func TestARootKeyMayBeOverwrittenAfterwards(t *testing.T) {
+	s := memory.New()
+	root := []byte(strings.Repeat("r", 32))
+	d, err := denizen.New(t.Context(), s, denizen.Options{RootKey: root})
+	require.NoError(t, err)
+	clear(root)
+	key := newKey(t, d)
+	require.NoError(t, d.Close())
+	d, err = denizen.New(t.Context(), s, denizen.Options{RootKey: []byte(strings.Repeat("r", 32))})
+	require.NoError(t, err)
+	byKey(t, d, key.Key, key.Secret)
+	require.NoError(t, d.Close())
+}
+
+// sealedIn answers records of a store that hold something sealed, decoded.
+func sealedIn(t *testing.T, s store.Store) (*record.AccessKeys, *record.SigningKeys) {
+	t.Helper()
+	rs, err := s.Get(t.Context(), record.AccessKeysKey, record.SigningKeysKey)
+	require.NoError(t, err)
+	keys, err := record.Decode(rs[0].Key, rs[0].Value)
+	require.NoError(t, err)
+	ring, err := record.Decode(rs[1].Key, rs[1].Value)
+	require.NoError(t, err)
+	return keys.(*record.AccessKeys), ring.(*record.SigningKeys)
+}
+
+func overwrite(t *testing.T, s store.Store, key store.Key, r record.Record) {
+	t.Helper()
+	_, err := s.Commit(t.Context(), store.Batch{Put: []store.Record{{Key: key, Value: record.Encode(r)}}})
+	require.NoError(t, err)
+}
+
+func TestWhatIsSealedIsBoundToItsDirectoryAndPurpose(t *testing.T) {
+	root := []byte(strings.Repeat("r", 32))
+	make := func(t *testing.T) (store.Store, *denizen.Directory) {
+		s := shared{memory.New()}
+		d := newOver(t, s, denizen.Options{RootKey: root})
+		newUser(t, d, "alice-user")
+		require.NoError(t, d.PutAccessKey(t.Context(), sys, "the-key-1", secretA))
+		require.NoError(t, d.PutAccessKey(t.Context(), sys, "the-key-2", secretB))
+		require.NoError(t, d.RotateSigningKey(t.Context(), sys, 0))
+		return s, d
+	}
+	unusable := func(t *testing.T, d *denizen.Directory) {
+		t.Helper()
+		for _, key := range []string{"the-key-1", "the-key-2"} {
+			for _, secret := range []string{secretA, secretB} {
+				_, err := d.AuthenticateKey(t.Context(), key, secret)
+				requireRefused(t, err, "AuthenticateKey", denizen.ErrUnavailable, "")
+				_, err = d.AuthenticateSigned(t.Context(), sign(signedNow(key, secret)))
+				requireRefused(t, err, "AuthenticateSigned", denizen.ErrUnavailable, "")
+			}
+		}
+	}
+	t.Run("swapped", func(t *testing.T) {
+		s, d := make(t)
+		keys, _ := sealedIn(t, s)
+		keys.Keys[0].Secret, keys.Keys[1].Secret = keys.Keys[1].Secret, keys.Keys[0].Secret
+		overwrite(t, s, record.AccessKeysKey, keys)
+		unusable(t, d)
+	})
+	t.Run("a signing key as a secret", func(t *testing.T) {
+		s, d := make(t)
+		keys, ring := sealedIn(t, s)
+		keys.Keys[0].Secret, keys.Keys[1].Secret = ring.Keys[0].Seed, ring.Keys[1].Seed
+		overwrite(t, s, record.AccessKeysKey, keys)
+		unusable(t, d)
+	})
+	t.Run("of another directory", func(t *testing.T) {
+		s, d := make(t)
+		other, _ := make(t)
+		keys, _ := sealedIn(t, other)
+		overwrite(t, s, record.AccessKeysKey, keys)
+		unusable(t, d)
+	})
+	t.Run("in the clear", func(t *testing.T) {
+		s, d := make(t)
+		keys, _ := sealedIn(t, s)
+		keys.Keys[0].Secret, keys.Keys[1].Secret = "clear:"+secretA, secretB
+		overwrite(t, s, record.AccessKeysKey, keys)
+		unusable(t, d)
+	})
+	t.Run("cut short", func(t *testing.T) {
+		s, d := make(t)
+		keys, _ := sealedIn(t, s)
+		prefix, _, _ := strings.Cut(keys.Keys[0].Secret, ":")
+		keys.Keys[0].Secret, keys.Keys[1].Secret = prefix+":", prefix+":AAAA"
+		overwrite(t, s, record.AccessKeysKey, keys)
+		unusable(t, d)
+	})
+	t.Run("swapped signing keys", func(t *testing.T) {
+		s, d := make(t)
+		_, ring := sealedIn(t, s)
+		ring.Keys[0].Seed, ring.Keys[1].Seed = ring.Keys[1].Seed, ring.Keys[0].Seed
+		overwrite(t, s, record.SigningKeysKey, ring)
+		_, err := d.IssueToken(t.Context(), sys, "alice-user", denizen.TokenOptions{})
+		requireRefused(t, err, "IssueToken", denizen.ErrUnavailable, "")
+		_, err = d.PublicKeys(t.Context())
+		requireRefused(t, err, "PublicKeys", denizen.ErrUnavailable, "")
+	})
+}

@@ -1,0 +1,652 @@
+package denizen_test
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/denizenhq/denizen"
+	"github.com/denizenhq/denizen/internal/record"
+	"github.com/denizenhq/denizen/store"
+)
+
+const address = "email:shared@example.org"
+
+var shares = denizen.NewLocator{Locator: address}
+
+// eventKinds answers what the events after a place tell of.
+func eventKinds(t testing.TB, h *house, after denizen.Seq) (kinds []string) {
+	t.Helper()
+	for _, e := range eventsAfter(t, h.Directory, after) {
+		kinds = append(kinds, e.What)
+	}
+	return kinds
+}
+
+func head(t testing.TB, h *house) denizen.Seq {
+	t.Helper()
+	return denizen.Seq(dumpOf(t, h.store).Feed.Head)
+}
+
+func requireOwner(t testing.TB, h *house, locator string, want ...denizen.UserID) {
+	t.Helper()
+	users, err := h.UsersByLocator(context.Background(), sys, locator)
+	require.NoError(t, err)
+	var ids []denizen.UserID
+	for _, u := range users {
+		ids = append(ids, u.ID)
+	}
+	require.Equal(t, want, ids)
+}
+
+func TestALocatorKeepsWhatWasGivenBesideItsCanonicalForm(t *testing.T) {
+	inHouses(t, denizen.Options{}, func(t *testing.T, h *house) {
+		ctx := t.Context()
+		h.create(t, alice)
+		for _, row := range []struct{ given, kind, raw, canonical string }{
+			{"email:Alice.B+tag@Example.ORG", "email", "Alice.B+tag@Example.ORG", "alice.b+tag@example.org"},
+			{"tele:+1 (415) 555-0132", "tele", "+1 (415) 555-0132", "+14155550132"},
+		} {
+			l, err := h.AddLocator(ctx, sys, alice, denizen.NewLocator{Locator: row.given})
+			require.NoError(t, err)
+			require.Equal(t, denizen.Locator{
+				ID: l.ID, Type: denizen.LocatorType(row.kind), Address: row.raw, Canonical: row.canonical,
+				Status: denizen.StatusNotProvided, Owned: true, AddedAt: epoch,
+			}, l)
+			require.Equal(t, row.given, l.String())
+			read, err := h.Locator(ctx, sys, alice, l.ID)
+			require.NoError(t, err)
+			require.Equal(t, l, read)
+			kind, canonical, err := denizen.ParseLocator(row.given)
+			require.NoError(t, err)
+			require.Equal(t, [2]string{row.kind, row.canonical}, [2]string{string(kind), canonical})
+		}
+	})
+}
+
+func TestALocatorThatIsNoneIsRefused(t *testing.T) {
+	inHouses(t, denizen.Options{}, func(t *testing.T, h *house) {
+		ctx := t.Context()
+		h.create(t, alice)
+		before := dumpOf(t, h.store)
+		for _, bad := range []string{"", "email", "email:", "email:x", "Email:a@b.example", "tele:123", "tele:+0123456789", "fax:+14155550132", " email:a@b.example"} {
+			for _, by := range []denizen.Principal{sys, h.as(t, alice)} {
+				_, err := h.AddLocator(ctx, by, alice, denizen.NewLocator{Locator: bad})
+				requireField(t, err, denizen.ErrInvalid, "locator")
+			}
+			_, err := h.SetLocators(ctx, sys, alice, []denizen.NewLocator{{Locator: bad}})
+			requireField(t, err, denizen.ErrInvalid, "locator")
+			_, _, err = denizen.ParseLocator(bad)
+			requireField(t, err, denizen.ErrInvalid, "locator")
+		}
+		_, err := h.AddLocator(ctx, sys, alice, denizen.Tele("+10000000000"))
+		requireField(t, err, denizen.ErrInvalid, "locator") // of good shape, and in no numbering plan
+		require.Equal(t, before, dumpOf(t, h.store))
+	})
+}
+
+func TestWhatTheSystemAddsIsOwnedAtOnce(t *testing.T) {
+	inHouses(t, denizen.Options{}, func(t *testing.T, h *house) {
+		ctx := t.Context()
+		h.create(t, alice)
+		h.create(t, bob)
+		after := head(t, h)
+		l, err := h.AddLocator(ctx, sys, alice, denizen.NewLocator{Locator: address, Status: denizen.VerificationPending})
+		require.NoError(t, err)
+		require.True(t, l.Owned)
+		require.Equal(t, denizen.VerificationPending, l.Status)
+		requireOwner(t, h, address, alice)
+		require.Equal(t, []string{denizen.LocatorAdded}, eventKinds(t, h, after))
+		before := dumpOf(t, h.store)
+		_, err = h.AddLocator(ctx, sys, bob, shares)
+		requireField(t, err, denizen.ErrTaken, "locator")
+		require.Equal(t, before, dumpOf(t, h.store))
+		checkInvariants(t, h.store)
+	})
+}
+
+func TestWhatAUserAddsIsAClaimThatNobodyElseSees(t *testing.T) {
+	all := func(context.Context, denizen.UserID, denizen.UserID, denizen.Facet) (bool, error) { return true, nil }
+	inHouses(t, denizen.Options{MaySee: all}, func(t *testing.T, h *house) {
+		ctx := t.Context()
+		h.create(t, alice)
+		h.create(t, bob)
+		claim, err := h.AddLocator(ctx, h.as(t, alice), alice, denizen.NewLocator{Locator: address, Status: denizen.Verified})
+		require.NoError(t, err)
+		require.Equal(t, denizen.Locator{
+			ID: claim.ID, Type: denizen.TypeEmail, Address: "shared@example.org", Canonical: "shared@example.org",
+			Status: denizen.Unverified, AddedAt: epoch,
+		}, claim, "a user vouches for itself")
+		for _, by := range []denizen.Principal{sys, h.as(t, alice)} {
+			locators, err := h.Locators(ctx, by, alice)
+			require.NoError(t, err)
+			require.Equal(t, []denizen.Locator{claim}, locators)
+		}
+		_, err = h.Locators(ctx, h.as(t, bob), alice)
+		require.ErrorIs(t, err, denizen.ErrDenied)
+		requireOwner(t, h, address)
+		u, err := h.User(ctx, h.as(t, bob), alice)
+		require.NoError(t, err)
+		require.Empty(t, u.Locators)
+		checkInvariants(t, h.store)
+	})
+}
+
+func TestAClaimBlocksNobody(t *testing.T) {
+	inHouses(t, denizen.Options{}, func(t *testing.T, h *house) {
+		ctx := t.Context()
+		h.create(t, alice)
+		_, err := h.AddLocator(ctx, h.as(t, alice), alice, shares)
+		require.NoError(t, err)
+		h.create(t, bob, shares)
+		requireOwner(t, h, address, bob)
+		require.NoError(t, h.DeleteUser(ctx, sys, bob))
+		h.create(t, bob)
+		_, err = h.AddLocator(ctx, h.as(t, bob), bob, shares)
+		require.NoError(t, err, "two claims stand beside each other")
+		_, err = h.SetLocators(ctx, sys, bob, []denizen.NewLocator{shares})
+		require.NoError(t, err)
+		requireOwner(t, h, address, bob)
+		checkInvariants(t, h.store)
+	})
+}
+
+// What a user can do with a claim, and what it learns of it, is the same whoever else owns or
+// claims the address. So is what lies in the store of it.
+func TestAClaimRevealsNothingOfOthers(t *testing.T) {
+	inHouses(t, denizen.Options{}, func(t *testing.T, h *house) {
+		ctx := t.Context()
+		h.create(t, bob, shares)
+		h.create(t, "carol-01")
+		_, err := h.AddLocator(ctx, h.as(t, "carol-01"), "carol-01", shares)
+		require.NoError(t, err)
+		var seen [][]any
+		for _, given := range []denizen.NewLocator{shares, denizen.Email("nobodys@example.org")} {
+			h.create(t, alice)
+			by := h.as(t, alice)
+			var learned []any
+			learn := func(l denizen.Locator, err error) {
+				l.ID = ""
+				if l.Canonical == given.Locator[len("email:"):] {
+					l.Address, l.Canonical = "the address", "the address"
+				}
+				learned = append(learned, l, err)
+			}
+			after := head(t, h)
+			claim, err := h.AddLocator(ctx, by, alice, given)
+			learn(claim, err)
+			learn(h.AddLocator(ctx, by, alice, given))
+			learn(h.Locator(ctx, by, alice, claim.ID))
+			_, err = h.Resolve(ctx, by, given.Locator)
+			learned = append(learned, err)
+			u, err := h.User(ctx, by, alice)
+			require.NoError(t, err)
+			learned = append(learned, u.Version-denizen.Version(after), len(u.Locators))
+			learned = append(learned, h.RemoveLocator(ctx, by, alice, claim.ID))
+			learned = append(learned, eventKinds(t, h, after))
+			seen = append(seen, learned)
+			require.NoError(t, h.DeleteUser(ctx, sys, alice))
+		}
+		require.Equal(t, seen[1], seen[0])
+		requireOwner(t, h, address, bob)
+		checkInvariants(t, h.store)
+	})
+}
+
+func TestVerifyingAClaimMakesItTheUsersOwn(t *testing.T) {
+	inHouses(t, denizen.Options{}, func(t *testing.T, h *house) {
+		ctx := t.Context()
+		h.create(t, alice)
+		claim, err := h.AddLocator(ctx, h.as(t, alice), alice, shares)
+		require.NoError(t, err)
+		time.Sleep(time.Second)
+		after := head(t, h)
+		l, err := h.SetVerification(ctx, sys, alice, claim.ID, denizen.Verified)
+		require.NoError(t, err)
+		claim.Owned, claim.Status, claim.VerifiedAt = true, denizen.Verified, epoch.Add(time.Second)
+		require.Equal(t, claim, l)
+		requireOwner(t, h, address, alice)
+		require.Equal(t, []string{denizen.LocatorOwned}, eventKinds(t, h, after))
+		require.Equal(t, after+1, head(t, h), "not one commit")
+		checkInvariants(t, h.store)
+	})
+}
+
+func TestVerifyingAClaimOnWhatAnotherOwnsFailsWhole(t *testing.T) {
+	inHouses(t, denizen.Options{}, func(t *testing.T, h *house) {
+		ctx := t.Context()
+		h.create(t, bob, shares)
+		h.create(t, alice)
+		claim, err := h.AddLocator(ctx, h.as(t, alice), alice, shares)
+		require.NoError(t, err)
+		before := dumpOf(t, h.store)
+		_, err = h.SetVerification(ctx, sys, alice, claim.ID, denizen.Verified)
+		requireField(t, err, denizen.ErrTaken, "locator")
+		_, err = h.AddLocator(ctx, sys, alice, shares)
+		requireField(t, err, denizen.ErrTaken, "locator")
+		_, err = h.SetLocators(ctx, sys, alice, []denizen.NewLocator{shares})
+		requireField(t, err, denizen.ErrTaken, "locator")
+		require.Equal(t, before, dumpOf(t, h.store))
+	})
+}
+
+func TestOtherClaimsStayAsTheyAreWhenOneIsVerified(t *testing.T) {
+	inHouses(t, denizen.Options{}, func(t *testing.T, h *house) {
+		ctx := t.Context()
+		claims := map[denizen.UserID]denizen.Locator{}
+		for _, id := range []denizen.UserID{alice, bob, "carol-01"} {
+			h.create(t, id)
+			var err error
+			claims[id], err = h.AddLocator(ctx, h.as(t, id), id, shares)
+			require.NoError(t, err)
+		}
+		others, err := h.Users(ctx, sys, bob, "carol-01")
+		require.NoError(t, err)
+		_, err = h.SetVerification(ctx, sys, alice, claims[alice].ID, denizen.Verified)
+		require.NoError(t, err)
+		after, err := h.Users(ctx, sys, bob, "carol-01")
+		require.NoError(t, err)
+		require.Equal(t, others, after)
+		// And one of them may have it once it is free.
+		require.NoError(t, h.RemoveLocator(ctx, sys, alice, claims[alice].ID))
+		_, err = h.SetVerification(ctx, sys, bob, claims[bob].ID, denizen.Verified)
+		require.NoError(t, err)
+		requireOwner(t, h, address, bob)
+		checkInvariants(t, h.store)
+	})
+}
+
+func TestOfManyClaimsVerifiedAtOnceOneWins(t *testing.T) {
+	inHouses(t, denizen.Options{}, func(t *testing.T, h *house) {
+		ctx := t.Context()
+		const n = 16
+		var ids [n]denizen.UserID
+		var claims [n]denizen.Locator
+		for i := range n {
+			ids[i] = denizen.UserID(fmt.Sprintf("user-%04d", i))
+			h.create(t, ids[i])
+			var err error
+			claims[i], err = h.AddLocator(ctx, h.as(t, ids[i]), ids[i], shares)
+			require.NoError(t, err)
+		}
+		var errs [n]error
+		var verifying sync.WaitGroup
+		for i := range n {
+			verifying.Go(func() { _, errs[i] = h.SetVerification(ctx, sys, ids[i], claims[i].ID, denizen.Verified) })
+		}
+		verifying.Wait()
+		won := 0
+		for _, err := range errs {
+			if err == nil {
+				won++
+			} else {
+				requireField(t, err, denizen.ErrTaken, "locator")
+			}
+		}
+		require.Equal(t, 1, won)
+		checkInvariants(t, h.store)
+	})
+}
+
+func TestNoStatusGivesALocatorBack(t *testing.T) {
+	inHouses(t, denizen.Options{}, func(t *testing.T, h *house) {
+		ctx := t.Context()
+		id := h.create(t, alice, shares).Locators[0].ID
+		h.create(t, bob)
+		for _, status := range []denizen.VerificationStatus{
+			denizen.Verified, denizen.Unverified, denizen.StatusNotProvided, denizen.VerificationPending, denizen.VerificationNotApplicable,
+		} {
+			after := head(t, h)
+			l, err := h.SetVerification(ctx, sys, alice, id, status)
+			require.NoError(t, err)
+			require.True(t, l.Owned)
+			require.Equal(t, status, l.Status)
+			require.Equal(t, epoch, l.VerifiedAt, "when it was verified is forgotten")
+			require.Equal(t, []string{denizen.LocatorVerification}, eventKinds(t, h, after))
+			requireOwner(t, h, address, alice)
+			_, err = h.AddLocator(ctx, sys, bob, shares)
+			requireField(t, err, denizen.ErrTaken, "locator")
+		}
+		require.NoError(t, h.RemoveLocator(ctx, sys, alice, id))
+		requireOwner(t, h, address)
+		_, err := h.AddLocator(ctx, sys, bob, shares)
+		require.NoError(t, err)
+		checkInvariants(t, h.store)
+	})
+}
+
+func TestAClaimKeepsNotOwningThroughOtherStatuses(t *testing.T) {
+	inHouses(t, denizen.Options{}, func(t *testing.T, h *house) {
+		ctx := t.Context()
+		h.create(t, alice)
+		claim, err := h.AddLocator(ctx, h.as(t, alice), alice, shares)
+		require.NoError(t, err)
+		for _, status := range []denizen.VerificationStatus{denizen.VerificationPending, denizen.VerificationNotApplicable, denizen.StatusNotProvided} {
+			l, err := h.SetVerification(ctx, sys, alice, claim.ID, status)
+			require.NoError(t, err)
+			require.False(t, l.Owned)
+			requireOwner(t, h, address)
+		}
+		_, err = h.SetVerification(ctx, sys, alice, claim.ID, "verified")
+		requireField(t, err, denizen.ErrInvalid, "verificationStatus")
+		_, err = h.SetVerification(ctx, sys, alice, "no such id", denizen.Verified)
+		requireField(t, err, denizen.ErrNotFound, "locator")
+	})
+}
+
+func TestVerifyingAgainTellsWhen(t *testing.T) {
+	inHouses(t, denizen.Options{}, func(t *testing.T, h *house) {
+		ctx := t.Context()
+		id := h.create(t, alice, denizen.NewLocator{Locator: address, Status: denizen.Verified}).Locators[0].ID
+		time.Sleep(time.Hour)
+		l, err := h.SetVerification(ctx, sys, alice, id, denizen.Verified)
+		require.NoError(t, err)
+		require.Equal(t, epoch.Add(time.Hour), l.VerifiedAt)
+		require.Equal(t, epoch, l.AddedAt)
+	})
+}
+
+func TestSettingTheStatusItHasChangesNothing(t *testing.T) {
+	inHouses(t, denizen.Options{}, func(t *testing.T, h *house) {
+		u := h.create(t, alice, shares)
+		before := dumpOf(t, h.store)
+		l, err := h.SetVerification(t.Context(), sys, alice, u.Locators[0].ID, denizen.StatusNotProvided)
+		require.NoError(t, err)
+		require.Equal(t, u.Locators[0], l)
+		require.Equal(t, before, dumpOf(t, h.store))
+	})
+}
+
+func TestAddingALocatorAgainAnswersTheSame(t *testing.T) {
+	inHouses(t, denizen.Options{}, func(t *testing.T, h *house) {
+		ctx := t.Context()
+		owned := h.create(t, alice, shares).Locators[0]
+		claim, err := h.AddLocator(ctx, h.as(t, alice), alice, denizen.Email("claim@example.org"))
+		require.NoError(t, err)
+		before := dumpOf(t, h.store)
+		for _, again := range []struct {
+			by    denizen.Principal
+			given denizen.NewLocator
+			want  denizen.Locator
+		}{
+			{sys, denizen.Email("SHARED@example.org"), owned},
+			{sys, denizen.NewLocator{Locator: address, Status: denizen.Verified}, owned},
+			{h.as(t, alice), shares, owned},
+			{h.as(t, alice), denizen.Email("Claim@Example.org"), claim},
+		} {
+			l, err := h.AddLocator(ctx, again.by, alice, again.given)
+			require.NoError(t, err)
+			require.Equal(t, again.want, l)
+		}
+		require.Equal(t, before, dumpOf(t, h.store))
+	})
+}
+
+func TestAClaimThatTheSystemAddsBecomesOwnedUnderItsID(t *testing.T) {
+	inHouses(t, denizen.Options{}, func(t *testing.T, h *house) {
+		ctx := t.Context()
+		h.create(t, alice)
+		claim, err := h.AddLocator(ctx, h.as(t, alice), alice, shares)
+		require.NoError(t, err)
+		after := head(t, h)
+		l, err := h.AddLocator(ctx, sys, alice, shares)
+		require.NoError(t, err)
+		claim.Owned, claim.Status = true, denizen.StatusNotProvided
+		require.Equal(t, claim, l)
+		locators, err := h.Locators(ctx, sys, alice)
+		require.NoError(t, err)
+		require.Equal(t, []denizen.Locator{l}, locators)
+		require.Equal(t, []string{denizen.LocatorOwned}, eventKinds(t, h, after))
+		requireOwner(t, h, address, alice)
+		checkInvariants(t, h.store)
+	})
+}
+
+func TestSixteenLocatorsAreTheMost(t *testing.T) {
+	inHouses(t, denizen.Options{}, func(t *testing.T, h *house) {
+		ctx := t.Context()
+		h.create(t, alice)
+		var all []denizen.NewLocator
+		for i := range denizen.MaxLocators {
+			all = append(all, denizen.Email(fmt.Sprintf("alice%d@example.org", i)))
+			by := sys
+			if i%2 == 0 {
+				by = h.as(t, alice) // claims count
+			}
+			_, err := h.AddLocator(ctx, by, alice, all[i])
+			require.NoError(t, err)
+		}
+		before := dumpOf(t, h.store)
+		for _, by := range []denizen.Principal{sys, h.as(t, alice)} {
+			_, err := h.AddLocator(ctx, by, alice, shares)
+			requireField(t, err, denizen.ErrLimited, "locators")
+			_, err = h.AddLocator(ctx, by, alice, all[1])
+			require.NoError(t, err, "one that is there is not one more")
+		}
+		_, err := h.SetLocators(ctx, sys, alice, append(all, shares))
+		requireField(t, err, denizen.ErrLimited, "locators")
+		require.Equal(t, before, dumpOf(t, h.store))
+		u, err := h.SetLocators(ctx, sys, alice, append(all[1:], shares))
+		require.NoError(t, err)
+		require.Len(t, u.Locators, denizen.MaxLocators)
+		checkInvariants(t, h.store)
+	})
+}
+
+func TestSettingLocatorsKeepsTheIDsOfThoseThatStay(t *testing.T) {
+	inHouses(t, denizen.Options{}, func(t *testing.T, h *house) {
+		ctx := t.Context()
+		first, goes := denizen.Email("first@example.org"), denizen.Email("goes@example.org")
+		u := h.create(t, alice, denizen.NewLocator{Locator: first.Locator, Status: denizen.Verified}, goes)
+		claim, err := h.AddLocator(ctx, h.as(t, alice), alice, shares)
+		require.NoError(t, err)
+		time.Sleep(time.Second)
+		after := head(t, h)
+		set, err := h.SetLocators(ctx, sys, alice, []denizen.NewLocator{
+			{Locator: "email:SHARED@example.org", Status: denizen.VerificationPending}, denizen.Tele("+14155550132"), denizen.Email("FIRST@example.org"),
+		})
+		require.NoError(t, err)
+		claim.Owned, claim.Status = true, denizen.VerificationPending
+		require.Equal(t, []denizen.Locator{claim, {
+			ID: set.Locators[1].ID, Type: denizen.TypeTele, Address: "+14155550132", Canonical: "+14155550132",
+			Status: denizen.StatusNotProvided, Owned: true, AddedAt: epoch.Add(time.Second),
+		}, u.Locators[0]}, set.Locators)
+		require.Equal(t, []string{denizen.LocatorsSet}, eventKinds(t, h, after))
+		require.Equal(t, after+1, head(t, h), "not one commit")
+		requireOwner(t, h, goes.Locator)
+		requireOwner(t, h, address, alice)
+		checkInvariants(t, h.store)
+	})
+}
+
+func TestSettingLocatorsIsAllOrNothing(t *testing.T) {
+	inHouses(t, denizen.Options{}, func(t *testing.T, h *house) {
+		ctx := t.Context()
+		h.create(t, bob, shares)
+		h.create(t, alice, denizen.Email("alice@example.org"))
+		before := dumpOf(t, h.store)
+		for what, row := range map[string]struct {
+			list  []denizen.NewLocator
+			kind  error
+			field string
+		}{
+			"one is taken":    {[]denizen.NewLocator{denizen.Email("new@example.org"), shares}, denizen.ErrTaken, "locator"},
+			"one is bad":      {[]denizen.NewLocator{denizen.Email("new@example.org"), denizen.Email("x")}, denizen.ErrInvalid, "locator"},
+			"one is twice":    {[]denizen.NewLocator{denizen.Email("new@example.org"), denizen.Email("NEW@example.org")}, denizen.ErrInvalid, "locators"},
+			"a status is bad": {[]denizen.NewLocator{{Locator: "email:new@example.org", Status: "0"}}, denizen.ErrInvalid, "verificationStatus"},
+		} {
+			u, err := h.SetLocators(ctx, sys, alice, row.list)
+			requireField(t, err, row.kind, row.field)
+			require.Zero(t, u, what)
+			require.Equal(t, before, dumpOf(t, h.store), what)
+		}
+		u, err := h.SetLocators(ctx, sys, alice, nil)
+		require.NoError(t, err)
+		require.Empty(t, u.Locators)
+		requireOwner(t, h, "email:alice@example.org")
+		checkInvariants(t, h.store)
+	})
+}
+
+func TestALocatorIsRemovedByTheUserOrTheSystem(t *testing.T) {
+	inHouses(t, denizen.Options{}, func(t *testing.T, h *house) {
+		ctx := t.Context()
+		u := h.create(t, alice, shares, denizen.Tele("+14155550132"))
+		h.create(t, bob)
+		requireField(t, h.RemoveLocator(ctx, sys, alice, "no such id"), denizen.ErrNotFound, "locator")
+		requireField(t, h.RemoveLocator(ctx, sys, bob, u.Locators[0].ID), denizen.ErrNotFound, "locator")
+		require.ErrorIs(t, h.RemoveLocator(ctx, h.as(t, bob), alice, u.Locators[0].ID), denizen.ErrDenied)
+		require.NoError(t, h.RemoveLocator(ctx, h.as(t, alice), alice, u.Locators[0].ID))
+		require.NoError(t, h.RemoveLocator(ctx, sys, alice, u.Locators[1].ID))
+		requireOwner(t, h, address)
+		_, err := h.Locator(ctx, sys, alice, u.Locators[0].ID)
+		requireField(t, err, denizen.ErrNotFound, "locator")
+		h.create(t, "carol-01", shares)
+		checkInvariants(t, h.store)
+	})
+}
+
+func TestRemovingAClaimTakesNothingFromTheOwner(t *testing.T) {
+	inHouses(t, denizen.Options{}, func(t *testing.T, h *house) {
+		ctx := t.Context()
+		h.create(t, bob, shares)
+		h.create(t, alice)
+		for _, end := range []func(denizen.LocatorID) error{
+			func(id denizen.LocatorID) error { return h.RemoveLocator(ctx, h.as(t, alice), alice, id) },
+			func(denizen.LocatorID) error { _, err := h.SetLocators(ctx, sys, alice, nil); return err },
+			func(denizen.LocatorID) error { return h.DeleteUser(ctx, sys, alice) },
+		} {
+			claim, err := h.AddLocator(ctx, h.as(t, alice), alice, shares)
+			require.NoError(t, err)
+			require.NoError(t, end(claim.ID))
+			requireOwner(t, h, address, bob)
+		}
+		checkInvariants(t, h.store)
+	})
+}
+
+func TestALocatorRemovedAndAddedAgainIsAnother(t *testing.T) {
+	inHouses(t, denizen.Options{}, func(t *testing.T, h *house) {
+		ctx := t.Context()
+		id := h.create(t, alice, shares).Locators[0].ID
+		require.NoError(t, h.RemoveLocator(ctx, sys, alice, id))
+		l, err := h.AddLocator(ctx, sys, alice, shares)
+		require.NoError(t, err)
+		require.NotEqual(t, id, l.ID)
+	})
+}
+
+// A number that was good when it was added may be called invalid by the numbering plans of
+// today. Such a one is put into the store as an earlier release would have.
+const outdated = "+10000000000"
+
+func withOutdated(t testing.TB, h *house) denizen.User {
+	t.Helper()
+	ctx := context.Background()
+	_, _, err := denizen.ParseLocator("tele:" + outdated)
+	require.ErrorIs(t, err, denizen.ErrInvalid, "the number is good by now: choose another")
+	h.create(t, alice, denizen.Tele("+14155550132"))
+	found, err := h.store.Get(ctx, record.UserKey(string(alice)))
+	require.NoError(t, err)
+	value, err := record.Decode(found[0].Key, found[0].Value)
+	require.NoError(t, err)
+	user := value.(*record.User)
+	l := &user.Locators[0]
+	was := record.OwnerKey("tele:" + l.Canonical)
+	l.Canonical, l.Raw = outdated, "+1 000 000 0000"
+	require.NoError(t, h.Close(), "or it remembers what there was")
+	_, err = h.store.Commit(ctx, store.Batch{
+		Drop: []store.Key{was},
+		Put: []store.Record{
+			{Key: record.UserKey(string(alice)), Value: record.Encode(user)},
+			{Key: record.OwnerKey("tele:" + outdated), Value: record.Encode(&record.Owner{Locator: "tele:" + outdated, User: user.ID, Incarnation: user.Incarnation})},
+		},
+	})
+	require.NoError(t, err)
+	h.Directory = newOver(t, h.store, denizen.Options{})
+	checkInvariants(t, h.store)
+	u, err := h.User(ctx, sys, alice)
+	require.NoError(t, err)
+	return u
+}
+
+func TestANumberThatPlansNoLongerKnowIsStillFound(t *testing.T) {
+	inHouses(t, denizen.Options{}, func(t *testing.T, h *house) {
+		withOutdated(t, h)
+		requireOwner(t, h, "tele:+1 (000) 000-0000", alice)
+		id, err := h.Resolve(t.Context(), sys, "tele:"+outdated)
+		require.NoError(t, err)
+		require.Equal(t, alice, id)
+		id, err = h.Resolve(t.Context(), h.as(t, alice), "tele:"+outdated)
+		require.NoError(t, err)
+		require.Equal(t, alice, id)
+	})
+}
+
+func TestANumberThatPlansNoLongerKnowIsKeptByWhoHasIt(t *testing.T) {
+	inHouses(t, denizen.Options{}, func(t *testing.T, h *house) {
+		ctx := t.Context()
+		u := withOutdated(t, h)
+		for _, by := range []denizen.Principal{sys, h.as(t, alice)} {
+			l, err := h.AddLocator(ctx, by, alice, denizen.Tele(outdated))
+			require.NoError(t, err)
+			require.Equal(t, u.Locators[0], l)
+		}
+		set, err := h.SetLocators(ctx, sys, alice, []denizen.NewLocator{denizen.Email("alice@example.org"), denizen.Tele("+1-000-000-0000")})
+		require.NoError(t, err)
+		require.Equal(t, u.Locators[0], set.Locators[1])
+		_, err = h.SetVerification(ctx, sys, alice, u.Locators[0].ID, denizen.Verified)
+		require.NoError(t, err)
+		h.create(t, bob)
+		for _, by := range []denizen.Principal{sys, h.as(t, bob)} {
+			_, err = h.AddLocator(ctx, by, bob, denizen.Tele(outdated))
+			requireField(t, err, denizen.ErrInvalid, "locator") // to anybody else it is a new one
+		}
+		require.NoError(t, h.RemoveLocator(ctx, sys, alice, u.Locators[0].ID))
+		checkInvariants(t, h.store)
+	})
+}
+
+// A key that names a user who does not own it is as no key: a reader may see it between
+// two reads of a store that others write to.
+func TestALookUpChecksThatTheUserOwnsTheLocator(t *testing.T) {
+	inHouses(t, denizen.Options{}, func(t *testing.T, h *house) {
+		ctx := t.Context()
+		a := h.create(t, alice)
+		_, err := h.AddLocator(ctx, h.as(t, alice), alice, shares)
+		require.NoError(t, err)
+		for _, o := range []record.Owner{
+			{Locator: address, User: string(alice), Incarnation: a.InternalID}, // a claim
+			{Locator: address, User: "nobody-1", Incarnation: a.InternalID},
+		} {
+			_, err := h.store.Commit(ctx, store.Batch{Put: []store.Record{{Key: record.OwnerKey(address), Value: record.Encode(&o)}}})
+			require.NoError(t, err)
+			h.Directory = func() *denizen.Directory {
+				require.NoError(t, h.Close())
+				return newOver(t, h.store, denizen.Options{})
+			}()
+			requireOwner(t, h, address)
+			_, err = h.Resolve(ctx, sys, address)
+			requireField(t, err, denizen.ErrNotFound, "locator")
+		}
+	})
+}
+
+func TestNoRefusalHoldsALocator(t *testing.T) {
+	inHouses(t, denizen.Options{}, func(t *testing.T, h *house) {
+		ctx := t.Context()
+		h.create(t, bob, shares)
+		h.create(t, alice)
+		_, err := h.AddLocator(ctx, sys, alice, shares)
+		require.NotContains(t, err.Error(), "shared")
+		_, err = h.AddLocator(ctx, sys, alice, denizen.Email("secret at example"))
+		require.NotContains(t, err.Error(), "secret")
+		for _, e := range eventsAfter(t, h.Directory, 0) {
+			require.NotContains(t, fmt.Sprint(e), "shared")
+		}
+	})
+}

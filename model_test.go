@@ -1,0 +1,1702 @@
+package denizen_test
+
+import (
+	"cmp"
+	"context"
+	"crypto/hmac"
+	"crypto/sha1"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"iter"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/denizenhq/denizen"
+)
+
+// model is what a directory promises, over plain maps and slices. It is written from the
+// documentation: one user is one value, a commit is an event, and nothing is remembered,
+// retried, swept or stored. It has the methods of a Directory, so that one script drives
+// both.
+type model struct {
+	read   func() (wall, mono int64) // milliseconds
+	ahead  int64                     // the most that wall was ahead of mono since the start
+	seq    denizen.Seq               // of the last commit
+	ids    int                       // counts what is random in a directory
+	users  map[denizen.UserID]*modelUser
+	defs   map[string]denizen.AttributeDef
+	keys   []*modelKey
+	ring   []*modelSigning
+	nonces map[string]bool
+	born   map[string]modelCreation // by day and idempotency key
+	texts  map[string]modelText     // every text that was ever signed
+	events []denizen.Event
+	// forgotten is the last event that a trim took.
+	forgotten denizen.Seq
+	cursors   map[denizen.Cursor]denizen.UserID
+}
+
+type modelUser struct {
+	denizen.User
+	attributes []denizen.Attribute
+	version    denizen.Version // of the attributes
+	devices    []modelDevice
+	tokens     []*modelToken
+}
+
+type modelDevice struct {
+	name  string
+	start int64
+	chain []denizen.Presence // one state each
+}
+
+type modelToken struct {
+	denizen.Token
+	latest int64
+	texts  []string
+	used   int64
+}
+
+type modelText struct {
+	user     denizen.UserID
+	internal string
+	token    denizen.TokenID
+	issued   int64
+	expires  int64
+	signed   *modelSigning
+}
+
+type modelKey struct {
+	denizen.AccessKey
+	secret string
+	born   int
+}
+
+type modelSigning struct {
+	id      string
+	signs   int64
+	needed  int64 // when the last text signed with it ends
+	gone    int64 // from when it is certainly not published; 0: not known yet
+	dropped bool
+}
+
+type modelCreation struct {
+	digest, internal string
+	user             denizen.UserID
+	at               int64
+}
+
+// modelPrincipal is a principal of a model.
+type modelPrincipal struct {
+	name     string // "" is .anonymous
+	user     denizen.UserID
+	internal string
+	token    denizen.TokenID
+	key      string
+	born     int
+}
+
+func (p modelPrincipal) User() denizen.UserID   { return p.user }
+func (p modelPrincipal) Token() denizen.TokenID { return p.token }
+func (p modelPrincipal) AccessKey() string      { return p.key }
+func (p modelPrincipal) IsSystem() bool         { return p.name == ".system" }
+func (p modelPrincipal) IsAnonymous() bool      { return p.name == "" }
+func (p modelPrincipal) MayParticipate() bool   { return p.user != "" }
+func (p modelPrincipal) String() string         { return cmp.Or(p.name, ".anonymous") }
+
+// either is an error of which the documentation leaves open which it is.
+type either [2]error
+
+func (e either) Error() string { return e[0].Error() + " or " + e[1].Error() }
+
+// errWouldWait says that a Wait would not return yet.
+var errWouldWait = errors.New("would wait")
+
+func refused(kind error, field string) error { return &denizen.Error{Kind: kind, Field: field} }
+
+func newModel(read func() (wall, mono int64)) *model {
+	m := &model{
+		read: read, users: map[denizen.UserID]*modelUser{}, defs: map[string]denizen.AttributeDef{}, nonces: map[string]bool{},
+		born: map[string]modelCreation{}, texts: map[string]modelText{}, cursors: map[denizen.Cursor]denizen.UserID{},
+	}
+	m.reopen()
+	m.ring = []*modelSigning{{id: m.id(), signs: m.now()}}
+	m.commit(modelPrincipal{name: ".system"}, denizen.DirectoryFounded, nil)
+	return m
+}
+
+// reopen is all that is left of the past: nothing of the clock, everything else.
+func (m *model) reopen() {
+	wall, mono := m.read()
+	m.ahead = wall - mono
+}
+
+func (m *model) now() int64 {
+	wall, mono := m.read()
+	m.ahead = max(m.ahead, wall-mono)
+	return mono + m.ahead
+}
+
+// id answers what is random in a directory. In this form it comes before every id that the
+// scripts give, as UUIDs of version 7 do, and later ones come later.
+func (m *model) id() string {
+	m.ids++
+	return fmt.Sprintf("00000000-%08d", m.ids)
+}
+
+func (m *model) commit(by modelPrincipal, what string, u *modelUser, subjects ...string) denizen.Version {
+	m.seq++
+	e := denizen.Event{
+		Seq: m.seq, At: time.UnixMilli(m.now()), What: what, Actor: by.String(), AccessKey: by.key, Subjects: subjects,
+	}
+	if u != nil {
+		e.User, e.InternalID = u.ID, u.InternalID
+	}
+	m.events = append(m.events, e)
+	return denizen.Version(m.seq)
+}
+
+// Who may do what: the letters of the wire contract, and A for any user about anything.
+
+// enter refuses by, unless who names it for what it asks of target. No target is none.
+func (m *model) enter(who string, what denizen.Facet, by modelPrincipal, target denizen.UserID) error {
+	denied := refused(denizen.ErrDenied, "")
+	var letter string
+	switch {
+	case by.IsAnonymous():
+		return denied
+	case by.IsSystem():
+		letter = "S"
+	case by.user == target:
+		letter = "U"
+	default:
+		letter = "P"
+		if strings.Contains(who, "A") {
+			letter = "A"
+		}
+	}
+	if !strings.Contains(who, letter) {
+		return denied
+	}
+	if (target != "" || letter == "P") && !validID(target) {
+		return refused(denizen.ErrInvalid, "user")
+	}
+	if letter != "P" {
+		return nil
+	}
+	may, err := maySee(context.Background(), by.user, target, what)
+	if err != nil {
+		return refused(denizen.ErrUnavailable, "")
+	}
+	if !may {
+		return denied
+	}
+	return nil
+}
+
+func validID(id denizen.UserID) bool {
+	if len(id) < 8 || len(id) > 72 || strings.ContainsAny(string(id[:1]), "-_$") {
+		return false
+	}
+	return !strings.ContainsFunc(string(id), func(r rune) bool {
+		return !(r <= 'z' && (unicode.IsLetter(r) || unicode.IsDigit(r)) || strings.ContainsRune("-_@$#", r))
+	})
+}
+
+// stands refuses a principal that is not any longer what it was.
+func (m *model) stands(by modelPrincipal) error {
+	revoked := refused(denizen.ErrRevoked, "")
+	if by.user != "" {
+		if u := m.users[by.user]; u == nil || u.Blocked || u.InternalID != by.internal {
+			return revoked
+		}
+	}
+	if by.key != "" && m.key(by.key, by.born) == nil {
+		return revoked
+	}
+	return nil
+}
+
+func (m *model) key(key string, born int) *modelKey {
+	for _, k := range m.keys {
+		if k.Key == key && (k.born == born || born == 0) {
+			return k
+		}
+	}
+	return nil
+}
+
+// about is enter for an operation about a user who must be there.
+func (m *model) about(who string, what denizen.Facet, by modelPrincipal, target denizen.UserID) (*modelUser, error) {
+	if err := m.enter(who, what, by, target); err != nil {
+		return nil, err
+	}
+	return m.user(by, target)
+}
+
+func (m *model) user(by modelPrincipal, target denizen.UserID) (*modelUser, error) {
+	if err := m.stands(by); err != nil {
+		return nil, err
+	}
+	if m.users[target] == nil {
+		return nil, refused(denizen.ErrNotFound, "user")
+	}
+	return m.users[target], nil
+}
+
+// system is enter for what only .system may, about no user.
+func (m *model) system(by modelPrincipal) error { return m.enter("S", 0, by, "") }
+
+func expected(versions []denizen.Version, is denizen.Version) error {
+	if len(versions) > 1 {
+		return refused(denizen.ErrInvalid, "version")
+	}
+	if len(versions) == 1 && versions[0] != is {
+		return refused(denizen.ErrConflict, "version")
+	}
+	return nil
+}
+
+func first(errs ...error) error {
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Users.
+
+func (m *model) CreateUser(_ context.Context, by modelPrincipal, n denizen.NewUser) (denizen.User, error) {
+	if err := m.system(by); err != nil {
+		return denizen.User{}, err
+	}
+	if n.ID != "" && !validID(n.ID) {
+		return denizen.User{}, refused(denizen.ErrInvalid, "id")
+	}
+	if !validScreenName(n.ScreenName) {
+		return denizen.User{}, refused(denizen.ErrInvalid, "screenName")
+	}
+	if len(n.Locators) > denizen.MaxLocators {
+		return denizen.User{}, refused(denizen.ErrLimited, "locators")
+	}
+	now := m.now()
+	u := &modelUser{User: denizen.User{
+		ID: cmp.Or(n.ID, denizen.UserID(m.id())), InternalID: m.id(), ScreenName: n.ScreenName,
+		CreatedAt: time.UnixMilli(now), UpdatedAt: time.UnixMilli(now),
+	}}
+	for _, given := range n.Locators {
+		l, err := m.locator(given)
+		if err != nil {
+			return denizen.User{}, err
+		}
+		if u.has(l) >= 0 {
+			return denizen.User{}, refused(denizen.ErrInvalid, "locators")
+		}
+		l.Owned = true
+		u.Locators = append(u.Locators, l)
+	}
+	i := n.Idempotency
+	if (i != denizen.Idempotency{}) && (i.Key == "" || i.Digest == "") {
+		return denizen.User{}, refused(denizen.ErrInvalid, "idempotency")
+	}
+	if err := m.stands(by); err != nil {
+		return denizen.User{}, err
+	}
+	const day = 24 * 60 * 60 * 1000
+	born := func(days int64) string { return fmt.Sprintln(now/day-days, i.Key) }
+	earlier, ok := m.born[born(0)]
+	if !ok {
+		earlier, ok = m.born[born(1)]
+	}
+	if ok && now-earlier.at < day {
+		switch same := m.users[earlier.user]; {
+		case earlier.digest != i.Digest:
+			return denizen.User{}, refused(denizen.ErrConflict, "idempotency")
+		case same == nil || same.InternalID != earlier.internal:
+			return denizen.User{}, refused(denizen.ErrNotFound, "user")
+		default:
+			return same.shown(), nil
+		}
+	}
+	if _, err := m.patch(by, u, n.Attributes, denizen.Merge); err != nil {
+		return denizen.User{}, err
+	}
+	if m.users[u.ID] != nil {
+		return denizen.User{}, refused(denizen.ErrTaken, "id")
+	}
+	for _, l := range u.Locators {
+		if m.owner(l) != nil {
+			return denizen.User{}, refused(denizen.ErrTaken, "locator")
+		}
+	}
+	m.users[u.ID] = u
+	u.Version = m.commit(by, denizen.UserCreated, u)
+	if len(u.attributes) > 0 {
+		u.version = u.Version
+	}
+	if i.Key != "" {
+		m.born[born(0)] = modelCreation{digest: i.Digest, user: u.ID, internal: u.InternalID, at: now}
+	}
+	return u.shown(), nil
+}
+
+// validScreenName knows the rules that the scripts break.
+func validScreenName(s string) bool {
+	return utf8.ValidString(s) && strings.TrimSpace(s) != "" && utf8.RuneCountInString(s) <= 128 && !strings.ContainsFunc(s, unicode.IsControl)
+}
+
+// shown answers a copy.
+func (u *modelUser) shown() denizen.User {
+	shown := u.User
+	shown.Locators = slices.Clone(u.Locators)
+	return shown
+}
+
+func (m *model) User(_ context.Context, by modelPrincipal, id denizen.UserID) (denizen.User, error) {
+	users, err := m.Users(context.Background(), by, id)
+	if err != nil {
+		return denizen.User{}, err
+	}
+	return users[0], nil
+}
+
+func (m *model) Users(_ context.Context, by modelPrincipal, ids ...denizen.UserID) ([]denizen.User, error) {
+	users, err := m.all(denizen.FacetScreenName, by, ids)
+	var shown []denizen.User
+	for _, u := range users {
+		if by.IsSystem() || by.user == u.ID {
+			shown = append(shown, u.shown())
+		} else {
+			shown = append(shown, denizen.User{ID: u.ID, ScreenName: u.ScreenName})
+		}
+	}
+	return shown, err
+}
+
+// all is about for several users: all of them or none.
+func (m *model) all(what denizen.Facet, by modelPrincipal, ids []denizen.UserID) (users []*modelUser, err error) {
+	if by.IsAnonymous() {
+		return nil, refused(denizen.ErrDenied, "")
+	}
+	for _, id := range ids {
+		if err := m.enter("SUP", what, by, id); err != nil {
+			return nil, err
+		}
+	}
+	if err := m.stands(by); err != nil {
+		return nil, err
+	}
+	for _, id := range ids {
+		u, err := m.user(by, id)
+		if err != nil {
+			return nil, err
+		}
+		users = append(users, u)
+	}
+	return users, nil
+}
+
+func (m *model) Resolve(_ context.Context, by modelPrincipal, ref string) (denizen.UserID, error) {
+	if err := first(m.enter("SA", 0, by, ""), m.stands(by)); err != nil {
+		return "", err
+	}
+	if ref == "me" {
+		if by.user == "" {
+			return "", refused(denizen.ErrDenied, "user")
+		}
+		return by.user, nil
+	}
+	if !strings.Contains(ref, ":") {
+		if !validID(denizen.UserID(ref)) {
+			return "", refused(denizen.ErrInvalid, "user")
+		}
+		return denizen.UserID(ref), nil
+	}
+	s, ok := spellings[ref]
+	if !ok {
+		return "", refused(denizen.ErrInvalid, "locator")
+	}
+	switch u := m.owner(denizen.Locator{Canonical: s.canonical}); {
+	case u != nil && (by.IsSystem() || by.user == u.ID):
+		return u.ID, nil
+	case by.IsSystem():
+		return "", refused(denizen.ErrNotFound, "locator")
+	}
+	return "", refused(denizen.ErrDenied, "")
+}
+
+func (m *model) UsersByLocator(_ context.Context, by modelPrincipal, locators ...string) (users []denizen.User, err error) {
+	if err := m.system(by); err != nil {
+		return nil, err
+	}
+	for _, l := range locators {
+		if _, ok := spellings[l]; !ok {
+			return nil, refused(denizen.ErrInvalid, "locator")
+		}
+	}
+	if err := m.stands(by); err != nil {
+		return nil, err
+	}
+	for _, l := range locators {
+		u := m.owner(denizen.Locator{Canonical: spellings[l].canonical})
+		if u != nil && !slices.ContainsFunc(users, func(o denizen.User) bool { return o.ID == u.ID }) {
+			users = append(users, u.shown())
+		}
+	}
+	return users, nil
+}
+
+func (m *model) UserPage(_ context.Context, by modelPrincipal, q denizen.Query) (page denizen.Page, err error) {
+	if err := m.system(by); err != nil {
+		return page, err
+	}
+	if q.Limit < 0 || q.Limit > denizen.MaxPage {
+		return page, refused(denizen.ErrInvalid, "limit")
+	}
+	after, made := m.cursors[q.After]
+	if q.After != "" && !made {
+		return page, refused(denizen.ErrInvalid, "after")
+	}
+	if err := m.stands(by); err != nil {
+		return page, err
+	}
+	for _, id := range slices.Sorted(maps.Keys(m.users)) {
+		if id <= after {
+			continue
+		}
+		if len(page.Users) == cmp.Or(q.Limit, denizen.MaxPage) {
+			page.Next = denizen.Cursor("after " + page.Users[len(page.Users)-1].ID)
+			m.cursors[page.Next] = page.Users[len(page.Users)-1].ID
+			break
+		}
+		page.Users = append(page.Users, m.users[id].shown())
+	}
+	return page, nil
+}
+
+func (m *model) AllUsers(ctx context.Context, by modelPrincipal) iter.Seq2[denizen.User, error] {
+	return func(yield func(denizen.User, error) bool) {
+		page, err := m.UserPage(ctx, by, denizen.Query{})
+		for _, u := range page.Users {
+			if !yield(u, nil) {
+				return
+			}
+		}
+		if err != nil {
+			yield(denizen.User{}, err)
+		}
+	}
+}
+
+func (m *model) CountUsers(_ context.Context, by modelPrincipal) (int, error) {
+	return len(m.users), first(m.system(by), m.stands(by))
+}
+
+// edited is what every change of a user's own record does to it.
+func (m *model) edited(by modelPrincipal, what string, u *modelUser, subjects ...string) {
+	u.Version = m.commit(by, what, u, subjects...)
+	u.UpdatedAt = time.UnixMilli(m.now())
+}
+
+func (m *model) SetScreenName(_ context.Context, by modelPrincipal, id denizen.UserID, name string, versions ...denizen.Version) (denizen.User, error) {
+	if err := m.enter("SU", 0, by, id); err != nil {
+		return denizen.User{}, err
+	}
+	if !validScreenName(name) {
+		return denizen.User{}, refused(denizen.ErrInvalid, "screenName")
+	}
+	u, err := m.user(by, id)
+	if err != nil {
+		return denizen.User{}, err
+	}
+	if err := expected(versions, u.Version); err != nil {
+		return denizen.User{}, err
+	}
+	if u.ScreenName != name {
+		u.ScreenName = name
+		m.edited(by, denizen.UserRenamed, u)
+	}
+	return u.shown(), nil
+}
+
+func (m *model) BlockUser(_ context.Context, by modelPrincipal, id denizen.UserID, versions ...denizen.Version) (denizen.User, error) {
+	return m.block(by, id, true, denizen.UserBlocked, versions)
+}
+
+func (m *model) UnblockUser(_ context.Context, by modelPrincipal, id denizen.UserID, versions ...denizen.Version) (denizen.User, error) {
+	return m.block(by, id, false, denizen.UserUnblocked, versions)
+}
+
+func (m *model) block(by modelPrincipal, id denizen.UserID, blocked bool, what string, versions []denizen.Version) (denizen.User, error) {
+	u, err := m.about("S", 0, by, id)
+	if err != nil {
+		return denizen.User{}, err
+	}
+	if err := expected(versions, u.Version); err != nil {
+		return denizen.User{}, err
+	}
+	if u.Blocked != blocked {
+		u.Blocked, u.tokens = blocked, nil
+		m.edited(by, what, u)
+	}
+	return u.shown(), nil
+}
+
+func (m *model) DeleteUser(_ context.Context, by modelPrincipal, id denizen.UserID, versions ...denizen.Version) error {
+	u, err := m.about("S", 0, by, id)
+	if err != nil {
+		return err
+	}
+	if err := expected(versions, u.Version); err != nil {
+		return err
+	}
+	delete(m.users, id)
+	m.commit(by, denizen.UserDeleted, u)
+	return nil
+}
+
+// Locators.
+
+// owner answers who owns a locator.
+func (m *model) owner(l denizen.Locator) *modelUser {
+	for _, u := range m.users {
+		if i := u.has(l); i >= 0 && u.Locators[i].Owned {
+			return u
+		}
+	}
+	return nil
+}
+
+func (u *modelUser) has(l denizen.Locator) int {
+	return slices.IndexFunc(u.Locators, func(o denizen.Locator) bool { return o.Canonical == l.Canonical })
+}
+
+var statuses = []denizen.VerificationStatus{
+	denizen.Verified, denizen.Unverified, denizen.StatusNotProvided, denizen.VerificationPending, denizen.VerificationNotApplicable,
+}
+
+// locator answers a new locator of .system's.
+func (m *model) locator(n denizen.NewLocator) (denizen.Locator, error) {
+	n.Status = cmp.Or(n.Status, denizen.StatusNotProvided)
+	if !slices.Contains(statuses, n.Status) {
+		return denizen.Locator{}, refused(denizen.ErrInvalid, "verificationStatus")
+	}
+	s := spellings[n.Locator]
+	if !s.valid {
+		return denizen.Locator{}, refused(denizen.ErrInvalid, "locator")
+	}
+	kind, address, _ := strings.Cut(n.Locator, ":")
+	l := denizen.Locator{
+		ID: denizen.LocatorID(m.id()), Type: denizen.LocatorType(kind), Address: address, Canonical: s.canonical, AddedAt: time.UnixMilli(m.now()),
+	}
+	m.setStatus(&l, n.Status)
+	return l, nil
+}
+
+func (m *model) setStatus(l *denizen.Locator, status denizen.VerificationStatus) {
+	l.Status = status
+	if status == denizen.Verified {
+		l.VerifiedAt = time.UnixMilli(m.now())
+	}
+}
+
+func (m *model) Locators(_ context.Context, by modelPrincipal, id denizen.UserID) ([]denizen.Locator, error) {
+	u, err := m.about("SU", 0, by, id)
+	if err != nil {
+		return nil, err
+	}
+	return slices.Clone(u.Locators), nil
+}
+
+func (m *model) Locator(_ context.Context, by modelPrincipal, id denizen.UserID, locator denizen.LocatorID) (denizen.Locator, error) {
+	u, err := m.about("SU", 0, by, id)
+	if err != nil {
+		return denizen.Locator{}, err
+	}
+	i, err := u.locator(locator)
+	if err != nil {
+		return denizen.Locator{}, err
+	}
+	return u.Locators[i], nil
+}
+
+func (u *modelUser) locator(id denizen.LocatorID) (int, error) {
+	i := slices.IndexFunc(u.Locators, func(l denizen.Locator) bool { return l.ID == id })
+	if i < 0 {
+		return 0, refused(denizen.ErrNotFound, "locator")
+	}
+	return i, nil
+}
+
+// take makes a locator u's own, unless it is another's.
+func (m *model) take(l *denizen.Locator, u *modelUser) error {
+	if owner := m.owner(*l); owner != nil && owner != u {
+		return refused(denizen.ErrTaken, "locator")
+	}
+	l.Owned = true
+	return nil
+}
+
+func (m *model) AddLocator(_ context.Context, by modelPrincipal, id denizen.UserID, n denizen.NewLocator) (l denizen.Locator, err error) {
+	if err := m.enter("SU", 0, by, id); err != nil {
+		return l, err
+	}
+	if by.user != "" {
+		n.Status = denizen.Unverified
+	}
+	s, ok := spellings[n.Locator]
+	if !ok {
+		return l, refused(denizen.ErrInvalid, "locator")
+	}
+	if n.Status = cmp.Or(n.Status, denizen.StatusNotProvided); !slices.Contains(statuses, n.Status) {
+		return l, refused(denizen.ErrInvalid, "verificationStatus")
+	}
+	u, err := m.user(by, id)
+	if err != nil {
+		return l, err
+	}
+	if i := u.has(denizen.Locator{Canonical: s.canonical}); i >= 0 {
+		l := u.Locators[i]
+		if l.Owned || by.user != "" {
+			return l, nil
+		}
+		if err := m.take(&l, u); err != nil {
+			return denizen.Locator{}, err
+		}
+		m.setStatus(&l, n.Status)
+		u.Locators[i] = l
+		m.edited(by, denizen.LocatorOwned, u, string(l.ID))
+		return l, nil
+	}
+	if len(u.Locators) == denizen.MaxLocators {
+		return l, refused(denizen.ErrLimited, "locators")
+	}
+	if l, err = m.locator(n); err != nil {
+		return denizen.Locator{}, err
+	}
+	if by.IsSystem() {
+		if err := m.take(&l, u); err != nil {
+			return denizen.Locator{}, err
+		}
+	}
+	u.Locators = append(u.Locators, l)
+	m.edited(by, denizen.LocatorAdded, u, string(l.ID))
+	return l, nil
+}
+
+func (m *model) SetLocators(_ context.Context, by modelPrincipal, id denizen.UserID, locators []denizen.NewLocator, versions ...denizen.Version) (denizen.User, error) {
+	if err := m.enter("S", 0, by, id); err != nil {
+		return denizen.User{}, err
+	}
+	var seen []string
+	for _, n := range locators {
+		s, ok := spellings[n.Locator]
+		switch {
+		case !ok:
+			return denizen.User{}, refused(denizen.ErrInvalid, "locator")
+		case slices.Contains(seen, s.canonical):
+			return denizen.User{}, refused(denizen.ErrInvalid, "locators")
+		case n.Status != "" && !slices.Contains(statuses, n.Status):
+			return denizen.User{}, refused(denizen.ErrInvalid, "verificationStatus")
+		}
+		seen = append(seen, s.canonical)
+	}
+	u, err := m.user(by, id)
+	if err != nil {
+		return denizen.User{}, err
+	}
+	if err := expected(versions, u.Version); err != nil {
+		return denizen.User{}, err
+	}
+	var set []denizen.Locator
+	for _, n := range locators {
+		var l denizen.Locator
+		if i := u.has(denizen.Locator{Canonical: spellings[n.Locator].canonical}); i >= 0 {
+			l = u.Locators[i]
+			if n.Status != "" && n.Status != l.Status {
+				m.setStatus(&l, n.Status)
+			}
+		} else if l, err = m.locator(n); err != nil {
+			return denizen.User{}, err
+		}
+		set = append(set, l)
+	}
+	for i := range set {
+		if err := m.take(&set[i], u); err != nil {
+			return denizen.User{}, err
+		}
+	}
+	if !slices.Equal(set, u.Locators) {
+		u.Locators = set
+		m.edited(by, denizen.LocatorsSet, u)
+	}
+	return u.shown(), nil
+}
+
+func (m *model) SetVerification(_ context.Context, by modelPrincipal, id denizen.UserID, locator denizen.LocatorID, status denizen.VerificationStatus) (denizen.Locator, error) {
+	if err := m.enter("S", 0, by, id); err != nil {
+		return denizen.Locator{}, err
+	}
+	if !slices.Contains(statuses, status) {
+		return denizen.Locator{}, refused(denizen.ErrInvalid, "verificationStatus")
+	}
+	u, err := m.user(by, id)
+	if err != nil {
+		return denizen.Locator{}, err
+	}
+	i, err := u.locator(locator)
+	if err != nil {
+		return denizen.Locator{}, err
+	}
+	l := u.Locators[i]
+	if l.Status == status && status != denizen.Verified {
+		return l, nil
+	}
+	what := denizen.LocatorVerification
+	if status == denizen.Verified && !l.Owned {
+		what = denizen.LocatorOwned
+		if err := m.take(&l, u); err != nil {
+			return denizen.Locator{}, err
+		}
+	}
+	m.setStatus(&l, status)
+	u.Locators[i] = l
+	m.edited(by, what, u, string(l.ID))
+	return l, nil
+}
+
+func (m *model) RemoveLocator(_ context.Context, by modelPrincipal, id denizen.UserID, locator denizen.LocatorID) error {
+	u, err := m.about("SU", 0, by, id)
+	if err != nil {
+		return err
+	}
+	i, err := u.locator(locator)
+	if err != nil {
+		return err
+	}
+	u.Locators = slices.Delete(slices.Clone(u.Locators), i, i+1)
+	m.edited(by, denizen.LocatorRemoved, u, string(locator))
+	return nil
+}
+
+// Profiles.
+
+func (m *model) DefineAttribute(_ context.Context, by modelPrincipal, def denizen.AttributeDef) (denizen.AttributeDef, error) {
+	if err := m.system(by); err != nil {
+		return denizen.AttributeDef{}, err
+	}
+	if err := definable(&def); err != nil {
+		return denizen.AttributeDef{}, err
+	}
+	if err := m.stands(by); err != nil {
+		return denizen.AttributeDef{}, err
+	}
+	if _, ok := m.defs[def.Key]; ok {
+		return denizen.AttributeDef{}, refused(denizen.ErrTaken, "key")
+	}
+	m.defs[def.Key] = def
+	m.commit(by, denizen.AttributeDefined, nil, def.Key)
+	return def, nil
+}
+
+func definable(def *denizen.AttributeDef) error {
+	def.MaxBytes = cmp.Or(def.MaxBytes, denizen.MaxAttribute)
+	def.VisibleTo, def.WritableBy = cmp.Or(def.VisibleTo, denizen.ToSelf), cmp.Or(def.WritableBy, denizen.ToSelf)
+	switch {
+	case !validKey(def.Key):
+		return refused(denizen.ErrInvalid, "key")
+	case def.MaxBytes < 0 || def.MaxBytes > denizen.MaxAttribute:
+		return refused(denizen.ErrInvalid, "maxBytes")
+	case !slices.Contains([]denizen.Audience{denizen.ToSelf, denizen.ToPeers, denizen.ToSystem}, def.VisibleTo):
+		return refused(denizen.ErrInvalid, "visibleTo")
+	case def.WritableBy != denizen.ToSelf && def.WritableBy != denizen.ToSystem:
+		return refused(denizen.ErrInvalid, "writableBy")
+	}
+	return nil
+}
+
+func validKey(key string) bool {
+	return key != "" && utf8.RuneCountInString(key) <= 128 && !strings.ContainsFunc(key, func(r rune) bool { return r == ',' || unicode.IsControl(r) })
+}
+
+func (m *model) AttributeDef(_ context.Context, by modelPrincipal, key string) (denizen.AttributeDef, error) {
+	if err := m.enter("SA", 0, by, ""); err != nil {
+		return denizen.AttributeDef{}, err
+	}
+	if !validKey(key) {
+		return denizen.AttributeDef{}, refused(denizen.ErrInvalid, "key")
+	}
+	if err := m.stands(by); err != nil {
+		return denizen.AttributeDef{}, err
+	}
+	def, ok := m.defs[key]
+	if !ok {
+		return def, refused(denizen.ErrNotFound, "attributeDef")
+	}
+	return def, nil
+}
+
+func (m *model) AttributeDefs(_ context.Context, by modelPrincipal) (defs []denizen.AttributeDef, err error) {
+	if err := first(m.enter("SA", 0, by, ""), m.stands(by)); err != nil {
+		return nil, err
+	}
+	for _, key := range slices.Sorted(maps.Keys(m.defs)) {
+		defs = append(defs, m.defs[key])
+	}
+	return defs, nil
+}
+
+func (m *model) DropAttributeDef(_ context.Context, by modelPrincipal, key string) error {
+	if err := m.system(by); err != nil {
+		return err
+	}
+	if !validKey(key) {
+		return refused(denizen.ErrInvalid, "key")
+	}
+	if err := m.stands(by); err != nil {
+		return err
+	}
+	if _, ok := m.defs[key]; !ok {
+		return refused(denizen.ErrNotFound, "attributeDef")
+	}
+	for _, u := range m.users {
+		if u.attribute(key) >= 0 {
+			return refused(denizen.ErrConflict, "key")
+		}
+	}
+	delete(m.defs, key)
+	m.commit(by, denizen.AttributeDropped, nil, key)
+	return nil
+}
+
+func (u *modelUser) attribute(key string) int {
+	return slices.IndexFunc(u.attributes, func(a denizen.Attribute) bool { return a.Key == key })
+}
+
+// mayWrite and maySee are the scriptAudiences of the definition of an attribute; .system is in all.
+
+func (m *model) mayWrite(by modelPrincipal, key string) bool {
+	return by.IsSystem() || m.defs[key].WritableBy == denizen.ToSelf
+}
+
+func (m *model) maySee(by modelPrincipal, u *modelUser, key string) bool {
+	to := m.defs[key].VisibleTo
+	return by.IsSystem() || to == denizen.ToPeers || to == denizen.ToSelf && by.user == u.ID
+}
+
+// patch sets attributes of u, or changes nothing and says why not. It answers the keys of
+// those that changed.
+func (m *model) patch(by modelPrincipal, u *modelUser, attributes []denizen.Attribute, mode denizen.PatchMode) (changed []string, err error) {
+	var keys []string
+	for _, a := range attributes {
+		if !validKey(a.Key) {
+			return nil, refused(denizen.ErrInvalid, "key")
+		}
+		if slices.Contains(keys, a.Key) {
+			return nil, refused(denizen.ErrInvalid, "attributes")
+		}
+		keys = append(keys, a.Key)
+	}
+	next := slices.Clone(u.attributes)
+	for _, a := range attributes {
+		def, ok := m.defs[a.Key]
+		a.ContentType, a.ContentEncoding = cmp.Or(a.ContentType, "text/plain"), cmp.Or(a.ContentEncoding, "identity")
+		switch {
+		case !ok:
+			return nil, refused(denizen.ErrInvalid, "key")
+		case !m.mayWrite(by, a.Key):
+			return nil, refused(denizen.ErrDenied, "key")
+		case len(def.ContentTypes) > 0 && !slices.Contains(def.ContentTypes, a.ContentType):
+			return nil, refused(denizen.ErrInvalid, "contentType")
+		case len(def.ContentEncodings) > 0 && !slices.Contains(def.ContentEncodings, a.ContentEncoding):
+			return nil, refused(denizen.ErrInvalid, "contentEncoding")
+		case def.NotEmpty && a.Value == "", len(a.Value) > def.MaxBytes, !utf8.ValidString(a.Value), strings.Contains(a.Value, "\x00"):
+			return nil, refused(denizen.ErrInvalid, "value")
+		}
+		i := u.attribute(a.Key)
+		if i >= 0 && u.attributes[i] == a {
+			continue
+		}
+		next = append(slices.DeleteFunc(next, func(o denizen.Attribute) bool { return o.Key == a.Key }), a)
+		changed = append(changed, a.Key)
+	}
+	slices.SortFunc(next, func(a, b denizen.Attribute) int { return cmp.Compare(a.Key, b.Key) })
+	if mode == denizen.Replace {
+		next = slices.DeleteFunc(next, func(a denizen.Attribute) bool {
+			goes := !slices.Contains(keys, a.Key) && m.mayWrite(by, a.Key)
+			if goes {
+				changed = append(changed, a.Key)
+			}
+			return goes
+		})
+	}
+	u.attributes = next
+	return changed, nil
+}
+
+func (m *model) SetAttribute(ctx context.Context, by modelPrincipal, id denizen.UserID, a denizen.Attribute, versions ...denizen.Version) (denizen.Profile, error) {
+	return m.SetAttributes(ctx, by, id, []denizen.Attribute{a}, denizen.Merge, versions...)
+}
+
+func (m *model) SetAttributes(_ context.Context, by modelPrincipal, id denizen.UserID, attributes []denizen.Attribute, mode denizen.PatchMode, versions ...denizen.Version) (denizen.Profile, error) {
+	if err := m.enter("SU", 0, by, id); err != nil {
+		return denizen.Profile{}, err
+	}
+	if mode > denizen.Replace {
+		return denizen.Profile{}, refused(denizen.ErrInvalid, "patchType")
+	}
+	u, err := m.user(by, id)
+	if err != nil {
+		return denizen.Profile{}, err
+	}
+	if err := expected(versions, u.version); err != nil {
+		return denizen.Profile{}, err
+	}
+	changed, err := m.patch(by, u, attributes, mode)
+	if err != nil {
+		return denizen.Profile{}, err
+	}
+	if len(changed) > 0 {
+		m.profileChanged(by, u, changed...)
+	}
+	return m.profile(by, u), nil
+}
+
+func (m *model) profileChanged(by modelPrincipal, u *modelUser, keys ...string) {
+	if u.version = m.commit(by, denizen.ProfileChanged, u, keys...); len(u.attributes) == 0 {
+		u.version = 0
+	}
+}
+
+func (m *model) RemoveAttribute(_ context.Context, by modelPrincipal, id denizen.UserID, key string, versions ...denizen.Version) error {
+	if err := m.enter("SU", 0, by, id); err != nil {
+		return err
+	}
+	if !validKey(key) {
+		return refused(denizen.ErrInvalid, "key")
+	}
+	u, err := m.user(by, id)
+	if err != nil {
+		return err
+	}
+	if err := expected(versions, u.version); err != nil {
+		return err
+	}
+	if _, defined := m.defs[key]; defined && !m.mayWrite(by, key) {
+		return refused(denizen.ErrDenied, "key")
+	}
+	i := u.attribute(key)
+	if i < 0 || !m.maySee(by, u, key) {
+		return refused(denizen.ErrNotFound, "attribute")
+	}
+	u.attributes = slices.Delete(slices.Clone(u.attributes), i, i+1)
+	m.profileChanged(by, u, key)
+	return nil
+}
+
+// profile answers what by sees of u's attributes.
+func (m *model) profile(by modelPrincipal, u *modelUser) denizen.Profile {
+	p := denizen.Profile{User: u.ID, Version: u.version}
+	for _, a := range u.attributes {
+		if m.maySee(by, u, a.Key) {
+			p.Attributes = append(p.Attributes, a)
+		}
+	}
+	return p
+}
+
+func (m *model) Profile(_ context.Context, by modelPrincipal, id denizen.UserID) (denizen.Profile, error) {
+	u, err := m.about("SUP", denizen.FacetProfile, by, id)
+	if err != nil {
+		return denizen.Profile{}, err
+	}
+	return m.profile(by, u), nil
+}
+
+func (m *model) Attributes(_ context.Context, by modelPrincipal, id denizen.UserID, keys ...string) (attributes []denizen.Attribute, err error) {
+	if err := m.enter("SUP", denizen.FacetProfile, by, id); err != nil {
+		return nil, err
+	}
+	for _, key := range keys {
+		if !validKey(key) {
+			return nil, refused(denizen.ErrInvalid, "key")
+		}
+	}
+	u, err := m.user(by, id)
+	if err != nil {
+		return nil, err
+	}
+	for _, key := range keys {
+		i := u.attribute(key)
+		if i < 0 || !m.maySee(by, u, key) {
+			return nil, refused(denizen.ErrNotFound, "attribute")
+		}
+		attributes = append(attributes, u.attributes[i])
+	}
+	return attributes, nil
+}
+
+// Presence.
+
+// states answers the states of p, one in each.
+func states(p denizen.Presence) (chain []denizen.Presence) {
+	for more := p.State() != ""; more; p, more = p.Next() {
+		if p.TTL() == 0 {
+			chain = append(chain, denizen.State(p.State()))
+		} else {
+			chain = append(chain, denizen.State(p.State(), p.TTL()))
+		}
+	}
+	return chain
+}
+
+func sameChain(a, b []denizen.Presence) bool {
+	return slices.EqualFunc(a, b, func(a, b denizen.Presence) bool { return a.Equal(b) })
+}
+
+func validChain(chain []denizen.Presence) bool {
+	total := time.Duration(0)
+	for i, s := range chain {
+		if s.TTL() < 0 || s.TTL() == 0 && i < len(chain)-1 || utf8.RuneCountInString(s.State()) > 128 || strings.ContainsFunc(s.State(), unicode.IsControl) {
+			return false
+		}
+		total += s.TTL()
+	}
+	return len(chain) >= 1 && len(chain) <= 32 && total <= 2147483647*time.Second
+}
+
+// at answers which state is active, len(chain) if none is, and when it began or the last
+// one ended.
+func (d modelDevice) at(now int64) (active int, since int64) {
+	since = d.start
+	for i, s := range d.chain {
+		if s.TTL() == 0 || now < since+s.TTL().Milliseconds() {
+			return i, since
+		}
+		since += s.TTL().Milliseconds()
+	}
+	return len(d.chain), since
+}
+
+// last answers when the last state begins.
+func (d modelDevice) last() int64 {
+	at := d.start
+	for _, s := range d.chain[:len(d.chain)-1] {
+		at += s.TTL().Milliseconds()
+	}
+	return at
+}
+
+func (m *model) SetPresence(_ context.Context, by modelPrincipal, id denizen.UserID, p denizen.Presence) error {
+	if err := m.enter("SU", 0, by, id); err != nil {
+		return err
+	}
+	set := modelDevice{name: p.Device(), start: m.now(), chain: states(p)}
+	var broken error
+	if !validChain(set.chain) {
+		broken = refused(denizen.ErrInvalid, "presence")
+	} else if utf8.RuneCountInString(set.name) > 64 || strings.ContainsFunc(set.name, unicode.IsControl) {
+		broken = refused(denizen.ErrInvalid, "device")
+	}
+	if gone := m.stands(by); gone != nil && broken != nil {
+		return either{broken, gone}
+	}
+	if broken != nil {
+		return broken
+	}
+	u, err := m.user(by, id)
+	if err != nil {
+		return err
+	}
+	for i, d := range u.devices {
+		if active, _ := d.at(set.start); d.name == set.name && sameChain(d.chain, set.chain) && active == 0 {
+			u.devices[i].start = max(d.start, set.start) // a heartbeat, which never sets a chain back
+			return nil
+		}
+	}
+	u.devices = slices.DeleteFunc(u.devices, func(d modelDevice) bool {
+		active, _ := d.at(set.start)
+		return d.name == set.name || active == len(d.chain)
+	})
+	if len(u.devices) == 16 {
+		longest := slices.MinFunc(u.devices, func(a, b modelDevice) int {
+			return cmp.Or(cmp.Compare(a.last(), b.last()), cmp.Compare(a.name, b.name))
+		})
+		u.devices = slices.DeleteFunc(u.devices, func(d modelDevice) bool { return d.name == longest.name })
+	}
+	u.devices = append(u.devices, set)
+	if set.name == "" {
+		m.commit(by, denizen.PresenceSet, u)
+	} else {
+		m.commit(by, denizen.PresenceSet, u, set.name)
+	}
+	return nil
+}
+
+func (m *model) ClearPresence(_ context.Context, by modelPrincipal, id denizen.UserID, devices ...string) error {
+	u, err := m.about("SU", 0, by, id)
+	if err != nil {
+		return err
+	}
+	var left []modelDevice
+	if len(devices) > 0 {
+		left = slices.Clone(u.devices)
+	}
+	for _, name := range devices {
+		i := slices.IndexFunc(left, func(d modelDevice) bool {
+			active, _ := d.at(m.now())
+			return d.name == name && active < len(d.chain)
+		})
+		if i < 0 {
+			return refused(denizen.ErrNotFound, "device")
+		}
+		left = slices.Delete(left, i, i+1)
+	}
+	if len(u.devices) > 0 {
+		u.devices = left
+		m.commit(by, denizen.PresenceCleared, u, devices...)
+	}
+	return nil
+}
+
+func (m *model) Presence(ctx context.Context, by modelPrincipal, id denizen.UserID) (denizen.UserPresence, error) {
+	presences, err := m.Presences(ctx, by, id)
+	if err != nil {
+		return denizen.UserPresence{}, err
+	}
+	return presences[0], nil
+}
+
+func (m *model) Presences(_ context.Context, by modelPrincipal, ids ...denizen.UserID) (presences []denizen.UserPresence, err error) {
+	users, err := m.all(denizen.FacetPresence, by, ids)
+	for _, u := range users {
+		presences = append(presences, u.presence(m.now()))
+	}
+	return presences, err
+}
+
+var ranks = []string{denizen.StateOnline, denizen.StateAway, denizen.StateSleeping, denizen.StateMissing, denizen.StateOffline}
+
+// presence answers that of the best device.
+func (u *modelUser) presence(now int64) denizen.UserPresence {
+	rank := func(d modelDevice) int {
+		active, _ := d.at(now)
+		if active == len(d.chain) {
+			return len(ranks) + 1
+		}
+		if i := slices.Index(ranks, d.chain[active].State()); i >= 0 {
+			return i
+		}
+		return len(ranks)
+	}
+	since := func(d modelDevice) int64 {
+		_, since := d.at(now)
+		return since
+	}
+	p := denizen.UserPresence{User: u.ID}
+	if len(u.devices) == 0 {
+		return p
+	}
+	best := slices.MinFunc(u.devices, func(a, b modelDevice) int {
+		return cmp.Or(cmp.Compare(rank(a), rank(b)), cmp.Compare(since(b), since(a)), cmp.Compare(a.name, b.name))
+	})
+	active, began := best.at(now)
+	p.Since = time.UnixMilli(began)
+	for _, s := range best.chain[active:] {
+		p.Presence = p.Presence.Then(s).On(best.name)
+	}
+	return p
+}
+
+// Tokens.
+
+const (
+	modelTTL     = time.Hour
+	modelLongest = 48 * time.Hour
+)
+
+func wholeSecond(ms int64) int64 { return (ms + 999) / 1000 * 1000 }
+
+// live answers the tokens of u that did not expire; each holds only the texts that did not.
+func (m *model) live(u *modelUser) (tokens []*modelToken) {
+	for _, t := range u.tokens {
+		token := *t
+		token.texts = slices.DeleteFunc(slices.Clone(t.texts), func(s string) bool { return m.now() >= m.texts[s].expires })
+		if len(token.texts) > 0 {
+			tokens = append(tokens, &token)
+		}
+	}
+	return tokens
+}
+
+func find(tokens []*modelToken, id denizen.TokenID) int {
+	return slices.IndexFunc(tokens, func(t *modelToken) bool { return t.ID == id })
+}
+
+// end answers when the last text of a token ends.
+func (m *model) end(t *modelToken) (end int64) {
+	for _, s := range t.texts {
+		end = max(end, m.texts[s].expires)
+	}
+	return end
+}
+
+func (m *model) IssueToken(_ context.Context, by modelPrincipal, id denizen.UserID, o denizen.TokenOptions) (denizen.IssuedToken, error) {
+	if err := m.enter("S", 0, by, id); err != nil {
+		return denizen.IssuedToken{}, err
+	}
+	o.TTL = cmp.Or(o.TTL, modelTTL)
+	if o.TTL < time.Second || o.TTL%time.Second != 0 || o.TTL > modelLongest {
+		return denizen.IssuedToken{}, refused(denizen.ErrInvalid, "ttl")
+	}
+	if o.Label != "" && !validScreenName(o.Label) {
+		return denizen.IssuedToken{}, refused(denizen.ErrInvalid, "label")
+	}
+	u, err := m.user(by, id)
+	if err != nil {
+		return denizen.IssuedToken{}, err
+	}
+	if u.Blocked {
+		return denizen.IssuedToken{}, refused(denizen.ErrDenied, "user")
+	}
+	u.tokens = m.live(u)
+	if len(u.tokens) == denizen.MaxTokens {
+		return denizen.IssuedToken{}, refused(denizen.ErrLimited, "tokens")
+	}
+	now := m.now()
+	t := &modelToken{
+		Token:  denizen.Token{ID: denizen.TokenID(m.id()), Label: o.Label, AccessKey: by.key, IssuedAt: time.UnixMilli(now)},
+		latest: wholeSecond(now + modelLongest.Milliseconds()),
+	}
+	u.tokens = append(u.tokens, t)
+	m.commit(by, denizen.TokenIssued, u, string(t.ID))
+	return m.sign(u, t, wholeSecond(now+o.TTL.Milliseconds())), nil
+}
+
+func (m *model) sign(u *modelUser, t *modelToken, expires int64) denizen.IssuedToken {
+	key := m.ring[m.signing()]
+	text := "signed." + m.id()
+	t.texts = append(t.texts, text)
+	m.texts[text] = modelText{user: u.ID, internal: u.InternalID, token: t.ID, issued: m.now(), expires: expires, signed: key}
+	key.needed = max(key.needed, expires)
+	return denizen.IssuedToken{ID: t.ID, Signed: text, ExpiresAt: time.UnixMilli(expires)}
+}
+
+func (m *model) ExtendToken(_ context.Context, by modelPrincipal, id denizen.UserID, token denizen.TokenID, ttl time.Duration) (denizen.IssuedToken, error) {
+	if err := m.enter("SU", 0, by, id); err != nil {
+		return denizen.IssuedToken{}, err
+	}
+	if ttl < time.Second || ttl%time.Second != 0 {
+		return denizen.IssuedToken{}, refused(denizen.ErrInvalid, "ttl")
+	}
+	if ttl > modelLongest {
+		return denizen.IssuedToken{}, refused(denizen.ErrLimited, "ttl")
+	}
+	u, err := m.user(by, id)
+	if err != nil {
+		return denizen.IssuedToken{}, err
+	}
+	live := m.live(u)
+	i := find(live, token)
+	if i < 0 && find(u.tokens, token) >= 0 {
+		return denizen.IssuedToken{}, either{refused(denizen.ErrExpired, "token"), refused(denizen.ErrNotFound, "token")}
+	}
+	if i < 0 {
+		return denizen.IssuedToken{}, refused(denizen.ErrNotFound, "token")
+	}
+	t, expires := live[i], wholeSecond(m.now()+ttl.Milliseconds())
+	if expires > t.latest || expires <= m.end(t) {
+		return denizen.IssuedToken{}, refused(denizen.ErrLimited, "ttl")
+	}
+	if len(t.texts) == denizen.MaxTokenTexts {
+		soonest := slices.MinFunc(t.texts, func(a, b string) int { return cmp.Compare(m.texts[a].expires, m.texts[b].expires) })
+		t.texts = slices.DeleteFunc(t.texts, func(s string) bool { return s == soonest })
+	}
+	u.tokens = live
+	m.commit(by, denizen.TokenExtended, u, string(t.ID))
+	return m.sign(u, t, expires), nil
+}
+
+func (m *model) Tokens(_ context.Context, by modelPrincipal, id denizen.UserID) (tokens []denizen.Token, err error) {
+	u, err := m.about("SU", 0, by, id)
+	if err != nil {
+		return nil, err
+	}
+	for _, t := range m.live(u) {
+		t.ExpiresAt = time.UnixMilli(m.end(t))
+		if t.used != 0 {
+			t.LastUsedAt = time.UnixMilli(t.used)
+		}
+		tokens = append(tokens, t.Token)
+	}
+	return tokens, nil
+}
+
+func (m *model) RevokeTokens(_ context.Context, by modelPrincipal, id denizen.UserID, tokens ...denizen.TokenID) error {
+	u, err := m.about("SU", 0, by, id)
+	if err != nil || len(tokens) == 0 {
+		return err
+	}
+	left := m.live(u)
+	var ended []string
+	for _, token := range tokens {
+		if slices.Contains(ended, string(token)) {
+			continue
+		}
+		i := find(left, token)
+		if i < 0 {
+			return refused(denizen.ErrNotFound, "token")
+		}
+		left, ended = slices.Delete(left, i, i+1), append(ended, string(token))
+	}
+	u.tokens = left
+	m.commit(by, denizen.TokenRevoked, u, ended...)
+	return nil
+}
+
+func (m *model) RevokeAllTokens(_ context.Context, by modelPrincipal, id denizen.UserID) error {
+	u, err := m.about("SU", 0, by, id)
+	if err != nil {
+		return err
+	}
+	m.revoke(by, u, func(*modelToken) bool { return true })
+	return nil
+}
+
+// revoke ends some of u's tokens and answers how many.
+func (m *model) revoke(by modelPrincipal, u *modelUser, which func(*modelToken) bool) int {
+	var ended []string
+	left := slices.DeleteFunc(m.live(u), func(t *modelToken) bool {
+		if which(t) {
+			ended = append(ended, string(t.ID))
+			return true
+		}
+		return false
+	})
+	if len(ended) > 0 {
+		u.tokens = left
+		m.commit(by, denizen.TokenRevoked, u, ended...)
+	}
+	return len(ended)
+}
+
+func (m *model) RevokeTokensIssuedBy(_ context.Context, by modelPrincipal, key string) (n int, err error) {
+	if err := m.system(by); err != nil {
+		return 0, err
+	}
+	if key == "" {
+		return 0, refused(denizen.ErrInvalid, "accessKey")
+	}
+	if err := m.stands(by); err != nil {
+		return 0, err
+	}
+	for _, id := range slices.Sorted(maps.Keys(m.users)) {
+		n += m.revoke(by, m.users[id], func(t *modelToken) bool { return t.AccessKey == key })
+	}
+	return n, nil
+}
+
+func (m *model) Logout(ctx context.Context, by modelPrincipal) error {
+	if by.user == "" {
+		return refused(denizen.ErrDenied, "")
+	}
+	if by.token == "" {
+		return refused(denizen.ErrDenied, "token")
+	}
+	return m.RevokeTokens(ctx, by, by.user, by.token)
+}
+
+// Who is calling.
+
+func (m *model) Authenticate(_ context.Context, signed string) (modelPrincipal, error) {
+	text, ok := m.texts[signed]
+	if !ok {
+		return modelPrincipal{}, refused(denizen.ErrUnauthenticated, "token")
+	}
+	refuse := refused(denizen.ErrRevoked, "token")
+	if m.now() >= text.expires {
+		refuse = refused(denizen.ErrExpired, "token")
+	}
+	if u := m.users[text.user]; u != nil && u.InternalID == text.internal {
+		i := slices.IndexFunc(u.tokens, func(t *modelToken) bool { return slices.Contains(t.texts, signed) })
+		if i >= 0 && m.now() < text.expires {
+			u.tokens[i].used = m.now()
+			return modelPrincipal{name: string(u.ID), user: u.ID, internal: u.InternalID, token: text.token}, nil
+		}
+	}
+	if text.signed.dropped || m.now() >= text.signed.needed {
+		// A text that is not kept any more cannot be told from a stranger's without its key.
+		return modelPrincipal{}, either{refuse, refused(denizen.ErrUnauthenticated, "token")}
+	}
+	return modelPrincipal{}, refuse
+}
+
+func (m *model) ActAs(_ context.Context, by modelPrincipal, user denizen.UserID) (modelPrincipal, error) {
+	if err := m.system(by); err != nil {
+		return modelPrincipal{}, err
+	}
+	denied := refused(denizen.ErrDenied, "user")
+	if !validID(user) {
+		return modelPrincipal{}, denied
+	}
+	if err := m.stands(by); err != nil {
+		return modelPrincipal{}, err
+	}
+	u := m.users[user]
+	if u == nil || u.Blocked {
+		return modelPrincipal{}, denied
+	}
+	return modelPrincipal{name: string(u.ID), user: u.ID, internal: u.InternalID, key: by.key, born: by.born}, nil
+}
+
+func (m *model) CreateAccessKey(_ context.Context, by modelPrincipal) (denizen.NewAccessKey, error) {
+	if err := m.system(by); err != nil {
+		return denizen.NewAccessKey{}, err
+	}
+	k := denizen.NewAccessKey{
+		Key: m.id(), Secret: base64.StdEncoding.EncodeToString([]byte("made by the model: " + m.id())), CreatedAt: time.UnixMilli(m.now()),
+	}
+	return k, m.addKey(by, k.Key, k.Secret)
+}
+
+func (m *model) PutAccessKey(_ context.Context, by modelPrincipal, key, secret string) error {
+	if err := m.system(by); err != nil {
+		return err
+	}
+	if len(key) < 8 || len(key) > 128 || strings.ContainsAny(key, " /") {
+		return refused(denizen.ErrInvalid, "accessKey")
+	}
+	if raw, err := base64.StdEncoding.Strict().DecodeString(secret); err != nil || len(raw) < 32 || len(raw) > 1024 {
+		return refused(denizen.ErrInvalid, "accessSecret")
+	}
+	return m.addKey(by, key, secret)
+}
+
+func (m *model) addKey(by modelPrincipal, key, secret string) error {
+	if err := m.stands(by); err != nil {
+		return err
+	}
+	if k := m.key(key, 0); k != nil {
+		if k.secret != secret {
+			return refused(denizen.ErrTaken, "accessKey")
+		}
+		return nil
+	}
+	if len(m.keys) == denizen.MaxAccessKeys {
+		return refused(denizen.ErrLimited, "accessKey")
+	}
+	m.ids++
+	m.keys = append(m.keys, &modelKey{denizen.AccessKey{Key: key, CreatedAt: time.UnixMilli(m.now())}, secret, m.ids})
+	m.commit(by, denizen.AccessKeyCreated, nil, key)
+	return nil
+}
+
+func (m *model) AccessKeys(_ context.Context, by modelPrincipal) (keys []denizen.AccessKey, err error) {
+	if err := first(m.system(by), m.stands(by)); err != nil {
+		return nil, err
+	}
+	for _, k := range m.keys {
+		keys = append(keys, k.AccessKey)
+	}
+	return keys, nil
+}
+
+func (m *model) DeleteAccessKey(_ context.Context, by modelPrincipal, key string) error {
+	if err := first(m.system(by), m.stands(by)); err != nil {
+		return err
+	}
+	i := slices.IndexFunc(m.keys, func(k *modelKey) bool { return k.Key == key })
+	if i < 0 {
+		return refused(denizen.ErrNotFound, "accessKey")
+	}
+	m.keys = slices.Delete(m.keys, i, i+1)
+	m.commit(by, denizen.AccessKeyDeleted, nil, key)
+	return nil
+}
+
+// came answers the principal of who came with a key.
+func (m *model) came(k *modelKey, how string) modelPrincipal {
+	k.LastUsedAt, k.LastAction = time.UnixMilli(m.now()), how
+	return modelPrincipal{name: ".system", key: k.Key, born: k.born}
+}
+
+func (m *model) AuthenticateKey(_ context.Context, key, secret string) (modelPrincipal, error) {
+	k := m.key(key, 0)
+	if k == nil || k.secret != secret {
+		return modelPrincipal{}, refused(denizen.ErrUnauthenticated, "accessKey")
+	}
+	return m.came(k, "Basic"), nil
+}
+
+func (m *model) AuthenticateSigned(_ context.Context, r denizen.SignedRequest) (modelPrincipal, error) {
+	if len(r.Nonce) < 8 || len(r.Nonce) > 128 || strings.Contains(r.Nonce, " ") {
+		return modelPrincipal{}, refused(denizen.ErrInvalid, "nonce")
+	}
+	date, err := time.Parse("Mon, 02 Jan 2006 15:04:05 GMT", r.Date)
+	if err != nil {
+		return modelPrincipal{}, refused(denizen.ErrInvalid, "date")
+	}
+	k := m.key(r.AccessKey, 0)
+	if k == nil || r.Digest != digestOf(r, k.secret) {
+		return modelPrincipal{}, refused(denizen.ErrUnauthenticated, "digest")
+	}
+	if off := m.now() - date.UnixMilli(); off > 25_000 || off < -25_000 {
+		return modelPrincipal{}, refused(denizen.ErrExpired, "date")
+	}
+	// A nonce lies under the minute of its date, and is looked for in the ones beside it.
+	nonce := func(minute int64) string { return fmt.Sprintln(minute, r.AccessKey, r.Nonce) }
+	minute := date.Unix() / 60
+	if m.nonces[nonce(minute-1)] || m.nonces[nonce(minute)] || m.nonces[nonce(minute+1)] {
+		return modelPrincipal{}, refused(denizen.ErrUnauthenticated, "nonce")
+	}
+	m.nonces[nonce(minute)] = true
+	m.seq++
+	return m.came(k, "Signed"), nil
+}
+
+// digestOf signs a request with a secret in base64.
+func digestOf(r denizen.SignedRequest, secret string) string {
+	raw, _ := base64.StdEncoding.DecodeString(secret)
+	mac := hmac.New(sha1.New, raw)
+	fmt.Fprintf(mac, "%s\n%s\n%s\n%s\n%s\n%s", r.Method, r.ContentType, r.ContentMD5, r.Date, r.Path, r.Nonce)
+	return base64.StdEncoding.EncodeToString(mac.Sum(nil))
+}
+
+// Signing keys.
+
+// signing answers which key signs now: the last whose time has come.
+func (m *model) signing() int {
+	for i := len(m.ring) - 1; i > 0; i-- {
+		if m.ring[i].signs <= m.now() {
+			return i
+		}
+	}
+	return 0
+}
+
+func (m *model) RotateSigningKey(_ context.Context, by modelPrincipal, notice time.Duration) error {
+	if err := m.system(by); err != nil {
+		return err
+	}
+	if notice < 0 || notice > 365*24*time.Hour {
+		return refused(denizen.ErrInvalid, "notice")
+	}
+	if err := m.stands(by); err != nil {
+		return err
+	}
+	now, signing := m.now(), m.signing()
+	next := &modelSigning{signs: now + notice.Milliseconds()}
+	var ring []*modelSigning
+	for i, k := range m.ring {
+		if i <= signing || k.signs < next.signs {
+			ring = append(ring, k)
+		} else {
+			k.dropped = true
+		}
+	}
+	// What is needed no more may stay for a while, for those who are slow to fetch the keys.
+	ring[len(ring)-1].gone = next.signs + modelLongest.Milliseconds() + 24*time.Hour.Milliseconds()
+	ring = slices.DeleteFunc(ring, func(k *modelSigning) bool { return k.gone != 0 && k.gone <= now })
+	if len(ring) >= denizen.MaxSigningKeys {
+		return refused(denizen.ErrLimited, "signingKeys")
+	}
+	next.id = m.id()
+	m.ring = append(ring, next)
+	m.commit(by, denizen.SigningKeyRotated, nil, next.id)
+	return nil
+}
+
+func (m *model) DropSigningKey(_ context.Context, by modelPrincipal, id string) error {
+	if err := first(m.system(by), m.stands(by)); err != nil {
+		return err
+	}
+	i, signing := slices.IndexFunc(m.ring, func(k *modelSigning) bool { return k.id == id }), m.signing()
+	switch {
+	case i < 0:
+		return refused(denizen.ErrNotFound, "signingKey")
+	case i == signing:
+		return refused(denizen.ErrConflict, "signingKey")
+	case i > signing:
+		m.ring[i-1].gone = m.ring[i].gone // it signs in the other's stead
+	}
+	m.ring[i].dropped = true
+	m.ring = slices.Delete(slices.Clone(m.ring), i, i+1)
+	m.commit(by, denizen.SigningKeyDropped, nil, id)
+	return nil
+}
+
+// published answers how many keys must be published now, and how many may be.
+func (m *model) published() (least, most int) {
+	now := m.now()
+	for i, k := range m.ring {
+		if i >= m.signing() || now < k.needed {
+			least++
+		}
+		if i >= m.signing() || now < max(k.needed, k.gone) {
+			most++
+		}
+	}
+	return least, most
+}
+
+// verify answers what a service learns of a text that it checks by itself.
+func (m *model) verify(signed string) (denizen.Claims, error) {
+	t, ok := m.texts[signed]
+	switch {
+	case !ok || !slices.Contains(m.ring, t.signed):
+		return denizen.Claims{}, refused(denizen.ErrUnauthenticated, "token")
+	case m.now() >= t.signed.needed:
+		return denizen.Claims{}, either{refused(denizen.ErrExpired, "token"), refused(denizen.ErrUnauthenticated, "token")}
+	case m.now() >= t.expires:
+		return denizen.Claims{}, refused(denizen.ErrExpired, "token")
+	}
+	return denizen.Claims{
+		User: t.user, InternalID: t.internal, Token: t.token, IssuedAt: time.UnixMilli(t.issued / 1000 * 1000), ExpiresAt: time.UnixMilli(t.expires),
+	}, nil
+}
+
+// The feed.
+
+func (m *model) Changes(_ context.Context, by modelPrincipal, after denizen.Seq) iter.Seq2[denizen.Event, error] {
+	return func(yield func(denizen.Event, error) bool) {
+		err := first(m.system(by), m.stands(by))
+		if err == nil && after < m.forgotten {
+			err = &denizen.Error{Kind: denizen.ErrMissed, Field: "after", Resume: m.seq}
+		}
+		if err != nil {
+			yield(denizen.Event{}, err)
+			return
+		}
+		for _, e := range m.events {
+			if e.Seq > after && !yield(e, nil) {
+				return
+			}
+		}
+	}
+}
+
+func (m *model) Wait(_ context.Context, by modelPrincipal, after denizen.Seq) error {
+	if err := first(m.system(by), m.stands(by)); err != nil {
+		return err
+	}
+	if after < m.events[len(m.events)-1].Seq || after < m.forgotten {
+		return nil
+	}
+	return errWouldWait
+}
+
+func (m *model) Trim(_ context.Context, by modelPrincipal, upTo denizen.Seq) error {
+	if err := first(m.system(by), m.stands(by)); err != nil || upTo == 0 {
+		return err
+	}
+	m.seq++
+	m.forgotten = max(m.forgotten, min(upTo, m.seq-1))
+	return nil
+}

@@ -1,0 +1,679 @@
+package denizen_test
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/denizenhq/denizen"
+	"github.com/denizenhq/denizen/internal/clock"
+	"github.com/denizenhq/denizen/store"
+	"github.com/denizenhq/denizen/store/bolt"
+	"github.com/denizenhq/denizen/store/memory"
+)
+
+const ms = time.Millisecond
+
+// idle is the chain that the product's page tells of.
+var idle = denizen.Away(10 * time.Second).Then(denizen.State("Inactive", 10*time.Second)).Then(denizen.Offline())
+
+// beat is a chain as an application sets it again and again.
+var beat = denizen.Online(15 * time.Second).Then(denizen.Away(30 * time.Second)).Then(denizen.Offline())
+
+// inCounted runs a test in virtual time over a store that the directory has for itself, and
+// counts what it is asked.
+func inCounted(t *testing.T, o denizen.Options, test func(t *testing.T, h *house, calls *counting)) {
+	t.Helper()
+	over := func(t *testing.T, s store.Store) {
+		calls := &counting{Store: s}
+		test(t, &house{newOver(t, &owned{calls, s.(store.Sole)}, o), s}, calls)
+	}
+	t.Run("memory", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) { over(t, memory.New()) })
+	})
+	t.Run("bolt", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			s, err := bolt.Open(context.Background(), filepath.Join(t.TempDir(), "people.db"), bolt.Options{})
+			require.NoError(t, err)
+			over(t, s)
+		})
+	})
+}
+
+// crashed opens a directory over what its store held when the program died.
+func crashed(t testing.TB, h *house) *house {
+	t.Helper()
+	all := dumpOf(t, h.store)
+	s := memory.New()
+	require.NoError(t, s.Load(context.Background(), each(all.Records), each(all.Feed.Changes), all.Feed.Head))
+	return &house{newOver(t, s, denizen.Options{}), s}
+}
+
+func each[T any](list []T) iter.Seq2[T, error] {
+	return func(yield func(T, error) bool) {
+		for _, v := range list {
+			if !yield(v, nil) {
+				return
+			}
+		}
+	}
+}
+
+func (h *house) set(t testing.TB, user denizen.UserID, p denizen.Presence) {
+	t.Helper()
+	require.NoError(t, h.SetPresence(context.Background(), sys, user, p))
+}
+
+// requirePresence requires a user's presence to be want, since that long after the start of
+// virtual time.
+func requirePresence(t testing.TB, h *house, user denizen.UserID, want denizen.Presence, since time.Duration) {
+	t.Helper()
+	p, err := h.Presence(context.Background(), sys, user)
+	require.NoError(t, err)
+	require.Equal(t, user, p.User)
+	require.Equal(t, want.State(), p.Presence.State())
+	require.True(t, want.Equal(p.Presence), "%v is not %v", p.Presence, want)
+	require.Equal(t, epoch.Add(since), p.Since)
+	several, err := h.Presences(context.Background(), sys, user)
+	require.NoError(t, err)
+	require.Equal(t, []denizen.UserPresence{p}, several)
+}
+
+// rest answers what is left of a chain after n states.
+func rest(p denizen.Presence, n int) denizen.Presence {
+	for range n {
+		p, _ = p.Next()
+	}
+	return p
+}
+
+func TestTenSecondsAwayTenInactiveThenOffline(t *testing.T) {
+	inHouses(t, denizen.Options{}, func(t *testing.T, h *house) {
+		h.create(t, alice)
+		h.set(t, alice, idle)
+		requirePresence(t, h, alice, idle, 0)
+		time.Sleep(10*time.Second - ms)
+		requirePresence(t, h, alice, idle, 0)
+		time.Sleep(ms)
+		requirePresence(t, h, alice, rest(idle, 1), 10*time.Second)
+		time.Sleep(10*time.Second - ms)
+		requirePresence(t, h, alice, rest(idle, 1), 10*time.Second)
+		time.Sleep(ms)
+		requirePresence(t, h, alice, denizen.Offline(), 20*time.Second)
+		time.Sleep(100 * time.Hour)
+		requirePresence(t, h, alice, denizen.Offline(), 20*time.Second)
+	})
+}
+
+func TestAChainOfEveryDepthGoesThroughAllItsStates(t *testing.T) {
+	inHouses(t, denizen.Options{}, func(t *testing.T, h *house) {
+		for depth := 1; depth <= 32; depth++ {
+			id := denizen.UserID(fmt.Sprintf("depth-%02d", depth))
+			h.create(t, id)
+			chain := denizen.State("state 1", time.Second)
+			for i := 2; i <= depth; i++ {
+				chain = chain.Then(denizen.State(fmt.Sprint("state ", i), time.Second))
+			}
+			start := time.Since(epoch)
+			h.set(t, id, chain)
+			for i := range depth {
+				requirePresence(t, h, id, rest(chain, i), start+time.Duration(i)*time.Second)
+				time.Sleep(time.Second)
+			}
+			requirePresence(t, h, id, denizen.Presence{}, start+time.Duration(depth)*time.Second)
+		}
+	})
+}
+
+func TestAStateWithoutATimeStays(t *testing.T) {
+	inHouses(t, denizen.Options{}, func(t *testing.T, h *house) {
+		h.create(t, alice)
+		h.set(t, alice, denizen.Missing())
+		time.Sleep(72 * time.Hour)
+		requirePresence(t, h, alice, denizen.Missing(), 0)
+	})
+}
+
+func TestAPresenceThatRanOutTellsWhenItEnded(t *testing.T) {
+	inHouses(t, denizen.Options{}, func(t *testing.T, h *house) {
+		h.create(t, alice)
+		h.set(t, alice, denizen.Online(10*time.Second).Then(denizen.Away(5*time.Second)))
+		time.Sleep(15*time.Second - ms)
+		requirePresence(t, h, alice, denizen.Away(5*time.Second), 10*time.Second)
+		time.Sleep(ms)
+		requirePresence(t, h, alice, denizen.Presence{}, 15*time.Second)
+		time.Sleep(time.Hour)
+		requirePresence(t, h, alice, denizen.Presence{}, 15*time.Second)
+	})
+}
+
+func TestAPresenceNeverSetHasNoBeginning(t *testing.T) {
+	inHouses(t, denizen.Options{}, func(t *testing.T, h *house) {
+		h.create(t, alice)
+		p, err := h.Presence(t.Context(), h.as(t, alice), alice)
+		require.NoError(t, err)
+		require.Equal(t, denizen.UserPresence{User: alice}, p)
+		require.True(t, p.Since.IsZero())
+		_, found := p.Presence.Next()
+		require.False(t, found)
+		require.Zero(t, p.Presence.TTL())
+	})
+}
+
+func TestAPresenceThatIsNoneIsRefused(t *testing.T) {
+	inHouses(t, denizen.Options{}, func(t *testing.T, h *house) {
+		h.create(t, alice)
+		h.set(t, alice, denizen.Online())
+		before := dumpOf(t, h.store)
+		deep := denizen.State("x", time.Second)
+		for range 32 {
+			deep = deep.Then(denizen.State("x", time.Second))
+		}
+		const longest = (1<<31 - 1) * time.Second
+		for what, row := range map[string]struct {
+			p     denizen.Presence
+			field string
+		}{
+			"none":                       {denizen.Presence{}, "presence"},
+			"33 states":                  {deep, "presence"},
+			"no name":                    {denizen.State(""), "presence"},
+			"a name of 129":              {denizen.State(strings.Repeat("x", 129)), "presence"},
+			"a control in a name":        {denizen.State("On\tline"), "presence"},
+			"no UTF-8":                   {denizen.State("\xff"), "presence"},
+			"a time of zero":             {denizen.Online(0), "presence"},
+			"a time below zero":          {denizen.Online(-time.Second), "presence"},
+			"half a second":              {denizen.Online(time.Second / 2), "presence"},
+			"a second and a half":        {denizen.Online(3 * time.Second / 2), "presence"},
+			"two times":                  {denizen.Online(time.Second, time.Second), "presence"},
+			"too long":                   {denizen.Online(longest + time.Second), "presence"},
+			"too long together":          {denizen.Online(longest).Then(denizen.Away(time.Second)), "presence"},
+			"more after a static one":    {denizen.Online().Then(denizen.Away()), "presence"},
+			"a bad one further on":       {denizen.Online(time.Second).Then(denizen.State("")), "presence"},
+			"a device's name of 65":      {denizen.Online().On(strings.Repeat("x", 65)), "device"},
+			"a control in a device's":    {denizen.Online().On("a\nb"), "device"},
+			"a device's that is no text": {denizen.Online().On("\xff"), "device"},
+		} {
+			requireField(t, h.SetPresence(t.Context(), sys, alice, row.p), denizen.ErrInvalid, row.field)
+			require.Equal(t, before, dumpOf(t, h.store), what)
+		}
+		h.set(t, alice, denizen.Online(longest).On(strings.Repeat("é", 64)))
+		requireField(t, h.SetPresence(t.Context(), sys, bob, denizen.Online()), denizen.ErrNotFound, "user")
+	})
+}
+
+func TestAPresenceIsNeverChangedOnceMade(t *testing.T) {
+	first := denizen.Online(time.Second)
+	phone := first.On("phone")
+	a, b := first.Then(denizen.Away()), first.Then(denizen.Offline())
+	require.Equal(t, "", first.Device())
+	require.Equal(t, "phone", phone.Device())
+	require.True(t, first.Equal(denizen.Online(time.Second)))
+	require.False(t, first.Equal(phone))
+	next, found := a.Next()
+	require.True(t, found)
+	require.True(t, next.Equal(denizen.Away()))
+	next, _ = b.Next()
+	require.True(t, next.Equal(denizen.Offline()))
+	long := a.Next
+	require.Equal(t, time.Second, a.TTL())
+	got, _ := long()
+	require.Zero(t, got.TTL())
+	require.Equal(t, "phone", rest(phone.Then(denizen.Away()), 1).Device(), "what follows is of the same device")
+}
+
+func TestTheStandardStatesHaveTheNamesOfTheContract(t *testing.T) {
+	for name, p := range map[string]denizen.Presence{
+		"mitter.up.Online": denizen.Online(), "mitter.up.Away": denizen.Away(), "mitter.up.Sleeping": denizen.Sleeping(),
+		"mitter.up.Missing": denizen.Missing(), "mitter.up.Offline": denizen.Offline(),
+	} {
+		require.Equal(t, name, p.State())
+	}
+}
+
+func TestAUserIsAsPresentAsItsBestDevice(t *testing.T) {
+	inHouses(t, denizen.Options{}, func(t *testing.T, h *house) {
+		h.create(t, alice)
+		desk, phone := denizen.Online(10*time.Second).Then(denizen.Offline()).On("desk"), denizen.Away().On("phone")
+		h.set(t, alice, desk)
+		time.Sleep(time.Second)
+		h.set(t, alice, phone)
+		requirePresence(t, h, alice, desk, 0)
+		time.Sleep(9 * time.Second)
+		requirePresence(t, h, alice, phone, time.Second)
+		h.set(t, alice, denizen.State("Out to lunch"))
+		requirePresence(t, h, alice, phone, time.Second)
+		require.NoError(t, h.ClearPresence(t.Context(), sys, alice, "phone"))
+		requirePresence(t, h, alice, rest(desk, 1), 10*time.Second)
+	})
+}
+
+func TestOfDevicesEquallyPresentTheLaterAndThenTheFirstByNameIsRead(t *testing.T) {
+	inHouses(t, denizen.Options{}, func(t *testing.T, h *house) {
+		h.create(t, alice)
+		h.set(t, alice, denizen.Away().On("b"))
+		h.set(t, alice, denizen.Away().On("c"))
+		requirePresence(t, h, alice, denizen.Away().On("b"), 0)
+		time.Sleep(ms)
+		h.set(t, alice, denizen.Away().On("d"))
+		requirePresence(t, h, alice, denizen.Away().On("d"), ms)
+		h.set(t, alice, denizen.Away())
+		requirePresence(t, h, alice, denizen.Away(), ms)
+	})
+}
+
+func TestASeventeenthDeviceTakesThePlaceOfTheOneLongestInItsLastState(t *testing.T) {
+	inHouses(t, denizen.Options{}, func(t *testing.T, h *house) {
+		h.create(t, alice)
+		for i := range 16 {
+			h.set(t, alice, denizen.Away().On(fmt.Sprintf("device %02d", i)))
+			time.Sleep(time.Second)
+		}
+		require.NoError(t, h.SetPresence(t.Context(), sys, alice, denizen.Online(time.Second).Then(denizen.Away()).On("one more")))
+		requireField(t, h.ClearPresence(t.Context(), sys, alice, "device 00"), denizen.ErrNotFound, "device")
+		require.NoError(t, h.ClearPresence(t.Context(), sys, alice, "device 01", "device 15", "one more"))
+		requirePresence(t, h, alice, denizen.Away().On("device 14"), 14*time.Second)
+	})
+}
+
+func TestADeviceThatRanOutGoesWhenAnotherIsSet(t *testing.T) {
+	inHouses(t, denizen.Options{}, func(t *testing.T, h *house) {
+		h.create(t, alice)
+		h.set(t, alice, denizen.Online(time.Second).On("phone"))
+		time.Sleep(time.Second)
+		h.set(t, alice, denizen.Offline())
+		requireField(t, h.ClearPresence(t.Context(), sys, alice, "phone"), denizen.ErrNotFound, "device")
+	})
+}
+
+func TestPresencesAreAllOrNoneInTheOrderAsked(t *testing.T) {
+	inHouses(t, denizen.Options{}, func(t *testing.T, h *house) {
+		ctx := t.Context()
+		h.create(t, alice)
+		h.create(t, bob)
+		h.set(t, bob, denizen.Online())
+		ps, err := h.Presences(ctx, sys, bob, alice, bob)
+		require.NoError(t, err)
+		require.Len(t, ps, 3)
+		require.Equal(t, []denizen.UserID{bob, alice, bob}, []denizen.UserID{ps[0].User, ps[1].User, ps[2].User})
+		require.Equal(t, ps[0], ps[2])
+		require.Equal(t, denizen.UserPresence{User: alice}, ps[1])
+		_, err = h.Presences(ctx, sys, bob, "nobody-1")
+		requireField(t, err, denizen.ErrNotFound, "user")
+		_, err = h.Presence(ctx, sys, "nobody-1")
+		requireField(t, err, denizen.ErrNotFound, "user")
+		_, err = h.Presences(ctx, sys, slices.Repeat([]denizen.UserID{alice}, denizen.MaxList+1)...)
+		requireField(t, err, denizen.ErrInvalid, "users")
+	})
+}
+
+func TestAPeerSeesPresenceWhereTheHostLetsIt(t *testing.T) {
+	only := func(_ context.Context, viewer, subject denizen.UserID, what denizen.Facet) (bool, error) {
+		return viewer == bob && subject == alice && what == denizen.FacetPresence, nil
+	}
+	inHouses(t, denizen.Options{MaySee: only}, func(t *testing.T, h *house) {
+		ctx := t.Context()
+		h.create(t, alice)
+		h.create(t, bob)
+		h.set(t, alice, denizen.Away())
+		for range 2 { // the second answer is remembered
+			p, err := h.Presence(ctx, h.as(t, bob), alice)
+			require.NoError(t, err)
+			require.Equal(t, denizen.StateAway, p.Presence.State())
+			_, err = h.Presence(ctx, h.as(t, alice), bob)
+			require.ErrorIs(t, err, denizen.ErrDenied)
+		}
+		require.ErrorIs(t, h.SetPresence(ctx, h.as(t, bob), alice, denizen.Online()), denizen.ErrDenied)
+		require.ErrorIs(t, h.ClearPresence(ctx, h.as(t, bob), alice), denizen.ErrDenied)
+	})
+}
+
+func TestPresenceIsDurableOnReturn(t *testing.T) {
+	inHouses(t, denizen.Options{PresenceFlush: time.Hour}, func(t *testing.T, h *house) {
+		h.create(t, alice)
+		for _, p := range []denizen.Presence{denizen.Online(), denizen.Away(), denizen.Online(), idle} {
+			h.set(t, alice, p)
+			requirePresence(t, crashed(t, h), alice, p, 0)
+		}
+	})
+}
+
+func TestAPresenceGoesOnWhileTheDirectoryIsClosed(t *testing.T) {
+	overReopening(t, func(t *testing.T, open func(denizen.Options) *denizen.Directory) {
+		h := &house{Directory: open(denizen.Options{})}
+		h.create(t, alice)
+		h.set(t, alice, idle)
+		time.Sleep(9 * time.Second)
+		require.NoError(t, h.Close())
+		time.Sleep(time.Second)
+		h.Directory = open(denizen.Options{})
+		requirePresence(t, h, alice, rest(idle, 1), 10*time.Second)
+		time.Sleep(10*time.Second - ms)
+		requirePresence(t, h, alice, rest(idle, 1), 10*time.Second)
+		time.Sleep(ms)
+		requirePresence(t, h, alice, denizen.Offline(), 20*time.Second)
+	})
+}
+
+func TestAWallClockThatIsSetBackRevivesNoState(t *testing.T) {
+	wall, mono := epoch.UnixNano(), int64(0)
+	pass := func(d time.Duration) { wall, mono = wall+int64(d), mono+int64(d) }
+	ctx := clock.With(t.Context(), clock.New(func() (int64, int64) { return wall, mono }))
+	s := memory.New()
+	d, err := denizen.New(ctx, s, denizen.Options{})
+	require.NoError(t, err)
+	defer d.Close()
+	h := &house{d, s}
+	h.create(t, alice)
+	h.set(t, alice, idle)
+	pass(10 * time.Second)
+	requirePresence(t, h, alice, rest(idle, 1), 10*time.Second)
+	wall -= int64(time.Hour)
+	requirePresence(t, h, alice, rest(idle, 1), 10*time.Second)
+	pass(10 * time.Second)
+	requirePresence(t, h, alice, denizen.Offline(), 20*time.Second)
+}
+
+func TestPresenceIsCleared(t *testing.T) {
+	inHouses(t, denizen.Options{}, func(t *testing.T, h *house) {
+		ctx := t.Context()
+		h.create(t, alice)
+		require.NoError(t, h.ClearPresence(ctx, sys, alice), "all of none")
+		requireField(t, h.ClearPresence(ctx, sys, alice, ""), denizen.ErrNotFound, "device")
+		requireField(t, h.ClearPresence(ctx, sys, bob), denizen.ErrNotFound, "user")
+		set := func() {
+			h.set(t, alice, denizen.Online())
+			h.set(t, alice, denizen.Away().On("phone"))
+			h.set(t, alice, denizen.Sleeping().On("desk"))
+		}
+		none := func() {
+			p, err := h.Presence(ctx, sys, alice)
+			require.NoError(t, err)
+			require.Equal(t, denizen.UserPresence{User: alice}, p)
+			require.NotContains(t, of(t, h, denizen.User{ID: alice, InternalID: "-"}), "Devices")
+		}
+		set()
+		after := head(t, h)
+		require.NoError(t, h.ClearPresence(ctx, h.as(t, alice), alice, ""))
+		requirePresence(t, h, alice, denizen.Away().On("phone"), 0)
+		require.Equal(t, []string{denizen.PresenceCleared}, eventKinds(t, h, after))
+		before := dumpOf(t, h.store)
+		requireField(t, h.ClearPresence(ctx, sys, alice, "phone", "no such"), denizen.ErrNotFound, "device")
+		require.Equal(t, before, dumpOf(t, h.store), "all or none")
+		require.NoError(t, h.ClearPresence(ctx, sys, alice, "phone"))
+		requirePresence(t, h, alice, denizen.Sleeping().On("desk"), 0)
+		require.NoError(t, h.ClearPresence(ctx, sys, alice, "desk"))
+		none()
+		set()
+		require.NoError(t, h.ClearPresence(ctx, sys, alice))
+		none()
+	})
+}
+
+func TestAChangeIsAnEventAndAHeartbeatIsNone(t *testing.T) {
+	inHouses(t, denizen.Options{}, func(t *testing.T, h *house) {
+		h.create(t, alice)
+		for _, row := range []struct {
+			what   string
+			wait   time.Duration
+			p      denizen.Presence
+			change bool
+		}{
+			{"the first", 0, beat, true},
+			{"the same at once", 0, beat, false},
+			{"the same while its first state runs", 15*time.Second - ms, beat, false},
+			{"the same just before the end of its first state", 15*time.Second - ms, beat, false},
+			{"the same at the end of its first state", 15 * time.Second, beat, true},
+			{"the same later", 16 * time.Second, beat, true},
+			{"the same once it has run out to its last state", time.Hour, beat, true},
+			{"another", 0, idle, true},
+			{"the one before", 0, beat, true},
+			{"a part of it", 0, rest(beat, 1), true},
+			{"one that stays", 0, denizen.Online(), true},
+			{"the same that stays, much later", 100 * time.Hour, denizen.Online(), false},
+			{"the same on another device", 0, beat.On("phone"), true},
+			{"the same there again", ms, beat.On("phone"), false},
+		} {
+			after := head(t, h)
+			time.Sleep(row.wait)
+			h.set(t, alice, row.p)
+			start := time.Since(epoch)
+			var want []string
+			if row.change {
+				want = []string{denizen.PresenceSet}
+			}
+			require.Equal(t, want, eventKinds(t, h, after), row.what)
+			if row.p.Device() == "" {
+				requirePresence(t, h, alice, row.p, start)
+			}
+		}
+	})
+}
+
+func TestHeartbeatsAreStoredOnceInAFlush(t *testing.T) {
+	inCounted(t, denizen.Options{}, func(t *testing.T, h *house, calls *counting) {
+		h.create(t, alice)
+		h.set(t, alice, beat)
+		before := calls.commits.Load()
+		time.Sleep(3 * time.Second)
+		for range 100 {
+			h.set(t, alice, beat)
+			requirePresence(t, h, alice, beat, time.Since(epoch)) // what was written is read
+			time.Sleep(ms)
+		}
+		time.Sleep(time.Second - 101*ms)
+		require.Equal(t, before, calls.commits.Load(), "stored before the flush")
+		time.Sleep(2 * ms)
+		synctest.Wait()
+		require.Equal(t, before+1, calls.commits.Load(), "not stored in one commit with the flush")
+		requirePresence(t, crashed(t, h), alice, beat, 3*time.Second+99*ms)
+		time.Sleep(14 * time.Second)
+		synctest.Wait()
+		require.Equal(t, before+1, calls.commits.Load(), "stored again")
+		h.set(t, alice, beat)
+		time.Sleep(time.Second)
+		synctest.Wait()
+		require.Equal(t, before+2, calls.commits.Load(), "the next flush")
+		checkInvariants(t, h.store)
+	})
+}
+
+func TestHeartbeatsOfManyUsersAreStoredAThousandAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		inner := memory.New()
+		calls := &counting{Store: inner}
+		h := &house{newOver(t, &owned{calls, inner}, denizen.Options{}), inner}
+		var ids []denizen.UserID
+		for i := range 1001 {
+			id := denizen.UserID(fmt.Sprintf("user-%04d", i))
+			ids = append(ids, id)
+			h.create(t, id)
+			h.set(t, id, beat)
+		}
+		time.Sleep(5 * time.Second)
+		before := calls.commits.Load()
+		for _, id := range ids {
+			h.set(t, id, beat)
+			h.set(t, id, beat)
+		}
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		require.Equal(t, before+2, calls.commits.Load())
+		dead := crashed(t, h)
+		for _, id := range ids {
+			requirePresence(t, dead, id, beat, 5*time.Second)
+		}
+	})
+}
+
+func TestACrashLosesTheHeartbeatsOfTheLastFlushAlone(t *testing.T) {
+	inCounted(t, denizen.Options{}, func(t *testing.T, h *house, _ *counting) {
+		h.create(t, alice)
+		h.set(t, alice, beat)
+		time.Sleep(4 * time.Second)
+		h.set(t, alice, beat)
+		time.Sleep(4 * time.Second)
+		h.set(t, alice, beat)
+		requirePresence(t, h, alice, beat, 8*time.Second)
+		dead := crashed(t, h)
+		requirePresence(t, dead, alice, beat, 4*time.Second)
+		time.Sleep(11 * time.Second)
+		requirePresence(t, dead, alice, rest(beat, 1), 19*time.Second)
+		requirePresence(t, h, alice, beat, 8*time.Second)
+	})
+}
+
+func TestClosingStoresTheHeartbeats(t *testing.T) {
+	overReopening(t, func(t *testing.T, open func(denizen.Options) *denizen.Directory) {
+		h := &house{Directory: open(denizen.Options{PresenceFlush: time.Hour})}
+		h.create(t, alice)
+		h.set(t, alice, beat)
+		time.Sleep(5 * time.Second)
+		h.set(t, alice, beat)
+		require.NoError(t, h.Close())
+		require.ErrorIs(t, h.SetPresence(t.Context(), sys, alice, beat), denizen.ErrClosed)
+		_, err := h.Presence(t.Context(), sys, alice)
+		require.ErrorIs(t, err, denizen.ErrClosed)
+		h.Directory = open(denizen.Options{})
+		requirePresence(t, h, alice, beat, 5*time.Second)
+	})
+}
+
+func TestHeartbeatsOverASharedStoreAreWrittenAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := &house{store: shared{memory.New()}}
+		h.Directory = newOver(t, h.store, denizen.Options{PresenceFlush: time.Hour})
+		h.create(t, alice)
+		h.set(t, alice, beat)
+		time.Sleep(5 * time.Second)
+		h.set(t, alice, beat)
+		requirePresence(t, crashed(t, h), alice, beat, 5*time.Second)
+	})
+}
+
+func TestAHeartbeatKeepsAStateThatWouldHaveEnded(t *testing.T) {
+	inHouses(t, denizen.Options{PresenceFlush: time.Hour}, func(t *testing.T, h *house) {
+		h.create(t, alice)
+		h.set(t, alice, beat)
+		after := head(t, h)
+		for range 10 {
+			time.Sleep(15*time.Second - ms)
+			h.set(t, alice, beat)
+		}
+		last := 10 * (15*time.Second - ms)
+		time.Sleep(15*time.Second - ms)
+		requirePresence(t, h, alice, beat, last)
+		require.Empty(t, eventKinds(t, h, after))
+		time.Sleep(ms)
+		requirePresence(t, h, alice, rest(beat, 1), last+15*time.Second)
+		h.set(t, alice, beat)
+		require.Equal(t, []string{denizen.PresenceSet}, eventKinds(t, h, after))
+	})
+}
+
+func TestAHeartbeatNeverUndoesAChange(t *testing.T) {
+	inCounted(t, denizen.Options{}, func(t *testing.T, h *house, _ *counting) {
+		for _, change := range []struct {
+			what string
+			do   func()
+			want denizen.Presence
+		}{
+			{"another chain", func() { h.set(t, alice, idle) }, idle},
+			{"there and back", func() { h.set(t, alice, idle); h.set(t, alice, beat) }, beat},
+			{"cleared", func() { require.NoError(t, h.ClearPresence(t.Context(), sys, alice)) }, denizen.Presence{}},
+			{"cleared and set again", func() { require.NoError(t, h.ClearPresence(t.Context(), sys, alice)); h.set(t, alice, beat) }, beat},
+		} {
+			h.create(t, alice)
+			h.set(t, alice, beat)
+			time.Sleep(5 * time.Second)
+			h.set(t, alice, beat)
+			time.Sleep(100 * ms)
+			change.do()
+			want, err := h.Presence(t.Context(), sys, alice)
+			require.NoError(t, err)
+			require.True(t, change.want.Equal(want.Presence), change.what)
+			time.Sleep(3 * time.Second)
+			synctest.Wait()
+			got, err := h.Presence(t.Context(), sys, alice)
+			require.NoError(t, err)
+			require.Equal(t, want, got, change.what)
+			got, err = crashed(t, h).Presence(t.Context(), sys, alice)
+			require.NoError(t, err)
+			require.Equal(t, want, got, change.what)
+			require.NoError(t, h.DeleteUser(t.Context(), sys, alice))
+		}
+	})
+}
+
+func TestAChangeOfOneDeviceKeepsTheHeartbeatsOfOthers(t *testing.T) {
+	inCounted(t, denizen.Options{PresenceFlush: time.Hour}, func(t *testing.T, h *house, _ *counting) {
+		h.create(t, alice)
+		h.set(t, alice, beat.On("phone"))
+		time.Sleep(5 * time.Second)
+		h.set(t, alice, beat.On("phone"))
+		h.set(t, alice, denizen.Offline().On("desk"))
+		requirePresence(t, h, alice, beat.On("phone"), 5*time.Second)
+		requirePresence(t, crashed(t, h), alice, beat.On("phone"), 5*time.Second)
+	})
+}
+
+func TestHeartbeatsOfABlockedOrDeletedUserAreRefused(t *testing.T) {
+	inHouses(t, denizen.Options{}, func(t *testing.T, h *house) {
+		ctx := t.Context()
+		h.create(t, alice)
+		by := h.as(t, alice)
+		require.NoError(t, h.SetPresence(ctx, by, alice, beat))
+		require.NoError(t, h.SetPresence(ctx, by, alice, beat))
+		_, err := h.BlockUser(ctx, sys, alice)
+		require.NoError(t, err)
+		require.ErrorIs(t, h.SetPresence(ctx, by, alice, beat), denizen.ErrRevoked)
+		_, err = h.Presence(ctx, by, alice)
+		require.ErrorIs(t, err, denizen.ErrRevoked)
+		require.NoError(t, h.SetPresence(ctx, sys, alice, beat))
+		require.NoError(t, h.DeleteUser(ctx, sys, alice))
+		require.ErrorIs(t, h.SetPresence(ctx, by, alice, beat), denizen.ErrRevoked)
+		requireField(t, h.SetPresence(ctx, sys, alice, beat), denizen.ErrNotFound, "user")
+		h.create(t, alice)
+		require.ErrorIs(t, h.SetPresence(ctx, by, alice, beat), denizen.ErrRevoked)
+	})
+}
+
+func TestHeartbeatsOfManyGoroutinesAllCount(t *testing.T) {
+	for _, open := range []func(testing.TB, denizen.Options) *denizen.Directory{newMemory, newBolt} {
+		d := open(t, denizen.Options{PresenceFlush: ms})
+		newUser(t, d, alice)
+		ctx := t.Context()
+		require.NoError(t, d.SetPresence(ctx, sys, alice, beat))
+		var beating sync.WaitGroup
+		for i := range 8 {
+			beating.Go(func() {
+				last := time.Time{}
+				for n := range 100 {
+					p := beat
+					if i == 0 && n%10 == 0 {
+						p = denizen.Away().On(fmt.Sprint("device ", n)) // a change of another
+					}
+					if err := d.SetPresence(ctx, sys, alice, p); err != nil {
+						t.Error(err)
+						return
+					}
+					got, err := d.Presence(ctx, sys, alice)
+					if err != nil || !got.Presence.Equal(beat) || got.Since.Before(last) {
+						t.Errorf("%v after %v: %v", got, last, err)
+						return
+					}
+					last = got.Since
+				}
+			})
+		}
+		beating.Wait()
+	}
+}

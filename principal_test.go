@@ -1,0 +1,242 @@
+package denizen_test
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/denizenhq/denizen"
+)
+
+// reserved are names that are no user's, in every spelling that somebody could try.
+var reserved = []denizen.UserID{
+	".system", ".anonymous", ".deleted", ".System", ".SYSTEM", ".system ", " .system", ".system\x00", "\x00.system",
+	"%2esystem", "..system", "./.system", ".system.", "．system", ".ѕystem", ".systemm", ".anonymous1", "-.system", "$.system",
+	"system", "me", "", ".", "12345.78",
+}
+
+func TestNobodyIsCreatedUnderAReservedName(t *testing.T) {
+	overCaches(t, func(t *testing.T, cached bool) {
+		w := newWorld(t, cached, denizen.Options{}, nil)
+		before := dumpOf(t, w.inner)
+		for _, id := range reserved {
+			if id == "" { // asks for an id to be made
+				continue
+			}
+			_, err := w.CreateUser(t.Context(), denizen.System(), denizen.NewUser{ID: id, ScreenName: "Somebody"})
+			require.ErrorIs(t, err, denizen.ErrInvalid, "%q", id)
+		}
+		require.Equal(t, before, dumpOf(t, w.inner))
+	})
+}
+
+// Whoever asks, nothing that a user has ever belongs to a reserved name: no token, locator,
+// profile or presence is given to it, and it is not renamed, blocked or deleted.
+func TestNothingBelongsToAReservedName(t *testing.T) {
+	overCaches(t, func(t *testing.T, cached bool) {
+		w := newWorld(t, cached, denizen.Options{MaySee: func(context.Context, denizen.UserID, denizen.UserID, denizen.Facet) (bool, error) {
+			return true, nil
+		}}, nil)
+		before := dumpOf(t, w.inner)
+		for _, m := range methods {
+			if !m.about {
+				continue
+			}
+			for _, id := range reserved {
+				for _, by := range []denizen.Principal{{}, w.byBob, w.byAlice, w.byAlicesDelegate, denizen.System(), w.byKey} {
+					require.Error(t, m.call(t.Context(), w, by, id), "%s of %q by %v", m.name, id, by)
+				}
+			}
+		}
+		require.Equal(t, before, dumpOf(t, w.inner))
+	})
+}
+
+func TestNobodyActsForAReservedName(t *testing.T) {
+	w := newWorld(t, true, denizen.Options{}, nil)
+	for _, id := range append([]denizen.UserID{absent}, reserved...) {
+		p, err := w.ActAs(t.Context(), denizen.System(), id)
+		requireRefusal(t, err, denizen.Error{
+			Op: "ActAs", Kind: denizen.ErrDenied, Field: "user", Reason: "nobody can act for this user",
+		})
+		require.Equal(t, denizen.Principal{}, p)
+	}
+	_, err := w.BlockUser(t.Context(), denizen.System(), w.alice)
+	require.NoError(t, err)
+	p, err := w.ActAs(t.Context(), denizen.System(), w.alice)
+	requireRefusal(t, err, denizen.Error{
+		Op: "ActAs", Kind: denizen.ErrDenied, Field: "user", Reason: "nobody can act for this user",
+	})
+	require.Equal(t, denizen.Principal{}, p)
+}
+
+func TestOnlyAUserIsMe(t *testing.T) {
+	w := newWorld(t, true, denizen.Options{}, nil)
+	for _, by := range []denizen.Principal{w.byAlice, w.byAlicesDelegate} {
+		id, err := w.Resolve(t.Context(), by, "me")
+		require.NoError(t, err)
+		require.Equal(t, w.alice, id)
+	}
+	for _, by := range []denizen.Principal{{}, denizen.System(), w.byKey} {
+		id, err := w.Resolve(t.Context(), by, "me")
+		require.ErrorIs(t, err, denizen.ErrDenied, "%v", by)
+		require.Empty(t, id)
+	}
+}
+
+func TestAReservedNameResolvesToNobody(t *testing.T) {
+	w := newWorld(t, true, denizen.Options{}, nil)
+	for _, by := range []denizen.Principal{w.byAlice, denizen.System()} {
+		for _, ref := range reserved {
+			if ref == "me" && by == w.byAlice {
+				continue
+			}
+			id, err := w.Resolve(t.Context(), by, string(ref))
+			require.Error(t, err, "%q", ref)
+			require.Empty(t, id, "%q", ref)
+		}
+	}
+}
+
+func TestOnlyWhoCameWithATokenLogsOut(t *testing.T) {
+	w := newWorld(t, true, denizen.Options{}, nil)
+	before := dumpOf(t, w.inner)
+	for _, by := range []denizen.Principal{{}, denizen.System(), w.byKey, w.byAlicesDelegate} {
+		require.ErrorIs(t, w.Logout(t.Context(), by), denizen.ErrDenied, "%v", by)
+	}
+	require.Equal(t, before, dumpOf(t, w.inner))
+	require.NoError(t, w.Logout(t.Context(), w.byAlice))
+	_, err := w.Authenticate(t.Context(), w.signed)
+	require.ErrorIs(t, err, denizen.ErrRevoked)
+	_, err = w.Authenticate(t.Context(), w.otherSigned)
+	require.NoError(t, err, "another token of the same user")
+}
+
+func TestNoTextBecomesAPrincipal(t *testing.T) {
+	overCaches(t, func(t *testing.T, cached bool) {
+		w := newWorld(t, cached, denizen.Options{}, nil)
+		before := dumpOf(t, w.inner)
+		texts := []string{string(w.alice), w.key.Key, w.key.Secret, w.signed + "=", " " + w.signed, w.signed[:len(w.signed)-1]}
+		for _, name := range reserved {
+			texts = append(texts, string(name))
+		}
+		for _, text := range texts {
+			p, err := w.Authenticate(t.Context(), text)
+			requireRefusal(t, err, denizen.Error{
+				Op: "Authenticate", Kind: denizen.ErrUnauthenticated, Field: "token", Reason: "is none of this directory's",
+			})
+			require.Equal(t, denizen.Principal{}, p)
+			for _, secret := range []string{text, "", w.key.Secret} {
+				if text == w.key.Key && secret == w.key.Secret {
+					continue
+				}
+				p, err := w.AuthenticateKey(t.Context(), text, secret)
+				requireRefusal(t, err, denizen.Error{Op: "AuthenticateKey", Kind: denizen.ErrUnauthenticated, Field: "accessKey"})
+				require.Equal(t, denizen.Principal{}, p)
+			}
+			p, err = w.AuthenticateKey(t.Context(), w.key.Key, text)
+			if text != w.key.Secret {
+				require.ErrorIs(t, err, denizen.ErrUnauthenticated)
+				require.Equal(t, denizen.Principal{}, p)
+			}
+			p, err = w.AuthenticateSigned(t.Context(), denizen.SignedRequest{
+				AccessKey: text, Method: "GET", ContentType: "null", Date: time.Now().UTC().Format(time.RFC1123), Path: "/", Nonce: "a-new-nonce",
+			})
+			require.ErrorIs(t, err, denizen.ErrUnauthenticated)
+			require.Equal(t, denizen.Principal{}, p)
+		}
+		require.Equal(t, before, dumpOf(t, w.inner))
+	})
+}
+
+func TestAnAccessKeyIsNotNamedLikeAPrincipal(t *testing.T) {
+	w := newWorld(t, true, denizen.Options{}, nil)
+	for _, key := range []string{"", ".sys", "a b c d e f g h", ".system\x00"} {
+		err := w.PutAccessKey(t.Context(), denizen.System(), key, w.key.Secret)
+		require.ErrorIs(t, err, denizen.ErrInvalid, "%q", key)
+	}
+}
+
+func TestAPrincipalSaysWhoItIs(t *testing.T) {
+	w := newWorld(t, true, denizen.Options{}, nil)
+	for _, row := range []struct {
+		by                                   denizen.Principal
+		text                                 string
+		user                                 denizen.UserID
+		key                                  string
+		withToken, system, anonymous, admits bool
+	}{
+		{by: denizen.Principal{}, text: ".anonymous", anonymous: true},
+		{by: denizen.System(), text: ".system", system: true},
+		{by: w.byKey, text: ".system", key: w.key.Key, system: true},
+		{by: w.byAlice, text: string(w.alice), user: w.alice, withToken: true, admits: true},
+		{by: w.byAlicesDelegate, text: string(w.alice), user: w.alice, key: w.key.Key, admits: true},
+	} {
+		require.Equal(t, row.text, row.by.String())
+		require.Equal(t, row.text, fmt.Sprint(row.by))
+		require.Equal(t, row.user, row.by.User())
+		require.Equal(t, row.key, row.by.AccessKey())
+		require.Equal(t, row.withToken, row.by.Token() != "")
+		require.Equal(t, row.system, row.by.IsSystem())
+		require.Equal(t, row.anonymous, row.by.IsAnonymous())
+		require.Equal(t, row.admits, row.by.MayParticipate())
+	}
+}
+
+func TestPrincipalsAreEqualIfTheyCameTheSameWay(t *testing.T) {
+	w := newWorld(t, true, denizen.Options{}, nil)
+	again, err := w.Authenticate(t.Context(), w.signed)
+	require.NoError(t, err)
+	require.True(t, again == w.byAlice)
+	system := denizen.System()
+	require.True(t, system == denizen.System())
+	other, err := w.Authenticate(t.Context(), w.otherSigned)
+	require.NoError(t, err)
+	all := []denizen.Principal{{}, denizen.System(), w.byKey, w.byAlice, w.byBob, w.byAlicesDelegate, other}
+	distinct := map[denizen.Principal]bool{}
+	for _, p := range all {
+		distinct[p] = true
+	}
+	require.Len(t, distinct, len(all))
+}
+
+func TestTheUserAndTheKeyThatActForItAreBothInTheFeed(t *testing.T) {
+	w := newWorld(t, true, denizen.Options{}, nil)
+	_, err := w.SetScreenName(t.Context(), w.byAlicesDelegate, w.alice, "Alice II")
+	require.NoError(t, err)
+	var last denizen.Event
+	for e, err := range w.Changes(t.Context(), denizen.System(), 0) {
+		require.NoError(t, err)
+		last = e
+	}
+	require.Equal(t, []string{denizen.UserRenamed, string(w.alice), w.key.Key, string(w.alice)},
+		[]string{last.What, last.Actor, last.AccessKey, string(last.User)})
+}
+
+func TestWhatAUserDoesThroughAnApplicationIsNoMoreThanItMay(t *testing.T) {
+	w := newWorld(t, true, denizen.Options{}, nil)
+	for _, m := range methods {
+		err := m.call(t.Context(), newWorld(t, true, denizen.Options{}, nil), w.byAlicesDelegate, w.alice)
+		if m.verdict(t, asSelf) == no {
+			require.ErrorIs(t, err, denizen.ErrDenied, m.name)
+		}
+	}
+}
+
+// A principal of one directory is a stranger to another, although both have the user.
+func TestAPrincipalOfAnotherDirectoryIsRevoked(t *testing.T) {
+	here, there := newWorld(t, true, denizen.Options{}, nil), newWorld(t, true, denizen.Options{}, nil)
+	for _, by := range []denizen.Principal{there.byAlice, there.byAlicesDelegate} {
+		_, err := here.User(t.Context(), by, here.alice)
+		require.ErrorIs(t, err, denizen.ErrRevoked)
+	}
+	_, err := here.User(t.Context(), there.byKey, here.alice)
+	require.ErrorIs(t, err, denizen.ErrRevoked)
+	_, err = here.Authenticate(t.Context(), there.signed)
+	require.ErrorIs(t, err, denizen.ErrUnauthenticated)
+	_, err = here.AuthenticateKey(t.Context(), there.key.Key, there.key.Secret)
+	require.ErrorIs(t, err, denizen.ErrUnauthenticated)
+}

@@ -1,0 +1,596 @@
+package denizen
+
+import (
+	"cmp"
+	"context"
+	"math"
+	"slices"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/denizenhq/denizen/internal/record"
+	"github.com/denizenhq/denizen/store"
+)
+
+// Keys of standard attributes, as existing clients of the wire contract use them. Like any
+// other they need a definition before they can be set.
+const (
+	AttributeFirstName = "mitter.user.profile.attribute.FirstName"
+	AttributeLastName  = "mitter.user.profile.attribute.LastName"
+	AttributeAvatarURL = "mitter.upa.AvatarURL"
+	AttributeMobile    = "mitter.upa.Mobile"
+	AttributeDOB       = "mitter.upa.DOB"
+	AttributeBio       = "mitter.upa.Bio"
+	AttributeGender    = "mitter.upa.Gender"
+	AttributeEmail     = "mitter.upa.Email"
+	AttributeStreet    = "mitter.upa.address.Street"
+	AttributeCity      = "mitter.upa.address.City"
+	AttributeState     = "mitter.upa.address.State"
+	AttributeZip       = "mitter.upa.address.Zip"
+	AttributeCountry   = "mitter.upa.address.Country"
+)
+
+// Audience is who sees an attribute, or who writes it. The zero value is ToSelf.
+type Audience string
+
+// The audiences. .system is in all of them.
+const (
+	ToSelf   Audience = "self"   // the user
+	ToPeers  Audience = "peers"  // the user, and whom Options.MaySee lets see the profile; not for writing
+	ToSystem Audience = "system" // .system alone
+)
+
+// AttributeDef is what attributes of one key may be.
+type AttributeDef struct {
+	Key              string   // 1 to 128 characters, none of them a control or a comma
+	ContentTypes     []string // allowed ones; none: any
+	ContentEncodings []string // allowed ones; none: any
+	NotEmpty         bool     // the value must not be empty
+	MaxBytes         int      // of the value; 0: MaxAttribute, which is also the most
+	VisibleTo        Audience
+	WritableBy       Audience // ToSelf or ToSystem
+}
+
+// Attribute is one thing known of a user.
+type Attribute struct {
+	Key             string
+	ContentType     string // empty: text/plain
+	ContentEncoding string // empty: identity
+	Value           string // valid UTF-8 without U+0000, returned byte for byte
+}
+
+// Profile is the attributes of a user, or those that the caller may see, in bytewise order
+// of their keys. A user without any has Version 0.
+type Profile struct {
+	User       UserID
+	Attributes []Attribute
+	Version    Version
+}
+
+// PatchMode is what becomes of the attributes that are not named.
+type PatchMode uint8
+
+const (
+	// Merge leaves them.
+	Merge PatchMode = iota
+	// Replace removes them, those that the caller may write.
+	Replace
+)
+
+// DefineAttribute defines an attribute: ErrTaken if it is defined. It answers the
+// definition with what was left open filled in. For .system only.
+func (d *Directory) DefineAttribute(ctx context.Context, by Principal, def AttributeDef) (defined AttributeDef, err error) {
+	defer naming("DefineAttribute", &err)
+	c, err := d.enter(ctx, opDefine, by, nobody)
+	if err != nil {
+		return AttributeDef{}, err
+	}
+	r, err := definition(def)
+	if err != nil {
+		return AttributeDef{}, err
+	}
+	_, err = d.write(ctx, &c, func(p *plan) error {
+		if err := p.claim(record.DefinitionKey(def.Key), refuse(ErrTaken, "key", "is defined already")); err != nil {
+			return err
+		}
+		p.put(record.DefinitionKey(def.Key), &r)
+		p.emit(AttributeDefined, nil, def.Key)
+		return nil
+	})
+	if err != nil {
+		return AttributeDef{}, err
+	}
+	return definitionOf(&r), nil
+}
+
+func definition(def AttributeDef) (record.Definition, error) {
+	if reason := checkAttributeKey(def.Key); reason != "" {
+		return record.Definition{}, invalid("key", reason)
+	}
+	for _, l := range []struct {
+		field string
+		list  []string
+	}{{"allowedContentTypes", def.ContentTypes}, {"allowedContentEncodings", def.ContentEncodings}} {
+		if len(l.list) > 32 {
+			return record.Definition{}, invalid(l.field, "must be 32 at most")
+		}
+		for i, s := range l.list {
+			if !visible(s, 128) || slices.Contains(l.list[:i], s) {
+				return record.Definition{}, invalid(l.field, "must each be 1 to 128 visible ASCII characters, and differ")
+			}
+		}
+	}
+	if def.MaxBytes < 0 || def.MaxBytes > MaxAttribute {
+		return record.Definition{}, invalid("maxBytes", "must be 65536 at most")
+	}
+	def.VisibleTo = cmp.Or(def.VisibleTo, ToSelf)
+	if def.VisibleTo != ToSelf && def.VisibleTo != ToPeers && def.VisibleTo != ToSystem {
+		return record.Definition{}, invalid("visibleTo", "must be self, peers or system")
+	}
+	def.WritableBy = cmp.Or(def.WritableBy, ToSelf)
+	if def.WritableBy != ToSelf && def.WritableBy != ToSystem {
+		return record.Definition{}, invalid("writableBy", "must be self or system")
+	}
+	return record.Definition{
+		Key: def.Key, ContentTypes: slices.Clone(def.ContentTypes), ContentEncodings: slices.Clone(def.ContentEncodings),
+		NotEmpty: def.NotEmpty, MaxBytes: int64(cmp.Or(def.MaxBytes, MaxAttribute)),
+		VisibleTo: string(def.VisibleTo), WritableBy: string(def.WritableBy),
+	}, nil
+}
+
+func definitionOf(r *record.Definition) AttributeDef {
+	return AttributeDef{
+		Key: r.Key, ContentTypes: slices.Clone(r.ContentTypes), ContentEncodings: slices.Clone(r.ContentEncodings),
+		NotEmpty: r.NotEmpty, MaxBytes: int(r.MaxBytes), VisibleTo: Audience(r.VisibleTo), WritableBy: Audience(r.WritableBy),
+	}
+}
+
+// checkAttributeKey answers the rule that s breaks, or "".
+func checkAttributeKey(s string) string {
+	if n := utf8.RuneCountInString(s); n < 1 || n > 128 || !utf8.ValidString(s) ||
+		strings.ContainsFunc(s, func(r rune) bool { return unicode.IsControl(r) || r == ',' }) {
+		return "must be 1 to 128 characters, none of them a control or a comma"
+	}
+	return ""
+}
+
+// visible reports whether s is 1 to most visible ASCII characters or spaces between them.
+func visible(s string, most int) bool {
+	return s != "" && len(s) <= most && strings.TrimSpace(s) == s &&
+		!strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r > '~' })
+}
+
+// AttributeDef answers the definition of an attribute. Any user may ask.
+func (d *Directory) AttributeDef(ctx context.Context, by Principal, key string) (def AttributeDef, err error) {
+	defer naming("AttributeDef", &err)
+	c, err := d.enter(ctx, opReadDefinitions, by, nobody)
+	if err != nil {
+		return AttributeDef{}, err
+	}
+	if reason := checkAttributeKey(key); reason != "" {
+		return AttributeDef{}, invalid("key", reason)
+	}
+	memos, err := d.read(ctx, &c, record.DefinitionKey(key))
+	if err != nil {
+		return AttributeDef{}, err
+	}
+	r, ok := memos[0].value.(*record.Definition)
+	if !ok {
+		return AttributeDef{}, refuse(ErrNotFound, "attributeDef", "")
+	}
+	return definitionOf(r), nil
+}
+
+// AttributeDefs lists all definitions in bytewise order of their keys. Any user may ask.
+func (d *Directory) AttributeDefs(ctx context.Context, by Principal) (defs []AttributeDef, err error) {
+	defer naming("AttributeDefs", &err)
+	c, err := d.enter(ctx, opReadDefinitions, by, nobody)
+	if err != nil {
+		return nil, err
+	}
+	defs = []AttributeDef{}
+	for r := (store.Range{Under: record.Definitions, Limit: MaxPage}); ; {
+		records, err := d.store.List(ctx, r)
+		if err != nil {
+			return nil, err
+		}
+		for _, r := range records {
+			value, err := record.Decode(r.Key, r.Value)
+			if err != nil {
+				return nil, err
+			}
+			defs = append(defs, definitionOf(value.(*record.Definition)))
+		}
+		if len(records) < r.Limit {
+			break
+		}
+		r.After = records[len(records)-1].Key
+	}
+	// The caller is looked at after the data, as everywhere.
+	if _, err := d.read(ctx, &c); err != nil {
+		return nil, err
+	}
+	return defs, nil
+}
+
+// DropAttributeDef drops a definition that no user's attribute rests on; one in use is
+// ErrConflict with Field "key". For .system only.
+func (d *Directory) DropAttributeDef(ctx context.Context, by Principal, key string) (err error) {
+	defer naming("DropAttributeDef", &err)
+	c, err := d.enter(ctx, opDefine, by, nobody)
+	if err != nil {
+		return err
+	}
+	if reason := checkAttributeKey(key); reason != "" {
+		return invalid("key", reason)
+	}
+	_, err = d.write(ctx, &c, func(p *plan) error {
+		memos, err := p.read(record.DefinitionKey(key))
+		if err != nil {
+			return err
+		}
+		if memos[0].value == nil {
+			return refuse(ErrNotFound, "attributeDef", "")
+		}
+		if p.again {
+			used, err := d.store.List(ctx, store.Range{Under: record.UsesOf(key), Limit: 1, KeysOnly: true})
+			if err != nil {
+				return err
+			}
+			if len(used) > 0 {
+				return refuse(ErrConflict, "key", "is in use")
+			}
+		}
+		p.unused(record.UsesOf(key))
+		p.drop(record.DefinitionKey(key))
+		p.emit(AttributeDropped, nil, key)
+		return nil
+	})
+	return err
+}
+
+// SetAttribute sets one attribute of a user. It needs a definition; the user may set only
+// what the definition lets it write: ErrDenied with Field "key" otherwise.
+func (d *Directory) SetAttribute(ctx context.Context, by Principal, user UserID, a Attribute, expected ...Version) (p Profile, err error) {
+	defer naming("SetAttribute", &err)
+	c, err := d.enter(ctx, opWriteProfile, by, user)
+	if err != nil {
+		return Profile{}, err
+	}
+	return d.patch(ctx, &c, []Attribute{a}, Merge, expected)
+}
+
+// SetAttributes sets several attributes of a user, at most MaxList: all or none.
+func (d *Directory) SetAttributes(ctx context.Context, by Principal, user UserID, attributes []Attribute, mode PatchMode, expected ...Version) (p Profile, err error) {
+	defer naming("SetAttributes", &err)
+	c, err := d.enter(ctx, opWriteProfile, by, user)
+	if err != nil {
+		return Profile{}, err
+	}
+	if mode > Replace {
+		return Profile{}, invalid("patchType", "must be merge or replace")
+	}
+	return d.patch(ctx, &c, attributes, mode, expected)
+}
+
+// RemoveAttribute removes an attribute of a user.
+func (d *Directory) RemoveAttribute(ctx context.Context, by Principal, user UserID, key string, expected ...Version) (err error) {
+	defer naming("RemoveAttribute", &err)
+	c, err := d.enter(ctx, opWriteProfile, by, user)
+	if err != nil {
+		return err
+	}
+	if reason := checkAttributeKey(key); reason != "" {
+		return invalid("key", reason)
+	}
+	_, err = d.editProfile(ctx, &c, expected, func(p *plan, r *record.Profile) ([]string, error) {
+		defs, err := p.definitions([]string{key})
+		if err != nil {
+			return nil, err
+		}
+		if defs[0] != nil && !c.mayWrite(defs[0]) {
+			return nil, refuse(ErrDenied, "key", "")
+		}
+		i, found := slices.BinarySearchFunc(r.Attributes, key, byKey)
+		if !found || (defs[0] != nil && !c.maySee(defs[0])) {
+			return nil, refuse(ErrNotFound, "attribute", "")
+		}
+		r.Attributes = slices.Delete(r.Attributes, i, i+1)
+		p.drop(record.UseKey(key, r.User))
+		return []string{key}, nil
+	})
+	return err
+}
+
+func (d *Directory) patch(ctx context.Context, c *call, attributes []Attribute, mode PatchMode, expected []Version) (Profile, error) {
+	return d.editProfile(ctx, c, expected, func(p *plan, r *record.Profile) ([]string, error) {
+		return p.setAttributes(r, attributes, mode)
+	})
+}
+
+// editProfile rewrites a user's profile: edit is given a copy of it and answers the keys
+// that it changed. It answers what the caller may see of the profile afterwards.
+func (d *Directory) editProfile(ctx context.Context, c *call, expected []Version, edit func(*plan, *record.Profile) ([]string, error)) (Profile, error) {
+	var edited record.Profile
+	var shown Profile
+	var was store.Seq
+	seq, err := d.write(ctx, c, func(p *plan) error {
+		user, _, err := p.user(c.target)
+		if err != nil {
+			return err
+		}
+		memos, err := p.read(record.ProfileKey(string(c.target)))
+		if err != nil {
+			return err
+		}
+		edited, was = record.Profile{User: user.ID, Incarnation: user.Incarnation}, memos[0].version
+		if r, ok := memos[0].value.(*record.Profile); ok {
+			edited.Attributes = slices.Clone(r.Attributes)
+		}
+		if err := expect(expected, was); err != nil {
+			return err
+		}
+		keys, err := edit(p, &edited)
+		if err != nil && err != errUnchanged {
+			return err
+		}
+		// What is answered is read before the commit: after it nothing may fail any more.
+		visible, failed := d.profileOf(p.ctx, c, &edited, math.MaxUint64)
+		if shown = visible; failed != nil || err != nil {
+			return firstOf(failed, err)
+		}
+		if len(edited.Attributes) == 0 {
+			p.drop(record.ProfileKey(user.ID))
+		} else {
+			p.put(record.ProfileKey(user.ID), &edited)
+		}
+		p.emit(ProfileChanged, user, keys...)
+		return nil
+	})
+	if err == errUnchanged {
+		seq, err = was, nil
+	}
+	if err != nil {
+		return Profile{}, err
+	}
+	if len(edited.Attributes) == 0 {
+		seq = 0
+	}
+	shown.Version = Version(seq)
+	return shown, nil
+}
+
+// setAttributes sets attributes in a profile and answers the keys that changed.
+func (p *plan) setAttributes(r *record.Profile, attributes []Attribute, mode PatchMode) ([]string, error) {
+	if len(attributes) > MaxList {
+		return nil, invalid("attributes", "must be 100 at most")
+	}
+	keys := make([]string, len(attributes))
+	for i, a := range attributes {
+		if reason := checkAttributeKey(a.Key); reason != "" {
+			return nil, invalid("key", reason)
+		}
+		if slices.Contains(keys[:i], a.Key) {
+			return nil, invalid("attributes", "hold the same key twice")
+		}
+		keys[i] = a.Key
+	}
+	defs, err := p.definitions(keys)
+	if err != nil {
+		return nil, err
+	}
+	changed := []string{}
+	for i, a := range attributes {
+		if defs[i] == nil {
+			return nil, invalid("key", "has no definition")
+		}
+		if !p.c.mayWrite(defs[i]) {
+			return nil, refuse(ErrDenied, "key", "")
+		}
+		stored, err := attribute(a, defs[i])
+		if err != nil {
+			return nil, err
+		}
+		j, found := slices.BinarySearchFunc(r.Attributes, a.Key, byKey)
+		switch {
+		case !found:
+			r.Attributes = slices.Insert(r.Attributes, j, stored)
+			p.put(record.UseKey(a.Key, r.User), &record.Use{Attribute: a.Key, User: r.User})
+		case r.Attributes[j] == stored:
+			continue
+		default:
+			r.Attributes[j] = stored
+		}
+		changed = append(changed, a.Key)
+	}
+	if mode == Replace {
+		var others []string
+		for _, a := range r.Attributes {
+			if !slices.Contains(keys, a.Key) {
+				others = append(others, a.Key)
+			}
+		}
+		defs, err := p.definitions(others)
+		if err != nil {
+			return nil, err
+		}
+		for i, key := range others {
+			if defs[i] != nil && !p.c.mayWrite(defs[i]) {
+				continue
+			}
+			j, _ := slices.BinarySearchFunc(r.Attributes, key, byKey)
+			r.Attributes = slices.Delete(r.Attributes, j, j+1)
+			p.drop(record.UseKey(key, r.User))
+			changed = append(changed, key)
+		}
+	}
+	if len(changed) == 0 {
+		return nil, errUnchanged
+	}
+	size := 0
+	for _, a := range r.Attributes {
+		size += len(a.Key) + len(a.ContentType) + len(a.ContentEncoding) + len(a.Value)
+	}
+	if size > MaxProfile {
+		return nil, refuse(ErrLimited, "attributes", "of a user must be 262144 bytes at most")
+	}
+	return changed, nil
+}
+
+func byKey(a record.Attribute, key string) int { return cmp.Compare(a.Key, key) }
+
+// definitions answers the definitions of attributes, nil where there is none.
+func (p *plan) definitions(keys []string) ([]*record.Definition, error) {
+	if len(keys) == 0 {
+		return nil, nil
+	}
+	memos, err := p.read(definitionKeys(keys)...)
+	if err != nil {
+		return nil, err
+	}
+	return definitionsIn(memos), nil
+}
+
+func definitionKeys(keys []string) []store.Key {
+	stored := make([]store.Key, len(keys))
+	for i, key := range keys {
+		stored[i] = record.DefinitionKey(key)
+	}
+	return stored
+}
+
+func definitionsIn(memos []*memo) []*record.Definition {
+	defs := make([]*record.Definition, len(memos))
+	for i, m := range memos {
+		defs[i], _ = m.value.(*record.Definition)
+	}
+	return defs
+}
+
+func attribute(a Attribute, def *record.Definition) (record.Attribute, error) {
+	r := record.Attribute{
+		Key: a.Key, ContentType: cmp.Or(a.ContentType, "text/plain"),
+		ContentEncoding: cmp.Or(a.ContentEncoding, "identity"), Value: a.Value,
+	}
+	switch {
+	case !visible(r.ContentType, 128):
+		return r, invalid("contentType", "must be 1 to 128 visible ASCII characters")
+	case !visible(r.ContentEncoding, 128):
+		return r, invalid("contentEncoding", "must be 1 to 128 visible ASCII characters")
+	case len(def.ContentTypes) > 0 && !slices.Contains(def.ContentTypes, r.ContentType):
+		return r, invalid("contentType", "is none that the definition allows")
+	case len(def.ContentEncodings) > 0 && !slices.Contains(def.ContentEncodings, r.ContentEncoding):
+		return r, invalid("contentEncoding", "is none that the definition allows")
+	case r.Value == "" && def.NotEmpty:
+		return r, invalid("value", "must not be empty")
+	case int64(len(r.Value)) > def.MaxBytes:
+		return r, invalid("value", "is longer than the definition allows")
+	case !utf8.ValidString(r.Value) || strings.ContainsRune(r.Value, 0):
+		return r, invalid("value", "must be valid UTF-8 without U+0000")
+	}
+	return r, nil
+}
+
+func (c *call) mayWrite(def *record.Definition) bool {
+	return c.role == system || (c.role == self && def.WritableBy == string(ToSelf))
+}
+
+func (c *call) maySee(def *record.Definition) bool {
+	switch c.role {
+	case system:
+		return true
+	case self:
+		return def.VisibleTo != string(ToSystem)
+	case other:
+		return def.VisibleTo == string(ToPeers)
+	}
+	return false
+}
+
+// Profile answers the attributes of a user that the caller may see.
+func (d *Directory) Profile(ctx context.Context, by Principal, user UserID) (p Profile, err error) {
+	defer naming("Profile", &err)
+	c, err := d.enter(ctx, opReadProfile, by, user)
+	if err != nil {
+		return Profile{}, err
+	}
+	return d.profile(ctx, &c)
+}
+
+// Attributes answers some attributes of a user, at most MaxList, in the order asked: all of
+// them, or ErrNotFound if the user lacks one or the caller may not see it.
+func (d *Directory) Attributes(ctx context.Context, by Principal, user UserID, keys ...string) (attributes []Attribute, err error) {
+	defer naming("Attributes", &err)
+	c, err := d.enter(ctx, opReadProfile, by, user)
+	if err != nil {
+		return nil, err
+	}
+	if len(keys) > MaxList {
+		return nil, invalid("attributes", "must be 100 at most")
+	}
+	for _, key := range keys {
+		if reason := checkAttributeKey(key); reason != "" {
+			return nil, invalid("key", reason)
+		}
+	}
+	p, err := d.profile(ctx, &c)
+	if err != nil {
+		return nil, err
+	}
+	attributes = make([]Attribute, len(keys))
+	for i, key := range keys {
+		j, found := slices.BinarySearchFunc(p.Attributes, key, func(a Attribute, key string) int { return cmp.Compare(a.Key, key) })
+		if !found {
+			return nil, refuse(ErrNotFound, "attribute", "")
+		}
+		attributes[i] = p.Attributes[j]
+	}
+	return attributes, nil
+}
+
+func (d *Directory) profile(ctx context.Context, c *call) (Profile, error) {
+	id := string(c.target)
+	memos, err := d.read(ctx, c, record.UserKey(id), record.ProfileKey(id))
+	if err != nil {
+		return Profile{}, err
+	}
+	user, err := userIn(memos[0])
+	if err != nil {
+		return Profile{}, err
+	}
+	r, ok := memos[1].value.(*record.Profile)
+	// A profile that was read after its user was created anew is not this user's.
+	if !ok || r.Incarnation != user.Incarnation {
+		return Profile{User: c.target, Attributes: []Attribute{}}, nil
+	}
+	return d.profileOf(ctx, c, r, memos[1].version)
+}
+
+// profileOf answers what the caller may see of a profile.
+func (d *Directory) profileOf(ctx context.Context, c *call, r *record.Profile, version store.Seq) (Profile, error) {
+	p := Profile{User: UserID(r.User), Version: Version(version), Attributes: make([]Attribute, 0, len(r.Attributes))}
+	if c.role == system {
+		for _, a := range r.Attributes {
+			p.Attributes = append(p.Attributes, Attribute(a))
+		}
+		return p, nil
+	}
+	keys := make([]string, len(r.Attributes))
+	for i, a := range r.Attributes {
+		keys[i] = a.Key
+	}
+	defs, err := d.load(ctx, d.cache, definitionKeys(keys))
+	if err != nil {
+		return Profile{}, err
+	}
+	for i, a := range r.Attributes {
+		// A definition never changes, and is older than whatever rests on it. A newer one is
+		// another definition of the same key, made after the profile was read.
+		def, ok := defs[i].value.(*record.Definition)
+		if ok && defs[i].version < version && c.maySee(def) {
+			p.Attributes = append(p.Attributes, Attribute(a))
+		}
+	}
+	return p, nil
+}

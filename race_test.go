@@ -1,0 +1,707 @@
+package denizen_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/denizenhq/denizen"
+	"github.com/denizenhq/denizen/store"
+	"github.com/denizenhq/denizen/store/memory"
+)
+
+// atOnce runs f many times at once and answers what came of each.
+func atOnce(n int, f func(i int) error) []error {
+	errs := make([]error, n)
+	start := make(chan struct{})
+	var all sync.WaitGroup
+	for i := range n {
+		all.Go(func() {
+			<-start
+			errs[i] = f(i)
+		})
+	}
+	close(start)
+	all.Wait()
+	return errs
+}
+
+// until runs loops, each over and over, until they were told to stop.
+type until struct {
+	stopped atomic.Bool
+	loops   sync.WaitGroup
+}
+
+func (u *until) loop(f func()) {
+	u.loops.Go(func() {
+		for !u.stopped.Load() {
+			f()
+			runtime.Gosched() // to whoever is waited for
+		}
+	})
+}
+
+func (u *until) stop() {
+	u.stopped.Store(true)
+	u.loops.Wait()
+}
+
+func count(errs []error, kind error) (n int) {
+	for _, err := range errs {
+		if errors.Is(err, kind) {
+			n++
+		}
+	}
+	return n
+}
+
+func create(t testing.TB, d *denizen.Directory, id denizen.UserID, locators ...denizen.NewLocator) denizen.User {
+	t.Helper()
+	u, err := d.CreateUser(t.Context(), denizen.System(), denizen.NewUser{ID: id, ScreenName: "Somebody", Locators: locators})
+	require.NoError(t, err)
+	return u
+}
+
+func TestOfManyWhoTakeALocatorAtOnceOneWins(t *testing.T) {
+	overStores(t, denizen.Options{}, func(t *testing.T, d *denizen.Directory) {
+		errs := atOnce(64, func(i int) error {
+			_, err := d.CreateUser(t.Context(), denizen.System(), denizen.NewUser{
+				ScreenName: "Somebody", Locators: []denizen.NewLocator{denizen.Email("one@example.org"), denizen.Email(fmt.Sprintf("%d@example.org", i))},
+			})
+			return err
+		})
+		require.Equal(t, 1, count(errs, nil))
+		require.Equal(t, 63, count(errs, denizen.ErrTaken))
+		n, err := d.CountUsers(t.Context(), denizen.System())
+		require.NoError(t, err)
+		require.Equal(t, 1, n)
+	})
+}
+
+func TestOfManyWhoTakeAnIDAtOnceOneWins(t *testing.T) {
+	overStores(t, denizen.Options{}, func(t *testing.T, d *denizen.Directory) {
+		errs := atOnce(64, func(int) error {
+			_, err := d.CreateUser(t.Context(), denizen.System(), denizen.NewUser{ID: "the-one-id", ScreenName: "Somebody"})
+			return err
+		})
+		require.Equal(t, 1, count(errs, nil))
+		require.Equal(t, 63, count(errs, denizen.ErrTaken))
+	})
+}
+
+func TestManyTokensIssuedAtOnceAllLive(t *testing.T) {
+	overStores(t, denizen.Options{}, func(t *testing.T, d *denizen.Directory) {
+		const user = "the-one-user"
+		create(t, d, user)
+		texts := make([]string, 64)
+		for _, err := range atOnce(64, func(i int) error {
+			issued, err := d.IssueToken(t.Context(), denizen.System(), user, denizen.TokenOptions{})
+			texts[i] = issued.Signed
+			return err
+		}) {
+			require.NoError(t, err)
+		}
+		for _, text := range texts {
+			_, err := d.Authenticate(t.Context(), text)
+			require.NoError(t, err)
+		}
+		tokens, err := d.Tokens(t.Context(), denizen.System(), user)
+		require.NoError(t, err)
+		require.Len(t, tokens, 64)
+	})
+}
+
+func TestOfTwoClaimsVerifiedAtOnceOneWins(t *testing.T) {
+	overStores(t, denizen.Options{}, func(t *testing.T, d *denizen.Directory) {
+		users := []denizen.UserID{"the-first-user", "the-second-user"}
+		claims := make([]denizen.Locator, 2)
+		for round := range 8 {
+			for i, user := range users {
+				if round == 0 {
+					create(t, d, user)
+				}
+				by, err := d.ActAs(t.Context(), denizen.System(), user)
+				require.NoError(t, err)
+				claims[i], err = d.AddLocator(t.Context(), by, user, denizen.Email(fmt.Sprintf("%d@example.org", round)))
+				require.NoError(t, err)
+			}
+			errs := atOnce(2, func(i int) error {
+				_, err := d.SetVerification(t.Context(), denizen.System(), users[i], claims[i].ID, denizen.Verified)
+				return err
+			})
+			require.Equal(t, 1, count(errs, nil))
+			require.Equal(t, 1, count(errs, denizen.ErrTaken))
+			for i, user := range users {
+				l, err := d.Locator(t.Context(), denizen.System(), user, claims[i].ID)
+				require.NoError(t, err)
+				require.Equal(t, errs[i] == nil, l.Owned)
+				if errs[i] != nil {
+					require.Equal(t, denizen.Unverified, l.Status, "the loser's claim stays as it was")
+				}
+			}
+		}
+	})
+}
+
+// endings are the ways in which a token ends at once, and whether its user's principals do.
+var endings = []struct {
+	name  string
+	falls bool
+	end   func(ctx context.Context, d *denizen.Directory, by denizen.Principal) error
+}{
+	{"revoked", false, func(ctx context.Context, d *denizen.Directory, by denizen.Principal) error {
+		return d.RevokeTokens(ctx, denizen.System(), by.User(), by.Token())
+	}},
+	{"all revoked", false, func(ctx context.Context, d *denizen.Directory, by denizen.Principal) error {
+		return d.RevokeAllTokens(ctx, denizen.System(), by.User())
+	}},
+	{"logged out", false, func(ctx context.Context, d *denizen.Directory, by denizen.Principal) error {
+		return d.Logout(ctx, by)
+	}},
+	{"blocked", true, func(ctx context.Context, d *denizen.Directory, by denizen.Principal) error {
+		_, err := d.BlockUser(ctx, denizen.System(), by.User())
+		return err
+	}},
+	{"deleted", true, func(ctx context.Context, d *denizen.Directory, by denizen.Principal) error {
+		return d.DeleteUser(ctx, denizen.System(), by.User())
+	}},
+	{"deleted and created anew", true, func(ctx context.Context, d *denizen.Directory, by denizen.Principal) error {
+		if err := d.DeleteUser(ctx, denizen.System(), by.User()); err != nil {
+			return err
+		}
+		_, err := d.CreateUser(ctx, denizen.System(), denizen.NewUser{ID: by.User(), ScreenName: "Another"})
+		return err
+	}},
+}
+
+// Both a text that is authenticated all the time, and so remembered, and one that is seen
+// for the first time are refused from the moment that the ending call returns.
+func TestNothingIsLetInAfterItsEndReturned(t *testing.T) {
+	overStores(t, denizen.Options{}, func(t *testing.T, d *denizen.Directory) {
+		for i, e := range endings {
+			t.Run(e.name, func(t *testing.T) {
+				for round := range 4 {
+					user := denizen.UserID(fmt.Sprintf("ending-%d-%d", i, round))
+					create(t, d, user)
+					token, err := d.IssueToken(t.Context(), denizen.System(), user, denizen.TokenOptions{})
+					require.NoError(t, err)
+					extended, err := d.ExtendToken(t.Context(), denizen.System(), user, token.ID, 48*time.Hour)
+					require.NoError(t, err)
+					by, err := d.Authenticate(t.Context(), token.Signed)
+					require.NoError(t, err)
+
+					var ended atomic.Bool
+					var late atomic.Int64
+					var u until
+					for range 2 {
+						u.loop(func() {
+							after := ended.Load()
+							if _, err := d.Authenticate(t.Context(), token.Signed); err == nil && after {
+								late.Add(1)
+							}
+						})
+					}
+					u.loop(func() {
+						after := ended.Load()
+						if _, err := d.User(t.Context(), by, user); err == nil && after && e.falls {
+							late.Add(1)
+						}
+					})
+					require.NoError(t, e.end(t.Context(), d, by))
+					ended.Store(true)
+					_, err = d.Authenticate(t.Context(), token.Signed)
+					require.ErrorIs(t, err, denizen.ErrRevoked)
+					_, err = d.Authenticate(t.Context(), extended.Signed)
+					require.ErrorIs(t, err, denizen.ErrRevoked, "a text of the same token, seen for the first time")
+					u.stop()
+					require.Zero(t, late.Load())
+				}
+			})
+		}
+	})
+}
+
+// dawdling answers a read late: what it answers may be old by then.
+type dawdling struct {
+	store.Store
+	slow         atomic.Bool // the next read is the one
+	read, answer chan struct{}
+}
+
+func newDawdling(s store.Store) *dawdling {
+	return &dawdling{Store: s, read: make(chan struct{}), answer: make(chan struct{})}
+}
+
+func (s *dawdling) Get(ctx context.Context, keys ...store.Key) ([]store.Record, error) {
+	rs, err := s.Store.Get(ctx, keys...)
+	if s.slow.CompareAndSwap(true, false) {
+		close(s.read)
+		<-s.answer
+	}
+	return rs, err
+}
+
+func TestWhatWasReadBeforeARevocationIsNotRememberedAfterIt(t *testing.T) {
+	for _, e := range endings {
+		t.Run(e.name, func(t *testing.T) {
+			inner := memory.New()
+			w := newOver(t, inner, denizen.Options{})
+			create(t, w, "the-one-user")
+			token, err := w.IssueToken(t.Context(), denizen.System(), "the-one-user", denizen.TokenOptions{})
+			require.NoError(t, err)
+			by, err := w.Authenticate(t.Context(), token.Signed)
+			require.NoError(t, err)
+			require.NoError(t, w.Close())
+
+			slow := newDawdling(inner)
+			d := newOver(t, &owned{slow, inner}, denizen.Options{})
+			slow.slow.Store(true)
+			late := make(chan denizen.Principal)
+			go func() {
+				by, _ := d.Authenticate(context.Background(), token.Signed) // it may say either
+				late <- by
+			}()
+			<-slow.read
+			require.NoError(t, e.end(t.Context(), d, by))
+			close(slow.answer)
+			if late := <-late; e.falls {
+				_, err = d.Tokens(t.Context(), late, "the-one-user")
+				require.Error(t, err, "who was let in late is nobody, and not the one who came after")
+			}
+			_, err = d.Authenticate(t.Context(), token.Signed)
+			require.ErrorIs(t, err, denizen.ErrRevoked)
+		})
+	}
+}
+
+// meddling does something just before the next commit of a kind is handed over.
+type meddling struct {
+	store.Store
+	meddle atomic.Pointer[func(store.Batch) bool] // answers whether that was the one
+}
+
+func (s *meddling) Commit(ctx context.Context, b store.Batch) (store.Seq, error) {
+	if f := s.meddle.Swap(nil); f != nil && !(*f)(b) {
+		s.meddle.Store(f)
+	}
+	return s.Store.Commit(ctx, b)
+}
+
+// meddled calls a method in a new world where something is done just before the method's
+// first commit.
+func meddled(t testing.TB, cached bool, m method, by func(*world) denizen.Principal, meddle func(*world)) (*world, error) {
+	t.Helper()
+	var s *meddling
+	w := newWorld(t, cached, denizen.Options{}, func(inner store.Store) store.Store {
+		s = &meddling{Store: inner}
+		return s
+	})
+	f := func(store.Batch) bool {
+		meddle(w)
+		return true
+	}
+	s.meddle.Store(&f)
+	err := m.call(t.Context(), w, by(w), w.alice)
+	s.meddle.Store(nil)
+	return w, err
+}
+
+func TestAWriteThatMeetsAConflictIsDecidedAnew(t *testing.T) {
+	overCaches(t, func(t *testing.T, cached bool) {
+		for _, m := range methods {
+			if !m.about || m.verdict(t, asSystem) != yes {
+				continue
+			}
+			t.Run(m.name, func(t *testing.T) {
+				w, err := meddled(t, cached, m, (*world).application, func(w *world) {
+					_, err := w.SetScreenName(t.Context(), denizen.System(), w.alice, "Meanwhile")
+					require.NoError(t, err)
+				})
+				require.NoError(t, err)
+				checkInvariants(t, w.inner)
+				w.requireCoherent(t)
+			})
+		}
+	})
+}
+
+// A write that was decided while its caller still stood is not applied once it does not.
+func TestNothingIsWrittenForACallerWhoFellMeanwhile(t *testing.T) {
+	overCaches(t, func(t *testing.T, cached bool) {
+		for _, f := range fallen {
+			if f.column == asOther {
+				continue
+			}
+			for _, m := range methods {
+				if m.verdict(t, f.column) != yes || m.name == "Logout" {
+					continue
+				}
+				t.Run(f.name+", "+m.name, func(t *testing.T) {
+					var after dump
+					w, err := meddled(t, cached, m, f.by, func(w *world) {
+						require.NoError(t, f.fall(t.Context(), w))
+						after = dumpOf(t, w.inner)
+					})
+					if after.Records == nil {
+						require.NoError(t, err, "it writes nothing")
+						return
+					}
+					require.ErrorIs(t, err, denizen.ErrRevoked)
+					require.Equal(t, after, dumpOf(t, w.inner))
+				})
+			}
+		}
+	})
+}
+
+// Heartbeats are stored on what is there, whatever became of it since they were gathered.
+func TestStoringHeartbeatsUndoesNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		inner := memory.New()
+		s := &meddling{Store: inner}
+		d := newOver(t, &owned{s, inner}, denizen.Options{})
+		const user = "the-one-user"
+		ctx, sys := t.Context(), denizen.System()
+		create(t, d, user)
+		phone, desk := denizen.Online(time.Hour).On("phone"), denizen.Online(time.Hour).On("desk")
+		require.NoError(t, d.SetPresence(ctx, sys, user, phone))
+		time.Sleep(time.Minute)
+		require.NoError(t, d.SetPresence(ctx, sys, user, phone))
+		beat := time.Now()
+		stored := false
+		meddle := func(b store.Batch) bool {
+			if stored = b.Emit == nil; stored {
+				assert.NoError(t, d.SetPresence(ctx, sys, user, desk))
+			}
+			return stored
+		}
+		s.meddle.Store(&meddle)
+		time.Sleep(10 * time.Second)
+		synctest.Wait()
+		require.True(t, stored)
+		require.NoError(t, d.ClearPresence(ctx, sys, user, "desk"), "it was set while heartbeats were stored")
+		require.NoError(t, d.Close())
+		p, err := newOver(t, inner, denizen.Options{}).Presence(ctx, sys, user)
+		require.NoError(t, err)
+		require.Equal(t, beat.UnixMilli(), p.Since.UnixMilli())
+	})
+}
+
+// Each value that is written is greater than the one before. What is read is no older than
+// what was acknowledged before the read began, and no newer than what was begun before it
+// ended.
+func TestWhatIsReadIsNeverOlderThanWhatWasAcknowledged(t *testing.T) {
+	number := func(s string) (n int64) { _, _ = fmt.Sscanf(s, "no. %d", &n); return n }
+	values := []struct {
+		name  string
+		write func(ctx context.Context, d *denizen.Directory, by denizen.Principal, value string) error
+		read  func(ctx context.Context, d *denizen.Directory, by denizen.Principal) (string, error)
+	}{
+		{"screen name", func(ctx context.Context, d *denizen.Directory, by denizen.Principal, value string) error {
+			_, err := d.SetScreenName(ctx, by, by.User(), value)
+			return err
+		}, func(ctx context.Context, d *denizen.Directory, by denizen.Principal) (string, error) {
+			u, err := d.User(ctx, by, by.User())
+			return u.ScreenName, err
+		}},
+		{"screen name by locator", func(ctx context.Context, d *denizen.Directory, by denizen.Principal, value string) error {
+			_, err := d.SetScreenName(ctx, denizen.System(), by.User(), value)
+			return err
+		}, func(ctx context.Context, d *denizen.Directory, by denizen.Principal) (string, error) {
+			us, err := d.UsersByLocator(ctx, denizen.System(), fmt.Sprintf("email:%s@example.org", by.User()))
+			if err != nil || len(us) != 1 {
+				return "", errors.Join(err, errors.New("not one user"))
+			}
+			return us[0].ScreenName, nil
+		}},
+		{"attribute", func(ctx context.Context, d *denizen.Directory, by denizen.Principal, value string) error {
+			_, err := d.SetAttribute(ctx, by, by.User(), denizen.Attribute{Key: "number", Value: value})
+			return err
+		}, func(ctx context.Context, d *denizen.Directory, by denizen.Principal) (string, error) {
+			as, err := d.Attributes(ctx, by, by.User(), "number")
+			if err != nil {
+				return "", err
+			}
+			return as[0].Value, nil
+		}},
+		{"presence", func(ctx context.Context, d *denizen.Directory, by denizen.Principal, value string) error {
+			return d.SetPresence(ctx, by, by.User(), denizen.State(value))
+		}, func(ctx context.Context, d *denizen.Directory, by denizen.Principal) (string, error) {
+			p, err := d.Presence(ctx, by, by.User())
+			return p.Presence.State(), err
+		}},
+		{"presence in a list", func(ctx context.Context, d *denizen.Directory, by denizen.Principal, value string) error {
+			return d.SetPresence(ctx, by, by.User(), denizen.State(value))
+		}, func(ctx context.Context, d *denizen.Directory, by denizen.Principal) (string, error) {
+			ps, err := d.Presences(ctx, by, by.User())
+			if err != nil {
+				return "", err
+			}
+			return ps[0].Presence.State(), nil
+		}},
+	}
+	overStores(t, denizen.Options{PresenceFlush: time.Millisecond}, func(t *testing.T, d *denizen.Directory) {
+		_, err := d.DefineAttribute(t.Context(), denizen.System(), denizen.AttributeDef{Key: "number"})
+		require.NoError(t, err)
+		for i, v := range values {
+			t.Run(v.name, func(t *testing.T) {
+				user := denizen.UserID(fmt.Sprintf("numbered-%d", i))
+				create(t, d, user, denizen.Email(string(user)+"@example.org"))
+				by, err := d.ActAs(t.Context(), denizen.System(), user)
+				require.NoError(t, err)
+				var begun, acknowledged atomic.Int64
+				write := func(n int64) {
+					begun.Store(n)
+					require.NoError(t, v.write(t.Context(), d, by, fmt.Sprintf("no. %d", n)))
+					acknowledged.Store(n)
+				}
+				write(1)
+				var u until
+				for range 2 {
+					u.loop(func() {
+						least := acknowledged.Load()
+						text, err := v.read(t.Context(), d, by)
+						most := begun.Load()
+						assert.NoError(t, err)
+						if n := number(text); n < least || n > most {
+							t.Errorf("%s: read %d, with %d acknowledged before and %d begun", v.name, n, least, most)
+						}
+					})
+				}
+				for n := int64(2); n < 50; n++ {
+					write(n)
+				}
+				u.stop()
+			})
+		}
+	})
+}
+
+// Nothing that the old user's principal does, before, during or after, is the new user's.
+func TestAUserCreatedAnewInheritsNothing(t *testing.T) {
+	o := denizen.Options{PresenceFlush: time.Millisecond}
+	for _, kind := range []struct {
+		name   string
+		shared bool
+	}{{"cached", false}, {"not cached", true}} {
+		t.Run(kind.name, func(t *testing.T) {
+			inner := memory.New()
+			var s store.Store = inner
+			if kind.shared {
+				s = shared{inner}
+			}
+			d := newOver(t, s, o)
+			const user = "the-one-user"
+			ctx, sys := t.Context(), denizen.System()
+			_, err := d.DefineAttribute(ctx, sys, denizen.AttributeDef{Key: "note"})
+			require.NoError(t, err)
+			create(t, d, user)
+			clean := func(name string) {
+				t.Helper()
+				u, err := d.User(ctx, sys, user)
+				require.NoError(t, err)
+				require.Equal(t, name, u.ScreenName)
+				require.Empty(t, u.Locators)
+				profile, err := d.Profile(ctx, sys, user)
+				require.NoError(t, err)
+				require.Empty(t, profile.Attributes)
+				presence, err := d.Presence(ctx, sys, user)
+				require.NoError(t, err)
+				require.Empty(t, presence.Presence.State())
+				require.Zero(t, presence.Since)
+				tokens, err := d.Tokens(ctx, sys, user)
+				require.NoError(t, err)
+				require.Empty(t, tokens)
+			}
+			for round := range 30 {
+				token, err := d.IssueToken(ctx, sys, user, denizen.TokenOptions{})
+				require.NoError(t, err)
+				by, err := d.Authenticate(ctx, token.Signed)
+				require.NoError(t, err)
+				beat := denizen.Online(time.Hour).Then(denizen.Offline())
+				require.NoError(t, d.SetPresence(ctx, by, user, beat))
+				var gone atomic.Bool
+				var u until
+				for _, do := range []func() error{
+					func() error { _, err := d.SetScreenName(ctx, by, user, "By the old one"); return err },
+					func() error {
+						_, err := d.AddLocator(ctx, by, user, denizen.Email(fmt.Sprintf("%d@example.org", rand.IntN(8))))
+						return err
+					},
+					func() error {
+						_, err := d.SetAttribute(ctx, by, user, denizen.Attribute{Key: "note", Value: "by the old one"})
+						return err
+					},
+					func() error { return d.SetPresence(ctx, by, user, beat) },
+					func() error {
+						return d.SetPresence(ctx, by, user, denizen.Away(time.Duration(1+rand.IntN(9))*time.Second).On("desk"))
+					},
+					func() error { _, err := d.Profile(ctx, by, user); return err },
+					func() error { _, err := d.Authenticate(ctx, token.Signed); return err },
+				} {
+					u.loop(func() {
+						after := gone.Load()
+						err := do()
+						if after {
+							assert.ErrorIs(t, err, denizen.ErrRevoked)
+						} else if err != nil && !errors.Is(err, denizen.ErrConflict) && !errors.Is(err, denizen.ErrNotFound) {
+							assert.ErrorIs(t, err, denizen.ErrRevoked)
+						}
+					})
+				}
+				require.NoError(t, d.DeleteUser(ctx, sys, user))
+				gone.Store(true)
+				name := fmt.Sprintf("No. %d", round)
+				_, err = d.CreateUser(ctx, sys, denizen.NewUser{ID: user, ScreenName: name})
+				require.NoError(t, err)
+				for range 10 {
+					clean(name)
+				}
+				u.stop()
+				clean(name)
+			}
+			require.NoError(t, d.Close())
+			checkInvariants(t, inner)
+		})
+	}
+}
+
+// A heartbeat of one device is not lost to writes of another: as soon as it is acknowledged
+// everybody sees it, and once it is flushed it is in the store.
+func TestNoHeartbeatIsLostToAnotherDevice(t *testing.T) {
+	inner := memory.New()
+	d := newOver(t, inner, denizen.Options{PresenceFlush: time.Millisecond})
+	const user = "the-one-user"
+	ctx, sys := t.Context(), denizen.System()
+	create(t, d, user)
+	phone := denizen.Online(time.Hour).Then(denizen.Offline()).On("phone")
+	require.NoError(t, d.SetPresence(ctx, sys, user, phone))
+	var beaten atomic.Int64 // no later than the last heartbeat that was acknowledged
+	var beats, writes atomic.Int64
+	var u until
+	u.loop(func() {
+		now := time.Now().UnixMilli()
+		assert.NoError(t, d.SetPresence(ctx, sys, user, phone))
+		beaten.Store(now)
+		beats.Add(1)
+	})
+	u.loop(func() {
+		n := writes.Add(1)
+		if n%8 == 0 {
+			assert.NoError(t, d.ClearPresence(ctx, sys, user, "desk"))
+			return
+		}
+		assert.NoError(t, d.SetPresence(ctx, sys, user, denizen.Away(time.Duration(1+n%7)*time.Hour).On("desk")))
+	})
+	for deadline := time.Now().Add(time.Second); time.Now().Before(deadline) && !t.Failed(); {
+		least := beaten.Load()
+		p, err := d.Presence(ctx, sys, user)
+		assert.NoError(t, err)
+		assert.Equal(t, "phone", p.Presence.Device())
+		assert.GreaterOrEqual(t, p.Since.UnixMilli(), least, "a heartbeat was acknowledged and is not seen")
+	}
+	u.stop()
+	require.NoError(t, d.Close())
+	reopened := newOver(t, inner, denizen.Options{})
+	p, err := reopened.Presence(ctx, sys, user)
+	require.NoError(t, err)
+	require.GreaterOrEqual(t, p.Since.UnixMilli(), beaten.Load(), "a heartbeat was flushed and is not stored")
+	require.Greater(t, beats.Load(), int64(20))
+	checkInvariants(t, inner)
+}
+
+// What is written by many at once, in a directory of few users, locators and attributes,
+// leaves an order that could have come of one after the other.
+func TestAnythingAtOnceLeavesTheInvariantsStanding(t *testing.T) {
+	for _, cached := range []bool{true, false} {
+		t.Run(fmt.Sprintf("cached %v", cached), func(t *testing.T) {
+			w := newWorld(t, cached, denizen.Options{PresenceFlush: time.Millisecond}, nil)
+			ctx, sys := t.Context(), denizen.System()
+			users := []denizen.UserID{w.alice, w.bob, "carol-of-the-world"}
+			one := func(r *rand.Rand) error {
+				user := users[r.IntN(len(users))]
+				address := denizen.Email(fmt.Sprintf("%d@example.org", r.IntN(4)))
+				key := []string{usedAttribute, unusedAttribute}[r.IntN(2)]
+				by, err := w.ActAs(ctx, sys, user)
+				if err != nil {
+					by = sys
+				}
+				switch r.IntN(14) {
+				case 0:
+					_, err = w.CreateUser(ctx, sys, denizen.NewUser{
+						ID: user, ScreenName: "Somebody", Locators: []denizen.NewLocator{address},
+						Attributes: []denizen.Attribute{{Key: key, Value: "first"}},
+					})
+				case 1:
+					err = w.DeleteUser(ctx, sys, user)
+				case 2:
+					_, err = w.AddLocator(ctx, sys, user, address)
+				case 3:
+					_, err = w.AddLocator(ctx, by, user, address)
+				case 4:
+					var ls []denizen.Locator
+					if ls, err = w.Locators(ctx, sys, user); err == nil && len(ls) > 0 {
+						_, err = w.SetVerification(ctx, sys, user, ls[r.IntN(len(ls))].ID, denizen.Verified)
+					}
+				case 5:
+					var ls []denizen.Locator
+					if ls, err = w.Locators(ctx, by, user); err == nil && len(ls) > 0 {
+						err = w.RemoveLocator(ctx, by, user, ls[r.IntN(len(ls))].ID)
+					}
+				case 6:
+					_, err = w.SetLocators(ctx, sys, user, []denizen.NewLocator{address})
+				case 7:
+					_, err = w.SetAttribute(ctx, by, user, denizen.Attribute{Key: key, Value: fmt.Sprint(r.IntN(3))})
+				case 8:
+					err = w.RemoveAttribute(ctx, by, user, key)
+				case 9:
+					if err = w.DropAttributeDef(ctx, sys, key); err == nil {
+						_, err = w.DefineAttribute(ctx, sys, denizen.AttributeDef{Key: key})
+					}
+				case 10:
+					_, err = w.IssueToken(ctx, sys, user, denizen.TokenOptions{})
+				case 11:
+					err = w.RevokeAllTokens(ctx, by, user)
+				case 12:
+					if _, err = w.BlockUser(ctx, sys, user); err == nil {
+						_, err = w.UnblockUser(ctx, sys, user)
+					}
+				case 13:
+					err = w.SetPresence(ctx, by, user, denizen.Online(time.Hour).On(fmt.Sprint(r.IntN(3))))
+				}
+				return err
+			}
+			var applied atomic.Int64
+			for _, err := range atOnce(8, func(i int) error {
+				r := rand.New(rand.NewPCG(uint64(i), 0))
+				for range 250 {
+					err := one(r)
+					var refused *denizen.Error
+					if err == nil {
+						applied.Add(1)
+					} else if !errors.As(err, &refused) || refused.Kind == denizen.ErrUnavailable || refused.Kind == denizen.ErrOutcomeUnknown {
+						return err
+					}
+				}
+				return nil
+			}) {
+				require.NoError(t, err)
+			}
+			require.Greater(t, applied.Load(), int64(300))
+			require.NoError(t, denizen.Flush(ctx, w.Directory), "heartbeats that only this directory knows of")
+			w.requireCoherent(t)
+			require.NoError(t, w.Close())
+			checkInvariants(t, w.inner)
+		})
+	}
+}

@@ -1,0 +1,735 @@
+package denizen
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/denizenhq/denizen/internal/record"
+	"github.com/denizenhq/denizen/internal/token"
+	"github.com/denizenhq/denizen/store"
+)
+
+// TokenID names one token of one user: every signed text that was ever issued for it.
+type TokenID string
+
+// TokenOptions are what a token is issued with.
+type TokenOptions struct {
+	TTL   time.Duration // a whole number of seconds, at most Options.TokenLongest; 0: Options.TokenTTL
+	Label string        // for people, such as the name of a device: may be empty, else as a screen name
+}
+
+// IssuedToken is a token that was just issued or extended: the only time that the signed
+// text is seen.
+type IssuedToken struct {
+	ID        TokenID
+	Signed    string // a JWT signed with Ed25519 (RFC 7519, RFC 8037)
+	ExpiresAt time.Time
+}
+
+// Token is a live token, as it is listed: never with its signed text.
+type Token struct {
+	ID         TokenID
+	Label      string
+	AccessKey  string // that it was issued with, if with one
+	IssuedAt   time.Time
+	ExpiresAt  time.Time // of its longest living text
+	LastUsedAt time.Time // to the minute; zero if never
+}
+
+// IssueToken issues a token for a user. More than MaxTokens live ones are ErrLimited; for a
+// blocked user it is ErrDenied with Field "user". For .system only.
+func (d *Directory) IssueToken(ctx context.Context, by Principal, user UserID, o TokenOptions) (issued IssuedToken, err error) {
+	defer naming("IssueToken", &err)
+	c, err := d.enter(ctx, opIssueToken, by, user)
+	if err != nil {
+		return IssuedToken{}, err
+	}
+	if o.TTL == 0 {
+		o.TTL = d.options.TokenTTL
+	}
+	if o.TTL < time.Second || o.TTL%time.Second != 0 || o.TTL > d.options.TokenLongest {
+		return IssuedToken{}, invalid("ttl", "must be whole seconds, and no longer than the longest life of a token")
+	}
+	if reason := checkScreenName(o.Label); o.Label != "" && reason != "" {
+		return IssuedToken{}, invalid("label", reason)
+	}
+	d.background.start()
+	_, err = d.write(ctx, &c, func(p *plan) error {
+		u, tokens, err := p.tokens()
+		if err != nil {
+			return err
+		}
+		if u.Blocked {
+			return refuse(ErrDenied, "user", "is blocked")
+		}
+		if len(tokens.Tokens) >= MaxTokens {
+			return refuse(ErrLimited, "tokens", "of a user must be 100 at most")
+		}
+		t := record.Token{
+			ID: rand.Text(), Label: o.Label, AccessKey: by.accessKey,
+			Issued: c.now, Latest: ceil(c.now + d.options.TokenLongest.Milliseconds()),
+		}
+		if issued, err = p.mint(&t, u, ceil(c.now+o.TTL.Milliseconds())); err != nil {
+			return err
+		}
+		tokens.Tokens = append(tokens.Tokens, t)
+		p.putTokens(tokens)
+		p.emit(TokenIssued, u, t.ID)
+		return nil
+	})
+	if err != nil {
+		return IssuedToken{}, err
+	}
+	return issued, nil
+}
+
+// ceil rounds milliseconds up to a second: a token's times are whole seconds, and it lives
+// no shorter than it was asked to.
+func ceil(ms int64) int64 { return (ms + 999) / 1000 * 1000 }
+
+// mint signs a text for a token of a user and puts what it stands for.
+func (p *plan) mint(t *record.Token, u *record.User, expires int64) (IssuedToken, error) {
+	signer, err := p.signer(expires)
+	if err != nil {
+		return IssuedToken{}, err
+	}
+	now := p.c.now / 1000
+	signed, err := token.Mint(signer, token.Claims{
+		ID: t.ID, Issuer: p.d.id, Subject: u.ID, Audience: p.d.applicationID,
+		IssuedAt: now, NotBefore: now, Expires: expires / 1000,
+		UserID: u.ID, ApplicationID: p.d.applicationID, Generation: u.Incarnation,
+	})
+	if err != nil {
+		return IssuedToken{}, err
+	}
+	digest := token.Digest(signed)
+	text := record.Text{Digest: hex.EncodeToString(digest[:]), Expires: expires}
+	t.Texts = append(t.Texts, text)
+	p.require(record.GrantKey(digest), 0)
+	p.put(record.GrantKey(digest), &record.Grant{
+		Digest: text.Digest, User: u.ID, Incarnation: u.Incarnation, Token: t.ID, Expires: expires,
+	})
+	return IssuedToken{ID: TokenID(t.ID), Signed: signed, ExpiresAt: at(expires)}, nil
+}
+
+// tokens answers the target and a copy of its live tokens for a decision. What expired is
+// dropped with the batch.
+func (p *plan) tokens() (*record.User, *record.Tokens, error) {
+	u, _, err := p.user(p.c.target)
+	if err != nil {
+		return nil, nil, err
+	}
+	memos, err := p.read(record.TokensKey(u.ID))
+	if err != nil {
+		return nil, nil, err
+	}
+	live := &record.Tokens{User: u.ID, Incarnation: u.Incarnation}
+	if r, ok := memos[0].value.(*record.Tokens); ok && r.Incarnation == u.Incarnation {
+		var ended []store.Key
+		live.Tokens, ended = alive(r.Tokens, p.c.now)
+		p.drop(ended...)
+	}
+	return u, live, nil
+}
+
+// alive answers a copy of tokens without the texts that expired by now, nor the tokens that
+// have no other, and the keys of what those texts stood for.
+func alive(tokens []record.Token, now int64) (live []record.Token, ended []store.Key) {
+	for _, t := range tokens {
+		texts := make([]record.Text, 0, len(t.Texts)+1)
+		for _, text := range t.Texts {
+			if now < text.Expires {
+				texts = append(texts, text)
+			} else {
+				ended = append(ended, grantKey(text))
+			}
+		}
+		if t.Texts = texts; len(texts) > 0 {
+			live = append(live, t)
+		}
+	}
+	return live, ended
+}
+
+func grantKey(t record.Text) store.Key {
+	var digest [32]byte
+	if n, err := hex.Decode(digest[:], []byte(t.Digest)); err != nil || n != len(digest) {
+		// No text has this digest: dropping it drops nothing.
+		return record.GrantKey([32]byte{})
+	}
+	return record.GrantKey(digest)
+}
+
+// putTokens puts a user's tokens, or drops the record of one who has none.
+func (p *plan) putTokens(r *record.Tokens) {
+	if len(r.Tokens) == 0 {
+		p.drop(record.TokensKey(r.User), record.UsesKey(r.User))
+		return
+	}
+	p.put(record.TokensKey(r.User), r)
+}
+
+// dropTokens ends all tokens of a user.
+func (p *plan) dropTokens(u *record.User) error {
+	memos, err := p.read(record.TokensKey(u.ID))
+	if err != nil {
+		return err
+	}
+	r, ok := memos[0].value.(*record.Tokens)
+	if !ok {
+		return nil
+	}
+	for _, t := range r.Tokens {
+		p.dropTexts(t)
+	}
+	p.drop(record.TokensKey(u.ID), record.UsesKey(u.ID))
+	return nil
+}
+
+func (p *plan) dropTexts(t record.Token) {
+	for _, text := range t.Texts {
+		p.drop(grantKey(text))
+	}
+}
+
+// Tokens lists a user's live tokens, oldest first.
+func (d *Directory) Tokens(ctx context.Context, by Principal, user UserID) (tokens []Token, err error) {
+	defer naming("Tokens", &err)
+	c, err := d.enter(ctx, opReadTokens, by, user)
+	if err != nil {
+		return nil, err
+	}
+	id, noted := string(user), d.uses.of(user)
+	memos, err := d.read(ctx, &c, record.UserKey(id), record.TokensKey(id), record.UsesKey(id))
+	if err != nil {
+		return nil, err
+	}
+	u, err := userIn(memos[0])
+	if err != nil {
+		return nil, err
+	}
+	tokens = []Token{}
+	r, ok := memos[1].value.(*record.Tokens)
+	if !ok || r.Incarnation != u.Incarnation {
+		return tokens, nil
+	}
+	live, _ := alive(r.Tokens, c.now)
+	for _, t := range live {
+		tokens = append(tokens, Token{
+			ID: TokenID(t.ID), Label: t.Label, AccessKey: t.AccessKey, IssuedAt: at(t.Issued), ExpiresAt: at(end(t)),
+			LastUsedAt: at(lastUse(t.ID, noted, memos[2]).At),
+		})
+	}
+	return tokens, nil
+}
+
+// end answers when the last text of a token expires.
+func end(t record.Token) int64 {
+	last := int64(0)
+	for _, text := range t.Texts {
+		last = max(last, text.Expires)
+	}
+	return last
+}
+
+// RevokeTokens ends tokens of a user, at most MaxList: all of them, or none and ErrNotFound
+// if one does not live. Every text of each is refused from now on.
+func (d *Directory) RevokeTokens(ctx context.Context, by Principal, user UserID, ids ...TokenID) (err error) {
+	defer naming("RevokeTokens", &err)
+	c, err := d.enter(ctx, opRevokeToken, by, user)
+	if err != nil {
+		return err
+	}
+	return d.revoke(ctx, &c, ids)
+}
+
+func (d *Directory) revoke(ctx context.Context, c *call, ids []TokenID) error {
+	if len(ids) > MaxList {
+		return invalid("tokens", "must be 100 at most")
+	}
+	_, err := d.write(ctx, c, func(p *plan) error {
+		u, r, err := p.tokens()
+		if err != nil {
+			return err
+		}
+		if len(ids) == 0 {
+			return errUnchanged
+		}
+		ended := []string{}
+		for _, id := range ids {
+			if slices.Contains(ended, string(id)) {
+				continue
+			}
+			i := slices.IndexFunc(r.Tokens, func(t record.Token) bool { return t.ID == string(id) })
+			if i < 0 {
+				return refuse(ErrNotFound, "token", "")
+			}
+			p.dropTexts(r.Tokens[i])
+			r.Tokens = slices.Delete(r.Tokens, i, i+1)
+			ended = append(ended, string(id))
+		}
+		p.putTokens(r)
+		p.emit(TokenRevoked, u, ended...)
+		return nil
+	})
+	return unchanged(err)
+}
+
+// RevokeAllTokens ends all tokens of a user.
+func (d *Directory) RevokeAllTokens(ctx context.Context, by Principal, user UserID) (err error) {
+	defer naming("RevokeAllTokens", &err)
+	c, err := d.enter(ctx, opRevokeToken, by, user)
+	if err != nil {
+		return err
+	}
+	_, err = d.write(ctx, &c, func(p *plan) error {
+		u, r, err := p.tokens()
+		if err != nil {
+			return err
+		}
+		if len(r.Tokens) == 0 {
+			return errUnchanged
+		}
+		ended := make([]string, len(r.Tokens))
+		for i, t := range r.Tokens {
+			ended[i] = t.ID
+		}
+		p.emit(TokenRevoked, u, ended...)
+		return p.dropTokens(u)
+	})
+	return unchanged(err)
+}
+
+// RevokeTokensIssuedBy ends all tokens that were issued with an access key, user by user,
+// and answers how many those were. On an error some are ended and others not: call it
+// again. Delete the key first, or it goes on issuing. For .system only.
+func (d *Directory) RevokeTokensIssuedBy(ctx context.Context, by Principal, accessKey string) (n int, err error) {
+	defer naming("RevokeTokensIssuedBy", &err)
+	c, err := d.enter(ctx, opAccessKeys, by, nobody)
+	if err != nil {
+		return 0, err
+	}
+	if accessKey == "" {
+		return 0, invalid("accessKey", "must not be empty")
+	}
+	if _, err := d.read(ctx, &c); err != nil {
+		return 0, err
+	}
+	for r, err := range d.walk(ctx, record.AllTokens) {
+		if err != nil {
+			return n, err
+		}
+		value, err := record.Decode(r.Key, r.Value)
+		if err != nil {
+			return n, err
+		}
+		c.target = UserID(value.(*record.Tokens).User)
+		var ended []string
+		_, err = d.write(ctx, &c, func(p *plan) error {
+			ended = nil
+			u, r, err := p.tokens()
+			if err != nil {
+				return err
+			}
+			r.Tokens = slices.DeleteFunc(r.Tokens, func(t record.Token) bool {
+				if t.AccessKey != accessKey {
+					return false
+				}
+				p.dropTexts(t)
+				ended = append(ended, t.ID)
+				return true
+			})
+			if len(ended) == 0 {
+				return errUnchanged
+			}
+			p.putTokens(r)
+			p.emit(TokenRevoked, u, ended...)
+			return nil
+		})
+		// A user deleted meanwhile has no tokens any more.
+		if err = unchanged(err); err != nil && !errors.Is(err, ErrNotFound) {
+			return n, err
+		}
+		n += len(ended)
+	}
+	return n, nil
+}
+
+// Logout ends the token that the user came with. For .system, .anonymous and a user that
+// the application acts for it is ErrDenied.
+func (d *Directory) Logout(ctx context.Context, by Principal) (err error) {
+	defer naming("Logout", &err)
+	c, err := d.enter(ctx, opLogout, by, by.user)
+	if err != nil {
+		return err
+	}
+	if by.token == "" {
+		return refuse(ErrDenied, "token", "the caller came without one")
+	}
+	return d.revoke(ctx, &c, []TokenID{by.token})
+}
+
+// ExtendToken gives a live token a new signed text that expires ttl from now; the texts
+// before keep their own ends, and revoking the token ends all. At most MaxTokenTexts live:
+// one more ends the one that would expire first. An end that is not later than the present
+// one, or further from the issue than Options.TokenLongest, is ErrLimited with Field "ttl"; a
+// token past its end is ErrExpired if that is still known, and otherwise ErrNotFound.
+func (d *Directory) ExtendToken(ctx context.Context, by Principal, user UserID, id TokenID, ttl time.Duration) (issued IssuedToken, err error) {
+	defer naming("ExtendToken", &err)
+	c, err := d.enter(ctx, opExtendToken, by, user)
+	if err != nil {
+		return IssuedToken{}, err
+	}
+	if ttl < time.Second || ttl%time.Second != 0 {
+		return IssuedToken{}, invalid("ttl", "must be whole seconds")
+	}
+	if ttl > d.options.TokenLongest {
+		return IssuedToken{}, refuse(ErrLimited, "ttl", "goes past the longest life of a token")
+	}
+	_, err = d.write(ctx, &c, func(p *plan) error {
+		u, r, err := p.tokens()
+		if err != nil {
+			return err
+		}
+		i := slices.IndexFunc(r.Tokens, func(t record.Token) bool { return t.ID == string(id) })
+		if i < 0 {
+			return p.ended(id)
+		}
+		t := &r.Tokens[i]
+		expires := ceil(c.now + ttl.Milliseconds())
+		if expires > t.Latest {
+			return refuse(ErrLimited, "ttl", "goes past the longest life of a token")
+		}
+		if expires <= end(*t) {
+			return refuse(ErrLimited, "ttl", "ends no later than the token does already")
+		}
+		if len(t.Texts) >= MaxTokenTexts {
+			first := 0
+			for j, text := range t.Texts {
+				if text.Expires < t.Texts[first].Expires {
+					first = j
+				}
+			}
+			p.drop(grantKey(t.Texts[first]))
+			t.Texts = slices.Delete(t.Texts, first, first+1)
+		}
+		if issued, err = p.mint(t, u, expires); err != nil {
+			return err
+		}
+		p.putTokens(r)
+		p.emit(TokenExtended, u, t.ID)
+		return nil
+	})
+	if err != nil {
+		return IssuedToken{}, err
+	}
+	return issued, nil
+}
+
+// ended says why a token does not live: it expired, if it is still listed.
+func (p *plan) ended(id TokenID) error {
+	memos, err := p.read(record.TokensKey(string(p.c.target)))
+	if err != nil {
+		return err
+	}
+	if r, ok := memos[0].value.(*record.Tokens); ok {
+		if slices.ContainsFunc(r.Tokens, func(t record.Token) bool { return t.ID == string(id) }) {
+			return refuse(ErrExpired, "token", "")
+		}
+	}
+	return refuse(ErrNotFound, "token", "")
+}
+
+// signers is the key ring, ready for use, as of a version of its record.
+type signers struct {
+	version store.Seq
+	stored  []record.SigningKey // in the order in which they sign
+	keys    []token.SigningKey
+	public  []token.PublicKey
+}
+
+// signing answers which key signs at an instant: the last whose time has come, or the first
+// if the clock is behind that too.
+func (s *signers) signing(now int64) int {
+	for i := len(s.stored) - 1; i > 0; i-- {
+		if s.stored[i].Signs <= now {
+			return i
+		}
+	}
+	return 0
+}
+
+// MaxSigningKeys is how many signing keys there may be at once, those included that only
+// are published until the last token signed with them has expired.
+const MaxSigningKeys = 16
+
+func (d *Directory) newSigningKey(now, signs int64) record.SigningKey {
+	seed := make([]byte, 32)
+	rand.Read(seed)
+	key, err := token.NewSigningKey(seed)
+	if err != nil {
+		panic(err) // a seed of 32 bytes is always one
+	}
+	return record.SigningKey{
+		ID: key.ID(), Seed: d.seal("signing key "+key.ID(), seed), Created: now, Signs: signs,
+	}
+}
+
+// ring answers the key ring.
+func (d *Directory) ring(ctx context.Context) (*signers, error) {
+	memos, err := d.load(ctx, d.cache, []store.Key{record.SigningKeysKey})
+	if err != nil {
+		return nil, err
+	}
+	return d.ringOf(memos[0])
+}
+
+func (d *Directory) ringOf(m *memo) (*signers, error) {
+	if ready := d.signers.Load(); ready != nil && ready.version == m.version {
+		return ready, nil
+	}
+	r, ok := m.value.(*record.SigningKeys)
+	if !ok || len(r.Keys) == 0 {
+		return nil, record.ErrCorrupt
+	}
+	ring := &signers{version: m.version, stored: r.Keys}
+	for _, stored := range r.Keys {
+		seed, err := d.unseal("signing key "+stored.ID, stored.Seed)
+		if err != nil {
+			return nil, err
+		}
+		key, err := token.NewSigningKey(seed)
+		if err != nil {
+			return nil, err
+		}
+		ring.keys, ring.public = append(ring.keys, key), append(ring.public, key.Public())
+	}
+	d.signers.Store(ring)
+	return ring, nil
+}
+
+// ring answers the key ring for a decision.
+func (p *plan) ring() (*signers, error) {
+	memos, err := p.read(record.SigningKeysKey)
+	if err != nil {
+		return nil, err
+	}
+	return p.d.ringOf(memos[0])
+}
+
+// signer answers the key that signs now, for a token that expires as given.
+func (p *plan) signer(expires int64) (token.SigningKey, error) {
+	ring, err := p.ring()
+	if err != nil {
+		return token.SigningKey{}, err
+	}
+	i := ring.signing(p.c.now)
+	if gone := ring.stored[i].Gone; gone != 0 && gone < expires {
+		// When it was given an end tokens lived for shorter.
+		keys := slices.Clone(ring.stored)
+		keys[i].Gone = expires
+		p.put(record.SigningKeysKey, &record.SigningKeys{Keys: keys})
+	}
+	return ring.keys[i], nil
+}
+
+// RotateSigningKey makes a new key that signs tokens from notice on. Until then it is only
+// announced, so that services that verify offline can fetch the keys again; a key that was
+// announced and would sign no sooner is forgotten. The key before stays published until the
+// last token signed with it has expired. Nobody is logged out. A notice is a year at most;
+// more than MaxSigningKeys at once are ErrLimited. It goes through the tokens of all users.
+// For .system only.
+func (d *Directory) RotateSigningKey(ctx context.Context, by Principal, notice time.Duration) (err error) {
+	defer naming("RotateSigningKey", &err)
+	c, err := d.enter(ctx, opSigningKeys, by, nobody)
+	if err != nil {
+		return err
+	}
+	if notice < 0 || notice > 365*24*time.Hour {
+		return invalid("notice", "must be a year at most")
+	}
+	if _, err := d.read(ctx, &c); err != nil {
+		return err
+	}
+	signs := c.now + notice.Milliseconds()
+	gone, err := d.lastEnd(ctx, signs)
+	if err != nil {
+		return err
+	}
+	_, err = d.write(ctx, &c, func(p *plan) error {
+		ring, err := p.ring()
+		if err != nil {
+			return err
+		}
+		signing := ring.signing(c.now)
+		next := record.SigningKeys{Keys: slices.Clone(ring.stored[:signing+1])}
+		for _, k := range ring.stored[signing+1:] {
+			if k.Signs < signs {
+				next.Keys = append(next.Keys, k)
+			}
+		}
+		next.Keys[len(next.Keys)-1].Gone = gone
+		next.Keys = slices.DeleteFunc(next.Keys, func(k record.SigningKey) bool { return k.Gone <= c.now })
+		if len(next.Keys) >= MaxSigningKeys {
+			return refuse(ErrLimited, "signingKeys", "must be 16 at most")
+		}
+		key := d.newSigningKey(c.now, signs)
+		next.Keys = append(next.Keys, key)
+		p.put(record.SigningKeysKey, &next)
+		p.emit(SigningKeyRotated, nil, key.ID)
+		return nil
+	})
+	return err
+}
+
+// lastEnd answers when the last token expires that is there or will be issued until an
+// instant, and an hour, for what is being issued meanwhile and by other clocks. Tokens may
+// live for longer than Options says now, if it said otherwise when they were issued.
+func (d *Directory) lastEnd(ctx context.Context, until int64) (int64, error) {
+	last := until + d.options.TokenLongest.Milliseconds()
+	for r, err := range d.walk(ctx, record.AllTokens) {
+		if err != nil {
+			return 0, err
+		}
+		value, err := record.Decode(r.Key, r.Value)
+		if err != nil {
+			return 0, err
+		}
+		for _, t := range value.(*record.Tokens).Tokens {
+			last = max(last, end(t))
+		}
+	}
+	return ceil(last) + everyHour.Milliseconds(), nil
+}
+
+// DropSigningKey takes a key, by its kid, out of the published keys at once, such as one
+// that leaked: services that verify offline refuse all that it signed once they fetch the
+// keys again. Here nobody is logged out: this directory knows what it issued. The key that
+// signs now is ErrConflict with Field "signingKey": rotate first. One that is not there is
+// ErrNotFound. For .system only.
+func (d *Directory) DropSigningKey(ctx context.Context, by Principal, id string) (err error) {
+	defer naming("DropSigningKey", &err)
+	c, err := d.enter(ctx, opSigningKeys, by, nobody)
+	if err != nil {
+		return err
+	}
+	_, err = d.write(ctx, &c, func(p *plan) error {
+		ring, err := p.ring()
+		if err != nil {
+			return err
+		}
+		i := slices.IndexFunc(ring.stored, func(k record.SigningKey) bool { return k.ID == id })
+		signing := ring.signing(c.now)
+		switch {
+		case i < 0:
+			return refuse(ErrNotFound, "signingKey", "")
+		case i == signing:
+			return refuse(ErrConflict, "signingKey", "signs now")
+		}
+		keys := slices.Clone(ring.stored)
+		if i > signing {
+			keys[i-1].Gone = keys[i].Gone // it signs in the other's stead
+		}
+		p.put(record.SigningKeysKey, &record.SigningKeys{Keys: slices.Delete(keys, i, i+1)})
+		p.emit(SigningKeyDropped, nil, id)
+		return nil
+	})
+	return err
+}
+
+// KeySet is the public keys of a directory. Encoded as JSON it is a JWK set (RFC 7517, RFC
+// 8037).
+type KeySet struct {
+	keys []token.PublicKey
+}
+
+// PublicKeys answers the keys that live tokens were signed with or soon will be. They are
+// no secret, and it takes no principal.
+func (d *Directory) PublicKeys(ctx context.Context) (keys KeySet, err error) {
+	defer naming("PublicKeys", &err)
+	if err := d.usable(); err != nil {
+		return KeySet{}, err
+	}
+	ring, err := d.ring(ctx)
+	if err != nil {
+		return KeySet{}, err
+	}
+	now := d.clock.Now()
+	for i, k := range ring.stored {
+		if k.Gone == 0 || now < k.Gone {
+			keys.keys = append(keys.keys, ring.public[i])
+		}
+	}
+	return keys, nil
+}
+
+// IDs answers the ids of the keys, the kid of the JWK set, oldest first.
+func (k KeySet) IDs() []string {
+	ids := make([]string, len(k.keys))
+	for i, key := range k.keys {
+		ids[i] = key.ID()
+	}
+	return ids
+}
+
+// MarshalJSON answers the JWK set.
+func (k KeySet) MarshalJSON() ([]byte, error) { return token.EncodeKeys(k.keys...), nil }
+
+// UnmarshalJSON reads a JWK set. Keys of other kinds in it are passed over.
+func (k *KeySet) UnmarshalJSON(set []byte) error {
+	keys, err := token.ParseKeys(set)
+	if err != nil {
+		return &Error{Op: "KeySet", Kind: ErrInvalid, Field: "keys", Reason: "are no JWK set"}
+	}
+	k.keys = keys
+	return nil
+}
+
+// Claims is what a token says of itself, once its signature was verified.
+type Claims struct {
+	User       UserID
+	InternalID string // tells a user from a later one of the same id
+	Token      TokenID
+	IssuedAt   time.Time
+	ExpiresAt  time.Time
+}
+
+// VerifyOffline checks the signature and the times of a token with a directory's public
+// keys, its ID and its ApplicationID, without asking the directory. Revocation was not
+// looked at: a token that was revoked passes until it expires. So that a clock that is
+// behind does not refuse a fresh token, one that becomes valid within a minute passes; an
+// end is an end. The errors are ErrExpired and ErrUnauthenticated.
+func VerifyOffline(keys KeySet, id, applicationID, signed string) (claims Claims, err error) {
+	defer naming("VerifyOffline", &err)
+	want, now := token.Want{Issuer: id, Audience: applicationID}, time.Now()
+	c, err := token.Verify(signed, keys.keys, want, now.Unix())
+	if errors.Is(err, token.ErrNotYetValid) {
+		c, err = token.Verify(signed, keys.keys, want, now.Add(time.Minute).Unix())
+	}
+	switch {
+	case errors.Is(err, token.ErrExpired):
+		return Claims{}, refuse(ErrExpired, "token", "")
+	case err != nil:
+		return Claims{}, refuse(ErrUnauthenticated, "token", "is none of this directory's")
+	}
+	return Claims{
+		User: UserID(c.UserID), InternalID: c.Generation, Token: TokenID(c.ID),
+		IssuedAt: at(c.IssuedAt * 1000), ExpiresAt: at(c.Expires * 1000),
+	}, nil
+}
+
+// String hides the secret of a new access key from logs.
+func (k NewAccessKey) String() string { return "access key " + k.Key + " (secret not shown)" }
+
+// GoString: see String.
+func (k NewAccessKey) GoString() string { return k.String() }
+
+// String hides the signed text from logs.
+func (t IssuedToken) String() string { return "token " + string(t.ID) + " (text not shown)" }
+
+// GoString: see String.
+func (t IssuedToken) GoString() string { return t.String() }

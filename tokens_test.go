@@ -1,0 +1,1227 @@
+package denizen_test
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/denizenhq/denizen"
+	"github.com/denizenhq/denizen/internal/clock"
+	"github.com/denizenhq/denizen/internal/record"
+	"github.com/denizenhq/denizen/internal/token"
+	"github.com/denizenhq/denizen/store"
+	"github.com/denizenhq/denizen/store/memory"
+	"github.com/denizenhq/denizen/store/storetest"
+)
+
+var sys = denizen.System()
+
+// Issuing
+
+func TestATokenLivesForTheDefaultUnlessItSaysOtherwise(t *testing.T) {
+	for name, row := range map[string]struct {
+		options denizen.Options
+		ttl     time.Duration
+		want    time.Duration
+	}{
+		"no options":         {denizen.Options{}, 0, 24 * time.Hour},
+		"a default":          {denizen.Options{TokenTTL: 5 * time.Minute}, 0, 5 * time.Minute},
+		"a short longest":    {denizen.Options{TokenLongest: time.Hour}, 0, time.Hour},
+		"a life of its own":  {denizen.Options{}, time.Second, time.Second},
+		"the longest":        {denizen.Options{}, 30 * 24 * time.Hour, 30 * 24 * time.Hour},
+		"longer than usual":  {denizen.Options{TokenLongest: 365 * 24 * time.Hour}, 365 * 24 * time.Hour, 365 * 24 * time.Hour},
+		"ten years, no more": {denizen.Options{TokenLongest: 3650 * 24 * time.Hour}, 3650 * 24 * time.Hour, 3650 * 24 * time.Hour},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				d := newMemory(t, row.options)
+				newUser(t, d, "alice-user")
+				issued := newToken(t, d, "alice-user", denizen.TokenOptions{TTL: row.ttl})
+				require.Equal(t, time.Now().Add(row.want).UTC(), issued.ExpiresAt)
+			})
+		})
+	}
+}
+
+func TestALifeIsWholeSecondsAndNoLongerThanTheLongest(t *testing.T) {
+	d := newMemory(t, denizen.Options{TokenLongest: time.Hour})
+	newUser(t, d, "alice-user")
+	before := len(eventsAfter(t, d, 0))
+	for _, ttl := range []time.Duration{-1, -time.Second, 1, time.Second - 1, 1500 * time.Millisecond, time.Hour + 1, time.Hour + time.Second, 1 << 62} {
+		_, err := d.IssueToken(t.Context(), sys, "alice-user", denizen.TokenOptions{TTL: ttl})
+		requireRefused(t, err, "IssueToken", denizen.ErrInvalid, "ttl")
+	}
+	tokens, err := d.Tokens(t.Context(), sys, "alice-user")
+	require.NoError(t, err)
+	require.Empty(t, tokens)
+	require.Len(t, eventsAfter(t, d, 0), before)
+}
+
+func TestALabelIsAsAScreenName(t *testing.T) {
+	d := newMemory(t, denizen.Options{})
+	newUser(t, d, "alice-user")
+	for label, good := range map[string]bool{
+		"": true, "Alice's phone": true, strings.Repeat("ä", 128): true,
+		strings.Repeat("a", 129): false, "a\x00b": false, "a\nb": false, "\u202e": false, " ": false, "\xff": false, "e\u0301": false,
+	} {
+		issued, err := d.IssueToken(t.Context(), sys, "alice-user", denizen.TokenOptions{Label: label})
+		if !good {
+			requireRefused(t, err, "IssueToken", denizen.ErrInvalid, "label")
+			continue
+		}
+		require.NoError(t, err)
+		tokens, err := d.Tokens(t.Context(), sys, "alice-user")
+		require.NoError(t, err)
+		require.Equal(t, label, tokens[len(tokens)-1].Label)
+		require.Equal(t, issued.ID, tokens[len(tokens)-1].ID)
+	}
+}
+
+func TestNoTokenIsIssuedForWhoIsNoUser(t *testing.T) {
+	d := newMemory(t, denizen.Options{})
+	for user, kind := range map[denizen.UserID]error{
+		".system": denizen.ErrInvalid, ".anonymous": denizen.ErrInvalid, ".deleted": denizen.ErrInvalid,
+		"nobody-there": denizen.ErrNotFound,
+	} {
+		_, err := d.IssueToken(t.Context(), sys, user, denizen.TokenOptions{})
+		require.ErrorIs(t, err, kind, user)
+	}
+}
+
+func TestNoTokenIsIssuedForABlockedUser(t *testing.T) {
+	overStores(t, denizen.Options{}, func(t *testing.T, d *denizen.Directory) {
+		newUser(t, d, "alice-user")
+		_, err := d.BlockUser(t.Context(), sys, "alice-user")
+		require.NoError(t, err)
+		_, err = d.IssueToken(t.Context(), sys, "alice-user", denizen.TokenOptions{})
+		requireRefused(t, err, "IssueToken", denizen.ErrDenied, "user")
+		_, err = d.UnblockUser(t.Context(), sys, "alice-user")
+		require.NoError(t, err)
+		newToken(t, d, "alice-user", denizen.TokenOptions{})
+	})
+}
+
+func TestAUserHasAHundredLiveTokensAtMost(t *testing.T) {
+	inVirtualTime(t, denizen.Options{}, func(t *testing.T, d *denizen.Directory) {
+		newUser(t, d, "alice-user")
+		newToken(t, d, "alice-user", denizen.TokenOptions{TTL: time.Minute})
+		for range denizen.MaxTokens - 1 {
+			newToken(t, d, "alice-user", denizen.TokenOptions{})
+		}
+		_, err := d.IssueToken(t.Context(), sys, "alice-user", denizen.TokenOptions{})
+		requireRefused(t, err, "IssueToken", denizen.ErrLimited, "tokens")
+		time.Sleep(time.Minute)
+		newToken(t, d, "alice-user", denizen.TokenOptions{}) // in place of the one that ended
+		_, err = d.IssueToken(t.Context(), sys, "alice-user", denizen.TokenOptions{})
+		require.ErrorIs(t, err, denizen.ErrLimited)
+	})
+}
+
+func TestTokensIssuedAtOnceForOneUserAreAllIssued(t *testing.T) {
+	overStores(t, denizen.Options{}, func(t *testing.T, d *denizen.Directory) {
+		newUser(t, d, "alice-user")
+		signed := make([]string, 64)
+		var all sync.WaitGroup
+		for i := range signed {
+			all.Go(func() {
+				issued, err := d.IssueToken(t.Context(), sys, "alice-user", denizen.TokenOptions{})
+				if err != nil {
+					t.Error(err)
+				}
+				signed[i] = issued.Signed
+			})
+		}
+		all.Wait()
+		ids := map[denizen.TokenID]bool{}
+		for _, s := range signed {
+			by, err := d.Authenticate(t.Context(), s)
+			require.NoError(t, err)
+			ids[by.Token()] = true
+		}
+		require.Len(t, ids, len(signed))
+	})
+}
+
+// Authenticating
+
+func TestATokenIsItsUser(t *testing.T) {
+	overStores(t, denizen.Options{}, func(t *testing.T, d *denizen.Directory) {
+		newUser(t, d, "alice-user")
+		newUser(t, d, "bob-user")
+		issued := newToken(t, d, "alice-user", denizen.TokenOptions{})
+		newToken(t, d, "bob-user", denizen.TokenOptions{})
+		for range 2 { // looked up, and remembered
+			by, err := d.Authenticate(t.Context(), issued.Signed)
+			require.NoError(t, err)
+			require.Equal(t, denizen.UserID("alice-user"), by.User())
+			require.Equal(t, issued.ID, by.Token())
+			require.Empty(t, by.AccessKey())
+			require.True(t, by.MayParticipate())
+		}
+	})
+}
+
+// authenticated answers the kind of refusal of a text, nil if there is none.
+func authenticated(t testing.TB, d *denizen.Directory, signed string) error {
+	t.Helper()
+	by, err := d.Authenticate(context.Background(), signed)
+	if err == nil {
+		require.NotEmpty(t, by.User())
+		return nil
+	}
+	require.Equal(t, denizen.Principal{}, by)
+	for _, kind := range []error{denizen.ErrExpired, denizen.ErrRevoked, denizen.ErrUnauthenticated} {
+		if kindOf(t, err) == kind {
+			return kind
+		}
+	}
+	require.NoError(t, err)
+	return nil
+}
+
+// kindOf answers the kind of an error, nil for none.
+func kindOf(t testing.TB, err error) error {
+	t.Helper()
+	if err == nil {
+		return nil
+	}
+	var e *denizen.Error
+	require.ErrorAs(t, err, &e)
+	return e.Kind
+}
+
+// requireRefused is requireRefusal for any reason, which there must be where a value is invalid.
+func requireRefused(t testing.TB, err error, op string, kind error, field string) {
+	t.Helper()
+	var e *denizen.Error
+	require.ErrorAs(t, err, &e)
+	require.Equal(t, []any{op, kind, field}, []any{e.Op, e.Kind, e.Field}, "%v", err)
+	require.False(t, kind == denizen.ErrInvalid && e.Reason == "", "%v has no reason", err)
+}
+
+func TestATokenLivesExactlyToItsEnd(t *testing.T) {
+	inVirtualTime(t, denizen.Options{}, func(t *testing.T, d *denizen.Directory) {
+		newUser(t, d, "alice-user")
+		time.Sleep(123 * time.Millisecond)
+		for _, remembered := range []bool{false, true} {
+			issued := newToken(t, d, "alice-user", denizen.TokenOptions{TTL: 10 * time.Second})
+			require.Zero(t, issued.ExpiresAt.Nanosecond())
+			require.GreaterOrEqual(t, time.Until(issued.ExpiresAt), 10*time.Second) // no shorter than asked
+			require.Less(t, time.Until(issued.ExpiresAt), 11*time.Second)
+			if remembered {
+				require.NoError(t, authenticated(t, d, issued.Signed))
+			}
+			time.Sleep(time.Until(issued.ExpiresAt) - time.Millisecond)
+			require.NoError(t, authenticated(t, d, issued.Signed))
+			time.Sleep(time.Millisecond)
+			require.Equal(t, denizen.ErrExpired, authenticated(t, d, issued.Signed))
+		}
+	})
+}
+
+func TestARefusalSaysWhy(t *testing.T) {
+	inVirtualTime(t, denizen.Options{}, func(t *testing.T, d *denizen.Directory) {
+		newUser(t, d, "alice-user")
+		expired := newToken(t, d, "alice-user", denizen.TokenOptions{TTL: time.Second})
+		revoked := newToken(t, d, "alice-user", denizen.TokenOptions{TTL: 72 * time.Hour})
+		live := newToken(t, d, "alice-user", denizen.TokenOptions{TTL: 72 * time.Hour})
+		foreign := newMemory(t, denizen.Options{ApplicationID: d.ApplicationID()})
+		newUser(t, foreign, "alice-user")
+		other := newToken(t, foreign, "alice-user", denizen.TokenOptions{TTL: 72 * time.Hour})
+		require.NoError(t, d.RevokeTokens(t.Context(), sys, "alice-user", revoked.ID))
+		time.Sleep(time.Second)
+		check := func(when string) {
+			t.Helper()
+			require.Equal(t, denizen.ErrExpired, authenticated(t, d, expired.Signed), when)
+			require.Equal(t, denizen.ErrRevoked, authenticated(t, d, revoked.Signed), when)
+			require.Equal(t, denizen.ErrUnauthenticated, authenticated(t, d, other.Signed), when)
+			require.Equal(t, denizen.ErrUnauthenticated, authenticated(t, d, "not a token"), when)
+			require.Equal(t, denizen.ErrUnauthenticated, authenticated(t, d, ""), when)
+			require.Equal(t, denizen.ErrUnauthenticated, authenticated(t, d, strings.Repeat("x", 1<<20)), when)
+			require.NoError(t, authenticated(t, d, live.Signed), when)
+		}
+		check("before a sweep")
+		time.Sleep(2 * time.Hour)
+		check("after a sweep")
+		require.NoError(t, d.RotateSigningKey(t.Context(), sys, 0))
+		check("after a rotation")
+		time.Sleep(24 * time.Hour)
+		require.NoError(t, d.RotateSigningKey(t.Context(), sys, 0))
+		check("after another")
+	})
+}
+
+func TestOnlyTheVeryBytesAreAccepted(t *testing.T) {
+	d := newMemory(t, denizen.Options{})
+	newUser(t, d, "alice-user")
+	signed := newToken(t, d, "alice-user", denizen.TokenOptions{}).Signed
+	refused := func(t *testing.T, text string) {
+		by, err := d.Authenticate(context.Background(), text)
+		if e, ok := err.(*denizen.Error); !ok || e.Kind != denizen.ErrUnauthenticated || by != (denizen.Principal{}) {
+			t.Fatalf("%q: %v, %v", text, by, err)
+		}
+	}
+	t.Run("changed", func(t *testing.T) {
+		const parts = 4
+		for part := range parts {
+			t.Run(fmt.Sprint(part), func(t *testing.T) {
+				t.Parallel()
+				for i := part; i < len(signed); i += parts {
+					refused(t, signed[:i])
+					refused(t, signed[i+1:])
+					refused(t, signed[:i]+signed[i+1:])
+					others := []byte("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.")
+					for bit := range 8 {
+						if flipped := signed[i] ^ 1<<bit; !slices.Contains(others, flipped) {
+							others = append(others, flipped)
+						}
+					}
+					for _, c := range others {
+						if c != signed[i] {
+							refused(t, signed[:i]+string([]byte{c})+signed[i+1:])
+						}
+					}
+				}
+			})
+		}
+	})
+	for _, text := range []string{
+		" " + signed, signed + " ", signed + "\n", signed + "=", signed + "==", "\ufeff" + signed, signed + "." + signed, signed + signed,
+		"Bearer " + signed, strings.ToUpper(signed), strings.ToLower(signed), strings.ReplaceAll(signed, ".", "\uff0e"),
+		strings.ReplaceAll(signed, ".", ".."), signed + ".", "." + signed, signed + "\x00",
+	} {
+		refused(t, text)
+	}
+	require.NoError(t, authenticated(t, d, signed))
+}
+
+func TestATokenOfAnotherDirectoryOfTheSameApplicationIsRefused(t *testing.T) {
+	overStores(t, denizen.Options{ApplicationID: "the-app"}, func(t *testing.T, d *denizen.Directory) {
+		other := newMemory(t, denizen.Options{ApplicationID: "the-app"})
+		for _, dir := range []*denizen.Directory{d, other} {
+			newUser(t, dir, "alice-user")
+		}
+		signed := newToken(t, other, "alice-user", denizen.TokenOptions{}).Signed
+		require.NoError(t, authenticated(t, other, signed))
+		require.Equal(t, denizen.ErrUnauthenticated, authenticated(t, d, signed))
+	})
+}
+
+func TestATokenIsGoodForOneUserAndNoLaterOneOfTheSameID(t *testing.T) {
+	overStores(t, denizen.Options{}, func(t *testing.T, d *denizen.Directory) {
+		newUser(t, d, "alice-user")
+		signed := newToken(t, d, "alice-user", denizen.TokenOptions{}).Signed
+		require.NoError(t, authenticated(t, d, signed))
+		require.NoError(t, d.DeleteUser(t.Context(), sys, "alice-user"))
+		newUser(t, d, "alice-user")
+		require.Equal(t, denizen.ErrRevoked, authenticated(t, d, signed))
+		newToken(t, d, "alice-user", denizen.TokenOptions{})
+		require.Equal(t, denizen.ErrRevoked, authenticated(t, d, signed))
+		tokens, err := d.Tokens(t.Context(), sys, "alice-user")
+		require.NoError(t, err)
+		require.Len(t, tokens, 1)
+	})
+}
+
+func TestAWallClockThatIsSetBackRevivesNothing(t *testing.T) {
+	for _, cached := range []bool{true, false} {
+		var wall, mono time.Duration = 1000 * time.Hour, 0
+		ctx := clock.With(t.Context(), clock.New(func() (int64, int64) { return int64(wall), int64(mono) }))
+		var s store.Store = memory.New()
+		if !cached {
+			s = shared{s}
+		}
+		d, err := denizen.New(ctx, s, denizen.Options{})
+		require.NoError(t, err)
+		defer func() { require.NoError(t, d.Close()) }()
+		newUser(t, d, "alice-user")
+		signed := newToken(t, d, "alice-user", denizen.TokenOptions{TTL: time.Minute}).Signed
+		revoked := newToken(t, d, "alice-user", denizen.TokenOptions{TTL: time.Hour})
+		require.NoError(t, authenticated(t, d, signed))
+		wall, mono = wall+time.Minute, mono+time.Minute
+		require.Equal(t, denizen.ErrExpired, authenticated(t, d, signed))
+		wall -= 500 * time.Hour
+		require.Equal(t, denizen.ErrExpired, authenticated(t, d, signed))
+		require.NoError(t, authenticated(t, d, revoked.Signed))
+		require.NoError(t, d.RevokeTokens(t.Context(), sys, "alice-user", revoked.ID))
+
+		// After a restart the wall clock is believed; what was revoked stays so.
+		require.NoError(t, d.Close())
+		again := clock.With(t.Context(), clock.New(func() (int64, int64) { return int64(wall), int64(mono) }))
+		d, err = denizen.New(again, s, denizen.Options{})
+		require.NoError(t, err)
+		require.Equal(t, denizen.ErrRevoked, authenticated(t, d, revoked.Signed))
+		newToken(t, d, "alice-user", denizen.TokenOptions{}) // though every signing key is of the future
+		require.NoError(t, d.RotateSigningKey(t.Context(), sys, 0))
+		newToken(t, d, "alice-user", denizen.TokenOptions{})
+		require.Len(t, kids(t, d), 2)
+		require.NoError(t, d.Close())
+	}
+}
+
+// ends are the ways in which a token ends at once.
+var ends = map[string]func(ctx context.Context, d *denizen.Directory, by denizen.Principal, key string) error{
+	"it is revoked": func(ctx context.Context, d *denizen.Directory, by denizen.Principal, _ string) error {
+		return d.RevokeTokens(ctx, sys, by.User(), by.Token())
+	},
+	"its user revokes it": func(ctx context.Context, d *denizen.Directory, by denizen.Principal, _ string) error {
+		return d.RevokeTokens(ctx, by, by.User(), by.Token())
+	},
+	"all are revoked": func(ctx context.Context, d *denizen.Directory, by denizen.Principal, _ string) error {
+		return d.RevokeAllTokens(ctx, sys, by.User())
+	},
+	"its user logs out": func(ctx context.Context, d *denizen.Directory, by denizen.Principal, _ string) error {
+		return d.Logout(ctx, by)
+	},
+	"its user is blocked": func(ctx context.Context, d *denizen.Directory, by denizen.Principal, _ string) error {
+		_, err := d.BlockUser(ctx, sys, by.User())
+		return err
+	},
+	"its user is deleted": func(ctx context.Context, d *denizen.Directory, by denizen.Principal, _ string) error {
+		return d.DeleteUser(ctx, sys, by.User())
+	},
+	"those of its access key are revoked": func(ctx context.Context, d *denizen.Directory, by denizen.Principal, key string) error {
+		n, err := d.RevokeTokensIssuedBy(ctx, sys, key)
+		if err == nil && n != 1 {
+			err = fmt.Errorf("%d were revoked", n)
+		}
+		return err
+	},
+}
+
+func TestARememberedTokenEndsAtOnceWhen(t *testing.T) {
+	for name, end := range ends {
+		t.Run(name, func(t *testing.T) {
+			overReopening(t, func(t *testing.T, open func(denizen.Options) *denizen.Directory) {
+				d := open(denizen.Options{})
+				newUser(t, d, "alice-user")
+				newUser(t, d, "bob-user")
+				key, err := d.CreateAccessKey(t.Context(), sys)
+				require.NoError(t, err)
+				byKey, err := d.AuthenticateKey(t.Context(), key.Key, key.Secret)
+				require.NoError(t, err)
+				issued, err := d.IssueToken(t.Context(), byKey, "alice-user", denizen.TokenOptions{})
+				require.NoError(t, err)
+				extended, err := d.ExtendToken(t.Context(), sys, "alice-user", issued.ID, 48*time.Hour)
+				require.NoError(t, err)
+				bobs := newToken(t, d, "bob-user", denizen.TokenOptions{}).Signed
+				var by denizen.Principal
+				for _, signed := range []string{issued.Signed, extended.Signed, bobs, issued.Signed} {
+					by, err = d.Authenticate(t.Context(), signed)
+					require.NoError(t, err)
+				}
+				require.NoError(t, end(t.Context(), d, by, key.Key))
+				check := func() {
+					t.Helper()
+					require.Equal(t, denizen.ErrRevoked, authenticated(t, d, issued.Signed))
+					require.Equal(t, denizen.ErrRevoked, authenticated(t, d, extended.Signed))
+					require.NoError(t, authenticated(t, d, bobs))
+				}
+				check()
+				require.NoError(t, d.Close())
+				d = open(denizen.Options{})
+				check()
+			})
+		})
+	}
+}
+
+func TestUnblockingRevivesNoToken(t *testing.T) {
+	overStores(t, denizen.Options{}, func(t *testing.T, d *denizen.Directory) {
+		newUser(t, d, "alice-user")
+		signed := newToken(t, d, "alice-user", denizen.TokenOptions{}).Signed
+		_, err := d.BlockUser(t.Context(), sys, "alice-user")
+		require.NoError(t, err)
+		_, err = d.UnblockUser(t.Context(), sys, "alice-user")
+		require.NoError(t, err)
+		require.Equal(t, denizen.ErrRevoked, authenticated(t, d, signed))
+	})
+}
+
+func TestATokenIsRefusedWhenItCannotBeLookedUp(t *testing.T) {
+	for _, cached := range []bool{true, false} {
+		inner := memory.New()
+		d := newOver(t, inner, denizen.Options{})
+		newUser(t, d, "alice-user")
+		signed := newToken(t, d, "alice-user", denizen.TokenOptions{}).Signed
+		require.NoError(t, d.Close())
+		refused := 0
+		storetest.EachCall(storetest.Before, func(_ int, decide func(storetest.Call) storetest.Fault) {
+			s := storetest.Faulty(inner, decide)
+			if !cached {
+				s = shared{s}
+			}
+			d, err := denizen.New(t.Context(), s, denizen.Options{})
+			if err != nil {
+				return
+			}
+			defer func() { _ = d.Close() }()
+			for _, text := range []string{signed, signed + "x"} {
+				by, err := d.Authenticate(t.Context(), text)
+				switch kindOf(t, err) {
+				case nil:
+					require.Equal(t, signed, text)
+				case denizen.ErrUnavailable:
+					require.Equal(t, denizen.Principal{}, by)
+					refused++
+				default:
+					require.NotEqual(t, signed, text)
+				}
+			}
+		})
+		require.GreaterOrEqual(t, refused, 3) // its record, its user, the signing keys
+	}
+}
+
+// Revoking and listing
+
+func TestSeveralTokensAreRevokedTogetherOrNoneIs(t *testing.T) {
+	overStores(t, denizen.Options{}, func(t *testing.T, d *denizen.Directory) {
+		newUser(t, d, "alice-user")
+		newUser(t, d, "bob-user")
+		a, b := newToken(t, d, "alice-user", denizen.TokenOptions{}), newToken(t, d, "alice-user", denizen.TokenOptions{})
+		bobs := newToken(t, d, "bob-user", denizen.TokenOptions{})
+		for _, wrong := range []denizen.TokenID{"NOSUCHTOKEN", "", bobs.ID} {
+			err := d.RevokeTokens(t.Context(), sys, "alice-user", a.ID, wrong, b.ID)
+			requireRefused(t, err, "RevokeTokens", denizen.ErrNotFound, "token")
+		}
+		for _, signed := range []string{a.Signed, b.Signed, bobs.Signed} {
+			require.NoError(t, authenticated(t, d, signed))
+		}
+		require.NoError(t, d.RevokeTokens(t.Context(), sys, "alice-user", a.ID, b.ID, a.ID))
+		require.Equal(t, denizen.ErrRevoked, authenticated(t, d, a.Signed))
+		require.Equal(t, denizen.ErrRevoked, authenticated(t, d, b.Signed))
+		require.NoError(t, authenticated(t, d, bobs.Signed))
+		require.ErrorIs(t, d.RevokeTokens(t.Context(), sys, "alice-user", a.ID), denizen.ErrNotFound)
+	})
+}
+
+func TestAHundredTokensAreRevokedInOneCallAndNoMore(t *testing.T) {
+	d := newMemory(t, denizen.Options{})
+	newUser(t, d, "alice-user")
+	ids := make([]denizen.TokenID, denizen.MaxTokens, denizen.MaxTokens+1)
+	for i := range ids {
+		ids[i] = newToken(t, d, "alice-user", denizen.TokenOptions{}).ID
+	}
+	err := d.RevokeTokens(t.Context(), sys, "alice-user", append(ids, "ONEMORE")...)
+	requireRefused(t, err, "RevokeTokens", denizen.ErrInvalid, "tokens")
+	require.NoError(t, d.RevokeTokens(t.Context(), sys, "alice-user", ids...))
+	tokens, err := d.Tokens(t.Context(), sys, "alice-user")
+	require.NoError(t, err)
+	require.Empty(t, tokens)
+}
+
+func TestRevokingNothingChangesNothing(t *testing.T) {
+	overStores(t, denizen.Options{}, func(t *testing.T, d *denizen.Directory) {
+		newUser(t, d, "alice-user")
+		issued := newToken(t, d, "alice-user", denizen.TokenOptions{})
+		before := eventsAfter(t, d, 0)
+		require.NoError(t, d.RevokeTokens(t.Context(), sys, "alice-user"))
+		require.NoError(t, authenticated(t, d, issued.Signed))
+		require.Equal(t, before, eventsAfter(t, d, 0))
+		require.NoError(t, d.RevokeAllTokens(t.Context(), sys, "alice-user"))
+		before = eventsAfter(t, d, 0)
+		require.NoError(t, d.RevokeAllTokens(t.Context(), sys, "alice-user"))
+		require.Equal(t, before, eventsAfter(t, d, 0))
+	})
+}
+
+func TestWhatAnAccessKeyIssuedEndsAndNothingElse(t *testing.T) {
+	overStores(t, denizen.Options{}, func(t *testing.T, d *denizen.Directory) {
+		key, err := d.CreateAccessKey(t.Context(), sys)
+		require.NoError(t, err)
+		byKey, err := d.AuthenticateKey(t.Context(), key.Key, key.Secret)
+		require.NoError(t, err)
+		issued, kept := map[string]bool{}, map[string]bool{}
+		for i := range 20 {
+			user := denizen.UserID(fmt.Sprintf("user-%04d", i))
+			newUser(t, d, user)
+			kept[newToken(t, d, user, denizen.TokenOptions{}).Signed] = true
+			for range i % 4 {
+				one, err := d.IssueToken(t.Context(), byKey, user, denizen.TokenOptions{})
+				require.NoError(t, err)
+				issued[one.Signed] = true
+			}
+		}
+		tokens, err := d.Tokens(t.Context(), sys, "user-0003")
+		require.NoError(t, err)
+		require.Empty(t, tokens[0].AccessKey)
+		require.Equal(t, key.Key, tokens[1].AccessKey)
+		n, err := d.RevokeTokensIssuedBy(t.Context(), sys, key.Key)
+		require.NoError(t, err)
+		require.Equal(t, len(issued), n)
+		for signed := range issued {
+			require.Equal(t, denizen.ErrRevoked, authenticated(t, d, signed))
+		}
+		for signed := range kept {
+			require.NoError(t, authenticated(t, d, signed))
+		}
+		n, err = d.RevokeTokensIssuedBy(t.Context(), sys, key.Key)
+		require.NoError(t, err)
+		require.Zero(t, n)
+		_, err = d.RevokeTokensIssuedBy(t.Context(), sys, "")
+		requireRefused(t, err, "RevokeTokensIssuedBy", denizen.ErrInvalid, "accessKey")
+	})
+}
+
+func TestTheListIsOfLiveTokensOldestFirst(t *testing.T) {
+	inVirtualTime(t, denizen.Options{}, func(t *testing.T, d *denizen.Directory) {
+		newUser(t, d, "alice-user")
+		start := time.Now().UTC()
+		first := newToken(t, d, "alice-user", denizen.TokenOptions{TTL: time.Hour, Label: "phone"})
+		time.Sleep(time.Second)
+		second := newToken(t, d, "alice-user", denizen.TokenOptions{TTL: time.Minute, Label: "laptop"})
+		tokens, err := d.Tokens(t.Context(), sys, "alice-user")
+		require.NoError(t, err)
+		require.Equal(t, []denizen.Token{
+			{ID: first.ID, Label: "phone", IssuedAt: start, ExpiresAt: start.Add(time.Hour)},
+			{ID: second.ID, Label: "laptop", IssuedAt: start.Add(time.Second), ExpiresAt: start.Add(61 * time.Second)},
+		}, tokens)
+		time.Sleep(time.Minute)
+		tokens, err = d.Tokens(t.Context(), sys, "alice-user")
+		require.NoError(t, err)
+		require.Len(t, tokens, 1)
+		require.Equal(t, first.ID, tokens[0].ID)
+	})
+}
+
+func TestASignedTextIsNeitherListedNorStored(t *testing.T) {
+	w := newWorld(t, true, denizen.Options{}, nil)
+	tokens, err := w.Tokens(t.Context(), sys, w.alice)
+	require.NoError(t, err)
+	listed := fmt.Sprintf("%#v", tokens)
+	for _, signed := range []string{w.signed, w.otherSigned} {
+		_, signature, _ := strings.Cut(signed[strings.Index(signed, ".")+1:], ".")
+		require.NotContains(t, listed, signature)
+		for _, r := range dumpOf(t, w.inner).Records {
+			require.NotContains(t, string(r.Value), signature)
+			require.NotContains(t, string(r.Key), signature)
+		}
+	}
+}
+
+// Extending
+
+func TestAnExtendedTokenHasTwoTextsThatEachKeepTheirEnd(t *testing.T) {
+	inVirtualTime(t, denizen.Options{}, func(t *testing.T, d *denizen.Directory) {
+		newUser(t, d, "alice-user")
+		start := time.Now().UTC()
+		issued := newToken(t, d, "alice-user", denizen.TokenOptions{TTL: time.Hour, Label: "phone"})
+		time.Sleep(30 * time.Minute)
+		by, err := d.Authenticate(t.Context(), issued.Signed)
+		require.NoError(t, err)
+		extended, err := d.ExtendToken(t.Context(), by, "alice-user", issued.ID, time.Hour)
+		require.NoError(t, err)
+		require.Equal(t, issued.ID, extended.ID)
+		require.NotEqual(t, issued.Signed, extended.Signed)
+		require.Equal(t, start.Add(90*time.Minute), extended.ExpiresAt)
+		again, err := d.Authenticate(t.Context(), extended.Signed)
+		require.NoError(t, err)
+		require.Equal(t, by, again)
+		tokens, err := d.Tokens(t.Context(), sys, "alice-user")
+		require.NoError(t, err)
+		require.Len(t, tokens, 1)
+		require.Equal(t, []any{"phone", start, extended.ExpiresAt}, []any{tokens[0].Label, tokens[0].IssuedAt, tokens[0].ExpiresAt})
+		time.Sleep(30 * time.Minute)
+		require.Equal(t, denizen.ErrExpired, authenticated(t, d, issued.Signed))
+		require.NoError(t, authenticated(t, d, extended.Signed))
+		time.Sleep(30 * time.Minute)
+		require.Equal(t, denizen.ErrExpired, authenticated(t, d, extended.Signed))
+	})
+}
+
+func TestAnExtensionIsRefused(t *testing.T) {
+	inVirtualTime(t, denizen.Options{TokenLongest: 10 * time.Hour}, func(t *testing.T, d *denizen.Directory) {
+		newUser(t, d, "alice-user")
+		issued := newToken(t, d, "alice-user", denizen.TokenOptions{TTL: 2 * time.Hour})
+		time.Sleep(time.Hour)
+		refused := func(id denizen.TokenID, ttl time.Duration, kind error, field string) {
+			t.Helper()
+			_, err := d.ExtendToken(t.Context(), sys, "alice-user", id, ttl)
+			requireRefused(t, err, "ExtendToken", kind, field)
+		}
+		refused(issued.ID, 0, denizen.ErrInvalid, "ttl")
+		refused(issued.ID, -time.Hour, denizen.ErrInvalid, "ttl")
+		refused(issued.ID, time.Hour+time.Millisecond, denizen.ErrInvalid, "ttl")
+		refused(issued.ID, time.Minute, denizen.ErrLimited, "ttl") // sooner than its end
+		refused(issued.ID, time.Hour, denizen.ErrLimited, "ttl")   // its end
+		refused(issued.ID, 9*time.Hour+time.Second, denizen.ErrLimited, "ttl")
+		refused(issued.ID, 10*time.Hour, denizen.ErrLimited, "ttl") // past its longest life
+		refused(issued.ID, 11*time.Hour, denizen.ErrLimited, "ttl")
+		refused("NOSUCHTOKEN", 5*time.Hour, denizen.ErrNotFound, "token")
+		_, err := d.ExtendToken(t.Context(), sys, "alice-user", issued.ID, time.Hour+time.Second)
+		require.NoError(t, err)
+		_, err = d.ExtendToken(t.Context(), sys, "alice-user", issued.ID, 9*time.Hour)
+		require.NoError(t, err)
+		refused(issued.ID, 9*time.Hour, denizen.ErrLimited, "ttl")
+		time.Sleep(9 * time.Hour)
+		require.Contains(t, []error{denizen.ErrExpired, denizen.ErrNotFound}, extensionKind(t, d, issued.ID))
+		time.Sleep(2 * time.Hour) // swept
+		require.Equal(t, denizen.ErrNotFound, extensionKind(t, d, issued.ID))
+	})
+}
+
+func extensionKind(t testing.TB, d *denizen.Directory, id denizen.TokenID) error {
+	t.Helper()
+	_, err := d.ExtendToken(context.Background(), sys, "alice-user", id, time.Hour)
+	return kindOf(t, err)
+}
+
+func TestATokenPastItsEndIsNotExtended(t *testing.T) {
+	inVirtualTime(t, denizen.Options{}, func(t *testing.T, d *denizen.Directory) {
+		newUser(t, d, "alice-user")
+		issued := newToken(t, d, "alice-user", denizen.TokenOptions{TTL: 10 * time.Second})
+		time.Sleep(10 * time.Second)
+		require.Equal(t, denizen.ErrExpired, extensionKind(t, d, issued.ID))
+		require.Equal(t, denizen.ErrExpired, authenticated(t, d, issued.Signed))
+	})
+}
+
+func TestARevokedTokenIsNotExtended(t *testing.T) {
+	overStores(t, denizen.Options{}, func(t *testing.T, d *denizen.Directory) {
+		newUser(t, d, "alice-user")
+		issued := newToken(t, d, "alice-user", denizen.TokenOptions{})
+		require.NoError(t, d.RevokeTokens(t.Context(), sys, "alice-user", issued.ID))
+		require.Equal(t, denizen.ErrNotFound, extensionKind(t, d, issued.ID))
+	})
+}
+
+func TestANinthTextEndsTheOneThatEndsFirstAndRevokingEndsAll(t *testing.T) {
+	inVirtualTime(t, denizen.Options{}, func(t *testing.T, d *denizen.Directory) {
+		newUser(t, d, "alice-user")
+		issued := newToken(t, d, "alice-user", denizen.TokenOptions{TTL: time.Hour})
+		texts := []string{issued.Signed}
+		for i := range 9 {
+			extended, err := d.ExtendToken(t.Context(), sys, "alice-user", issued.ID, time.Duration(i+2)*time.Hour)
+			require.NoError(t, err)
+			texts = append(texts, extended.Signed)
+			for j, text := range texts {
+				if j < len(texts)-denizen.MaxTokenTexts {
+					require.Equal(t, denizen.ErrRevoked, authenticated(t, d, text), "text %d of %d", j, len(texts))
+				} else {
+					require.NoError(t, authenticated(t, d, text), "text %d of %d", j, len(texts))
+				}
+			}
+		}
+		require.NoError(t, d.RevokeTokens(t.Context(), sys, "alice-user", issued.ID))
+		for _, text := range texts {
+			require.Equal(t, denizen.ErrRevoked, authenticated(t, d, text))
+		}
+	})
+}
+
+// Last use
+
+func lastUseOf(t testing.TB, d *denizen.Directory) time.Time {
+	t.Helper()
+	tokens, err := d.Tokens(context.Background(), sys, "alice-user")
+	require.NoError(t, err)
+	require.Len(t, tokens, 1)
+	return tokens[0].LastUsedAt
+}
+
+func TestTheLastUseIsKnownToTheMinuteAndOutlivesTheDirectory(t *testing.T) {
+	overReopening(t, func(t *testing.T, open func(denizen.Options) *denizen.Directory) {
+		d := open(denizen.Options{})
+		newUser(t, d, "alice-user")
+		signed := newToken(t, d, "alice-user", denizen.TokenOptions{}).Signed
+		require.Zero(t, lastUseOf(t, d))
+		for range 600 {
+			time.Sleep(time.Second)
+			require.NoError(t, authenticated(t, d, signed))
+			require.Less(t, time.Since(lastUseOf(t, d)), time.Minute)
+		}
+		for _, wait := range []time.Duration{0, 10 * time.Minute} { // stored by Close, and before
+			used := lastUseOf(t, d)
+			time.Sleep(wait)
+			require.NoError(t, d.Close())
+			d = open(denizen.Options{})
+			require.Equal(t, used, lastUseOf(t, d))
+		}
+	})
+}
+
+func TestTheLastUseIsStoredOnceAMinute(t *testing.T) {
+	for _, cached := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			inner := memory.New()
+			count := &counting{Store: inner}
+			var s store.Store = count
+			if cached {
+				s = &owned{count, inner}
+			}
+			d := newOver(t, s, denizen.Options{})
+			newUser(t, d, "alice-user")
+			newUser(t, d, "bob-user")
+			a, b := newToken(t, d, "alice-user", denizen.TokenOptions{}).Signed, newToken(t, d, "bob-user", denizen.TokenOptions{}).Signed
+			time.Sleep(10 * time.Second) // so that no use is at the very instant of a store
+			before, seen := count.commits.Load(), len(eventsAfter(t, d, 0))
+			for range 1200 {
+				require.NoError(t, authenticated(t, d, a))
+				require.NoError(t, authenticated(t, d, b))
+				time.Sleep(500 * time.Millisecond)
+			}
+			require.EqualValues(t, 10, count.commits.Load()-before) // in ten minutes, both together
+			require.Len(t, eventsAfter(t, d, 0), seen)
+		})
+	}
+}
+
+// Signing keys
+
+// kids answers the ids of the published keys.
+func kids(t testing.TB, d *denizen.Directory) []string {
+	t.Helper()
+	keys, err := d.PublicKeys(context.Background())
+	require.NoError(t, err)
+	text, err := json.Marshal(keys)
+	require.NoError(t, err)
+	var set struct {
+		Keys []struct{ Kty, Crv, X, Kid, Alg, Use, D string }
+	}
+	require.NoError(t, json.Unmarshal(text, &set))
+	ids := make([]string, len(set.Keys))
+	for i, k := range set.Keys {
+		require.Equal(t, []string{"OKP", "Ed25519", "EdDSA", "sig", ""}, []string{k.Kty, k.Crv, k.Alg, k.Use, k.D})
+		ids[i] = k.Kid
+	}
+	return ids
+}
+
+// signerOf answers the id of the key that a token says it was signed with.
+func signerOf(t testing.TB, signed string) string {
+	t.Helper()
+	head, _, _ := strings.Cut(signed, ".")
+	text, err := base64.RawURLEncoding.DecodeString(head)
+	require.NoError(t, err)
+	var header struct{ Kid string }
+	require.NoError(t, json.Unmarshal(text, &header))
+	return header.Kid
+}
+
+// signsNow answers the id of the key that signs now.
+func signsNow(t testing.TB, d *denizen.Directory) string {
+	t.Helper()
+	issued := newToken(t, d, "alice-user", denizen.TokenOptions{TTL: time.Second})
+	require.NoError(t, d.RevokeTokens(context.Background(), sys, "alice-user", issued.ID))
+	return signerOf(t, issued.Signed)
+}
+
+func requireOffline(t testing.TB, d *denizen.Directory, signed string) denizen.Claims {
+	t.Helper()
+	keys, err := d.PublicKeys(context.Background())
+	require.NoError(t, err)
+	claims, err := denizen.VerifyOffline(keys, d.ID(), d.ApplicationID(), signed)
+	require.NoError(t, err)
+	return claims
+}
+
+func TestASigningKeyIsAnnouncedSignsIsPublishedAndGoes(t *testing.T) {
+	inVirtualTime(t, denizen.Options{TokenTTL: time.Hour, TokenLongest: 2 * time.Hour}, func(t *testing.T, d *denizen.Directory) {
+		newUser(t, d, "alice-user")
+		first := signsNow(t, d)
+		require.Equal(t, []string{first}, kids(t, d))
+
+		require.NoError(t, d.RotateSigningKey(t.Context(), sys, 30*time.Minute))
+		published := kids(t, d)
+		require.Len(t, published, 2)
+		require.Equal(t, first, published[0])
+		second := published[1]
+		fetched, err := d.PublicKeys(t.Context()) // by somebody who comes again when it signs
+		require.NoError(t, err)
+		require.Equal(t, first, signsNow(t, d), "announced")
+		time.Sleep(30*time.Minute - time.Millisecond)
+		last := newToken(t, d, "alice-user", denizen.TokenOptions{TTL: 2 * time.Hour})
+		require.Equal(t, first, signerOf(t, last.Signed), "announced")
+		time.Sleep(time.Millisecond)
+		require.Equal(t, second, signsNow(t, d), "signing")
+		fresh := newToken(t, d, "alice-user", denizen.TokenOptions{})
+		_, err = denizen.VerifyOffline(fetched, d.ID(), d.ApplicationID(), fresh.Signed)
+		require.NoError(t, err)
+
+		time.Sleep(time.Until(last.ExpiresAt) - time.Second)
+		require.Equal(t, published, kids(t, d), "published")
+		requireOffline(t, d, last.Signed)
+		require.NoError(t, authenticated(t, d, last.Signed), "nobody is logged out")
+		time.Sleep(time.Hour + 2*time.Second)
+		require.Equal(t, []string{second}, kids(t, d), "gone")
+		require.Equal(t, second, signsNow(t, d))
+
+		// It leaves the store with the next rotation.
+		require.NoError(t, d.RotateSigningKey(t.Context(), sys, 0))
+		require.Len(t, kids(t, d), 2)
+		require.NotContains(t, kids(t, d), first)
+	})
+}
+
+func TestARotationWithoutNoticeTakesEffectAtOnceAndKeepsTheKeyBefore(t *testing.T) {
+	inVirtualTime(t, denizen.Options{}, func(t *testing.T, d *denizen.Directory) {
+		newUser(t, d, "alice-user")
+		seen := []string{}
+		signed := []string{}
+		for range 3 { // all within one millisecond
+			issued := newToken(t, d, "alice-user", denizen.TokenOptions{})
+			signed, seen = append(signed, issued.Signed), append(seen, signerOf(t, issued.Signed))
+			require.NoError(t, d.RotateSigningKey(t.Context(), sys, 0))
+		}
+		requireDistinct(t, seen, func(s string) string { return s })
+		require.Equal(t, seen, kids(t, d)[:3])
+		for _, text := range signed {
+			requireOffline(t, d, text)
+			require.NoError(t, authenticated(t, d, text))
+		}
+	})
+}
+
+func TestASoonerKeyTakesThePlaceOfOneThatWasAnnounced(t *testing.T) {
+	inVirtualTime(t, denizen.Options{}, func(t *testing.T, d *denizen.Directory) {
+		newUser(t, d, "alice-user")
+		first := signsNow(t, d)
+		require.NoError(t, d.RotateSigningKey(t.Context(), sys, 24*time.Hour))
+		later := kids(t, d)[1]
+		require.NoError(t, d.RotateSigningKey(t.Context(), sys, time.Hour))
+		require.NotContains(t, kids(t, d), later, "it never signed")
+		sooner := kids(t, d)[1]
+		require.Equal(t, first, signsNow(t, d))
+		time.Sleep(time.Hour)
+		require.Equal(t, sooner, signsNow(t, d))
+		time.Sleep(48 * time.Hour)
+		require.Equal(t, sooner, signsNow(t, d))
+	})
+}
+
+func TestKeysThatWereAnnouncedSignOneAfterTheOther(t *testing.T) {
+	inVirtualTime(t, denizen.Options{TokenLongest: time.Hour}, func(t *testing.T, d *denizen.Directory) {
+		newUser(t, d, "alice-user")
+		require.NoError(t, d.RotateSigningKey(t.Context(), sys, 10*time.Hour))
+		require.NoError(t, d.RotateSigningKey(t.Context(), sys, 20*time.Hour))
+		published := kids(t, d)
+		require.Len(t, published, 3)
+		for i := range published {
+			require.Equal(t, published[i], signsNow(t, d))
+			time.Sleep(5 * time.Hour) // those before are gone
+			require.Equal(t, published[i:], kids(t, d))
+			time.Sleep(5*time.Hour - time.Millisecond)
+			require.Equal(t, published[i], signsNow(t, d))
+			time.Sleep(time.Millisecond)
+		}
+	})
+}
+
+// A rotation takes a while to be stored, and meanwhile the key before goes on signing.
+func TestWhatIsIssuedDuringARotationVerifiesToItsEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &slow{Store: memory.New(), takes: func(b store.Batch) time.Duration {
+			if slices.ContainsFunc(b.Put, func(r store.Record) bool { return r.Key == record.SigningKeysKey }) {
+				return time.Minute
+			}
+			return 0
+		}}
+		d := newOver(t, s, denizen.Options{TokenLongest: time.Hour})
+		newUser(t, d, "alice-user")
+		before := signsNow(t, d)
+		done := make(chan error)
+		go func() { done <- d.RotateSigningKey(context.Background(), sys, 0) }()
+		time.Sleep(50 * time.Second)
+		issued := newToken(t, d, "alice-user", denizen.TokenOptions{TTL: time.Hour})
+		require.NoError(t, <-done)
+		require.Equal(t, before, signerOf(t, issued.Signed))
+		require.NotEqual(t, before, signsNow(t, d))
+		time.Sleep(time.Until(issued.ExpiresAt) - time.Second)
+		requireOffline(t, d, issued.Signed)
+	})
+}
+
+func TestThereAreSixteenSigningKeysAtMost(t *testing.T) {
+	inVirtualTime(t, denizen.Options{TokenLongest: time.Hour}, func(t *testing.T, d *denizen.Directory) {
+		newUser(t, d, "alice-user")
+		for range denizen.MaxSigningKeys - 1 {
+			require.NoError(t, d.RotateSigningKey(t.Context(), sys, 0))
+		}
+		before := kids(t, d)
+		require.Len(t, before, denizen.MaxSigningKeys)
+		err := d.RotateSigningKey(t.Context(), sys, 0)
+		requireRefused(t, err, "RotateSigningKey", denizen.ErrLimited, "signingKeys")
+		require.Equal(t, before, kids(t, d))
+		time.Sleep(3 * time.Hour)
+		require.NoError(t, d.RotateSigningKey(t.Context(), sys, 0))
+		require.Len(t, kids(t, d), 2)
+	})
+}
+
+func TestANoticeIsAYearAtMost(t *testing.T) {
+	d := newMemory(t, denizen.Options{})
+	for _, notice := range []time.Duration{-1, -time.Hour, 365*24*time.Hour + 1} {
+		err := d.RotateSigningKey(t.Context(), sys, notice)
+		requireRefused(t, err, "RotateSigningKey", denizen.ErrInvalid, "notice")
+	}
+	require.Len(t, kids(t, d), 1)
+	require.NoError(t, d.RotateSigningKey(t.Context(), sys, 365*24*time.Hour))
+}
+
+// Whatever is rotated, dropped and reopened with other lives: there is always a key that
+// signs, every live token can be verified with the keys that are published, and in the end
+// one key is left.
+func TestEveryLiveTokenVerifiesOfflineWhateverTheRotations(t *testing.T) {
+	for seed := range uint64(24) {
+		synctest.Test(t, func(t *testing.T) {
+			r := rand.New(rand.NewPCG(seed, 0))
+			hours := func(most int) time.Duration {
+				return time.Duration(r.IntN(most*3600)) * time.Second
+			}
+			var s store.Store = memory.New()
+			if seed%2 == 0 {
+				s = shared{s}
+			}
+			longest := 48 * time.Hour
+			open := func() *denizen.Directory {
+				d, err := denizen.New(t.Context(), s, denizen.Options{TokenLongest: longest})
+				require.NoError(t, err)
+				return d
+			}
+			d := open()
+			newUser(t, d, "alice-user")
+			live := map[string]denizen.IssuedToken{} // by the key, the one that ends last
+			for range 60 {
+				switch r.IntN(8) {
+				case 0, 1:
+					if err := d.RotateSigningKey(t.Context(), sys, hours(40)*time.Duration(r.IntN(3))); err != nil {
+						require.ErrorIs(t, err, denizen.ErrLimited)
+					}
+				case 2:
+					published := kids(t, d)
+					signing := signsNow(t, d)
+					if i := slices.Index(published, signing); i+1 < len(published) { // only announced
+						require.NoError(t, d.DropSigningKey(t.Context(), sys, published[len(published)-1]))
+					}
+				case 3:
+					require.NoError(t, d.Close())
+					longest = time.Hour + hours(96)
+					d = open()
+				case 4:
+					time.Sleep(hours(30))
+				default:
+					time.Sleep(time.Duration(r.IntN(3)) * time.Millisecond)
+				}
+				issued := newToken(t, d, "alice-user", denizen.TokenOptions{TTL: time.Second + hours(int(longest.Hours()))%longest.Truncate(time.Second)})
+				if kid := signerOf(t, issued.Signed); issued.ExpiresAt.After(live[kid].ExpiresAt) {
+					live[kid] = issued
+				}
+				for kid, one := range live {
+					if !time.Now().Before(one.ExpiresAt) {
+						delete(live, kid)
+						continue
+					}
+					requireOffline(t, d, one.Signed)
+					require.NoError(t, authenticated(t, d, one.Signed))
+				}
+			}
+			require.NoError(t, d.RotateSigningKey(t.Context(), sys, 0))
+			time.Sleep(200 * time.Hour)
+			require.Len(t, kids(t, d), 1, "seed %d", seed)
+			require.NoError(t, d.Close())
+		})
+	}
+}
+
+func TestADroppedSigningKeyIsPublishedNoMoreAndLogsNobodyOut(t *testing.T) {
+	inVirtualTime(t, denizen.Options{}, func(t *testing.T, d *denizen.Directory) {
+		newUser(t, d, "alice-user")
+		issued := newToken(t, d, "alice-user", denizen.TokenOptions{})
+		leaked := signerOf(t, issued.Signed)
+		err := d.DropSigningKey(t.Context(), sys, leaked)
+		requireRefused(t, err, "DropSigningKey", denizen.ErrConflict, "signingKey")
+		err = d.DropSigningKey(t.Context(), sys, "NOSUCHKEY")
+		requireRefused(t, err, "DropSigningKey", denizen.ErrNotFound, "signingKey")
+		require.NoError(t, d.RotateSigningKey(t.Context(), sys, 0))
+		require.Contains(t, kids(t, d), leaked)
+		require.NoError(t, d.DropSigningKey(t.Context(), sys, leaked))
+		require.NotContains(t, kids(t, d), leaked)
+		require.NoError(t, authenticated(t, d, issued.Signed))
+		keys, err := d.PublicKeys(t.Context())
+		require.NoError(t, err)
+		_, err = denizen.VerifyOffline(keys, d.ID(), d.ApplicationID(), issued.Signed)
+		require.ErrorIs(t, err, denizen.ErrUnauthenticated)
+		require.ErrorIs(t, d.DropSigningKey(t.Context(), sys, leaked), denizen.ErrNotFound)
+	})
+}
+
+func TestWithoutTheKeyThatWasAnnouncedTheOneBeforeGoesOn(t *testing.T) {
+	inVirtualTime(t, denizen.Options{TokenLongest: time.Hour}, func(t *testing.T, d *denizen.Directory) {
+		newUser(t, d, "alice-user")
+		first := signsNow(t, d)
+		require.NoError(t, d.RotateSigningKey(t.Context(), sys, time.Hour))
+		require.NoError(t, d.DropSigningKey(t.Context(), sys, kids(t, d)[1]))
+		time.Sleep(100 * time.Hour)
+		require.Equal(t, []string{first}, kids(t, d))
+		require.Equal(t, first, signsNow(t, d))
+	})
+}
+
+// Offline
+
+func TestATokenIsVerifiedOfflineWithKeysThatTravelledAsJSON(t *testing.T) {
+	inVirtualTime(t, denizen.Options{ApplicationID: "the-app"}, func(t *testing.T, d *denizen.Directory) {
+		u := newUser(t, d, "alice-user")
+		issued := newToken(t, d, "alice-user", denizen.TokenOptions{TTL: time.Hour})
+		require.NoError(t, d.RotateSigningKey(t.Context(), sys, 0))
+		later := newToken(t, d, "alice-user", denizen.TokenOptions{TTL: time.Hour})
+		keys, err := d.PublicKeys(t.Context())
+		require.NoError(t, err)
+		text, err := json.Marshal(keys)
+		require.NoError(t, err)
+		var fetched denizen.KeySet
+		require.NoError(t, json.Unmarshal(text, &fetched))
+		require.Equal(t, keys, fetched)
+		claims, err := denizen.VerifyOffline(fetched, d.ID(), "the-app", issued.Signed)
+		require.NoError(t, err)
+		require.Equal(t, denizen.Claims{
+			User: "alice-user", InternalID: u.InternalID, Token: issued.ID, IssuedAt: time.Now().UTC(), ExpiresAt: issued.ExpiresAt,
+		}, claims)
+		_, err = denizen.VerifyOffline(fetched, d.ID(), "the-app", later.Signed)
+		require.NoError(t, err)
+	})
+}
+
+func TestATokenIsRefusedOffline(t *testing.T) {
+	inVirtualTime(t, denizen.Options{ApplicationID: "the-app"}, func(t *testing.T, d *denizen.Directory) {
+		other := newMemory(t, denizen.Options{ApplicationID: "the-app"})
+		newUser(t, d, "alice-user")
+		signed := newToken(t, d, "alice-user", denizen.TokenOptions{TTL: time.Hour}).Signed
+		keys, err := d.PublicKeys(t.Context())
+		require.NoError(t, err)
+		others, err := other.PublicKeys(t.Context())
+		require.NoError(t, err)
+		refused := func(keys denizen.KeySet, id, app, signed string, kind error) {
+			t.Helper()
+			claims, err := denizen.VerifyOffline(keys, id, app, signed)
+			requireRefused(t, err, "VerifyOffline", kind, "token")
+			require.Zero(t, claims)
+		}
+		refused(denizen.KeySet{}, d.ID(), "the-app", signed, denizen.ErrUnauthenticated)
+		refused(others, d.ID(), "the-app", signed, denizen.ErrUnauthenticated)
+		refused(keys, other.ID(), "the-app", signed, denizen.ErrUnauthenticated)
+		refused(keys, d.ID(), "another-app", signed, denizen.ErrUnauthenticated)
+		refused(keys, "", "", signed, denizen.ErrUnauthenticated)
+		refused(keys, d.ID(), "the-app", signed+"x", denizen.ErrUnauthenticated)
+		time.Sleep(time.Hour - time.Second)
+		requireOffline(t, d, signed)
+		time.Sleep(time.Second)
+		refused(keys, d.ID(), "the-app", signed, denizen.ErrExpired)
+	})
+}
+
+func TestARevokedTokenPassesOfflineUntilItExpires(t *testing.T) {
+	inVirtualTime(t, denizen.Options{}, func(t *testing.T, d *denizen.Directory) {
+		newUser(t, d, "alice-user")
+		issued := newToken(t, d, "alice-user", denizen.TokenOptions{})
+		require.NoError(t, d.RevokeTokens(t.Context(), sys, "alice-user", issued.ID))
+		requireOffline(t, d, issued.Signed)
+	})
+}
+
+func TestAClockThatIsAMinuteBehindDoesNotRefuseAFreshToken(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for ahead, kind := range map[time.Duration]error{
+			0: nil, time.Second: nil, 60 * time.Second: nil, 61 * time.Second: denizen.ErrUnauthenticated, time.Hour: denizen.ErrUnauthenticated,
+		} {
+			// The directory's clock is ahead of the verifier's.
+			wall := time.Now().Add(ahead).UnixNano()
+			ctx := clock.With(t.Context(), clock.New(func() (int64, int64) { return wall, 0 }))
+			d, err := denizen.New(ctx, memory.New(), denizen.Options{})
+			require.NoError(t, err)
+			newUser(t, d, "alice-user")
+			issued := newToken(t, d, "alice-user", denizen.TokenOptions{TTL: time.Hour})
+			keys, err := d.PublicKeys(t.Context())
+			require.NoError(t, err)
+			_, err = denizen.VerifyOffline(keys, d.ID(), d.ApplicationID(), issued.Signed)
+			require.Equal(t, kind, kindOf(t, err), ahead)
+			require.NoError(t, d.Close())
+		}
+	})
+}
+
+func TestAMalformedKeySetIsRefused(t *testing.T) {
+	d := newMemory(t, denizen.Options{})
+	keys, err := d.PublicKeys(t.Context())
+	require.NoError(t, err)
+	kept := keys
+	for _, text := range []string{`{}`, `[]`, `{"keys":7}`, `{"keys":[{"kty":"OKP","crv":"Ed25519","x":"AA","kid":"x"}]}`} {
+		err := json.Unmarshal([]byte(text), &keys)
+		requireRefused(t, err, "KeySet", denizen.ErrInvalid, "keys")
+		require.Equal(t, kept, keys)
+	}
+}
+
+// FuzzAuthenticate holds a directory to its word: only the very texts that it issued are
+// anybody's, whatever is done to them.
+func FuzzAuthenticate(f *testing.F) {
+	d := newMemory(f, denizen.Options{ApplicationID: "fuzzed"})
+	other := newMemory(f, denizen.Options{ApplicationID: "fuzzed"})
+	var texts []string
+	good := map[string]denizen.UserID{}
+	for _, user := range []denizen.UserID{"alice-user", "bob-user"} {
+		newUser(f, d, user)
+		newUser(f, other, user)
+		signed := newToken(f, d, user, denizen.TokenOptions{}).Signed
+		good[signed] = user
+		texts = append(texts, signed, newToken(f, other, user, denizen.TokenOptions{}).Signed)
+	}
+	revoked := newToken(f, d, "alice-user", denizen.TokenOptions{})
+	require.NoError(f, d.RevokeTokens(f.Context(), sys, "alice-user", revoked.ID))
+	texts = append(texts, revoked.Signed)
+	for which := range texts {
+		f.Add(uint8(which), uint16(0), uint16(0), "", uint8(0))
+		f.Add(uint8(which), uint16(7), uint16(8), "=", uint8(0))
+		f.Add(uint8(which), uint16(0), uint16(40), "", uint8(1))
+		f.Add(uint8(which), uint16(600), uint16(900), ".", uint8(2))
+		f.Add(uint8(which), uint16(120), uint16(121), "\n", uint8(3))
+	}
+	f.Fuzz(func(t *testing.T, which uint8, from, to uint16, with string, other uint8) {
+		// A piece of one text is replaced, or taken from another.
+		text := texts[int(which)%len(texts)]
+		i, j := min(int(from), len(text)), min(int(to), len(text))
+		i, j = min(i, j), max(i, j)
+		if second := texts[int(other)%len(texts)]; with == "" && j <= len(second) {
+			with = second[i:j]
+		}
+		text = text[:i] + with + text[j:]
+		by, err := d.Authenticate(context.Background(), text)
+		if user, ok := good[text]; ok {
+			require.NoError(t, err)
+			require.Equal(t, user, by.User())
+			return
+		}
+		require.Equal(t, denizen.Principal{}, by)
+		kind := denizen.ErrUnauthenticated
+		if text == revoked.Signed {
+			kind = denizen.ErrRevoked
+		}
+		require.Equal(t, kind, kindOf(t, err))
+		require.NotContains(t, err.Error(), "eyJ")
+	})
+}
+
+// What is kept of a text is its digest, and no text has two records.
+func TestATextIsKeptUnderItsDigest(t *testing.T) {
+	w := newWorld(t, true, denizen.Options{}, nil)
+	rs, err := w.inner.Get(t.Context(), record.GrantKey(token.Digest(w.signed)))
+	require.NoError(t, err)
+	require.NotZero(t, rs[0].Version)
+	require.NoError(t, w.RevokeAllTokens(t.Context(), sys, w.alice))
+	rs, err = w.inner.Get(t.Context(), record.GrantKey(token.Digest(w.signed)), record.TokensKey(string(w.alice)), record.UsesKey(string(w.alice)))
+	require.NoError(t, err)
+	for _, r := range rs {
+		require.Zero(t, r.Version)
+	}
+}
