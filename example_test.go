@@ -475,6 +475,16 @@ func ExampleDirectory_DeleteUser() {
 
 // Locators
 
+func ExampleParseUserID() {
+	id, err := denizen.ParseUserID("alice-0001")
+	fmt.Println(id, err)
+	_, err = denizen.ParseUserID(".system")
+	fmt.Println(errors.Is(err, denizen.ErrInvalid))
+	// Output:
+	// alice-0001 <nil>
+	// true
+}
+
 func ExampleParseLocator() {
 	kind, canonical, err := denizen.ParseLocator("tele:+1 (201) 555-0123")
 	fmt.Println(kind, canonical, err)

@@ -29,6 +29,14 @@ const (
 	Deleted = ".deleted"
 )
 
+// ParseUserID answers s as a user id, or ErrInvalid with Field "user". It looks nobody up.
+func ParseUserID(s string) (UserID, error) {
+	if reason := checkUserID(s); reason != "" {
+		return "", &Error{Op: "ParseUserID", Kind: ErrInvalid, Field: "user", Reason: reason}
+	}
+	return UserID(s), nil
+}
+
 // checkUserID answers the rule that s breaks, or "".
 func checkUserID(s string) string {
 	const rule = "must be 8 to 72 of a-z A-Z 0-9 - _ @ $ #, beginning with a letter, a digit, @ or #"

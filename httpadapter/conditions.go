@@ -1,0 +1,65 @@
+package httpadapter
+
+import (
+	"errors"
+	"net/http"
+	"strconv"
+	"strings"
+
+	"github.com/denizenhq/denizen"
+)
+
+// matches reports whether an entity tag is in the lists of If-Match or If-None-Match headers
+// (RFC 9110 §13.1). Comparing weakly, W/ is passed over.
+func matches(headers []string, etag string, weakly bool) bool {
+	for _, line := range headers {
+		for tag := range strings.SplitSeq(line, ",") {
+			tag = strings.Trim(tag, " \t")
+			if weakly {
+				tag = strings.TrimPrefix(tag, "W/")
+			}
+			if tag == etag || tag == "*" {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// withVersion makes a write on condition of what If-Match names: once without a version where
+// the header is not there or is *, otherwise for each version until one is the present one.
+func (c *call) withVersion(write func(expected ...denizen.Version) error) error {
+	lines := c.r.Header["If-Match"]
+	if len(lines) == 0 || matches(lines, "*", false) {
+		return write()
+	}
+	err := error(refuse(http.StatusPreconditionFailed, "precondition_failed", "it is another version by now"))
+	for _, line := range lines {
+		for tag := range strings.SplitSeq(line, ",") {
+			version, ok := parseETag(strings.Trim(tag, " \t"))
+			if !ok {
+				continue // not one of ours, so it matches nothing
+			}
+			if err = write(version); !isConflict(err) {
+				return err
+			}
+		}
+	}
+	return err
+}
+
+// parseETag answers the version of a strong entity tag. That of a user with attributes names
+// the profile's after a dot, which a write of the user does not rest on.
+func parseETag(tag string) (denizen.Version, bool) {
+	if len(tag) < 3 || tag[0] != '"' || tag[len(tag)-1] != '"' {
+		return 0, false
+	}
+	text, _, _ := strings.Cut(tag[1:len(tag)-1], ".")
+	version, err := strconv.ParseUint(text, 10, 64)
+	return denizen.Version(version), err == nil
+}
+
+func isConflict(err error) bool {
+	e, ok := errors.AsType[*denizen.Error](err)
+	return ok && e.Kind == denizen.ErrConflict && e.Field == "version"
+}

@@ -1,0 +1,198 @@
+package httpadapter
+
+import (
+	"context"
+	"crypto/md5"
+	"crypto/subtle"
+	"encoding/base64"
+	"errors"
+	"net/http"
+	"strings"
+
+	"github.com/denizenhq/denizen"
+)
+
+// The headers of existing clients, as net/http spells them.
+const (
+	headerToken       = "X-Issued-Mitter-User-Authorization"
+	headerActAs       = "X-Mitter-Sudo-User-Id"
+	headerApplication = "X-Mitter-Application-Id"
+	headerAccessKey   = "X-Mitter-Application-Access-Key"
+)
+
+// A credential is what a request says of who calls, before anybody looked whether it is true.
+type credential struct {
+	kind     string // for Exchange.Credential
+	token    string
+	byHeader bool // the token stands in a header, maybe in a cookie too
+	key      string
+	secret   string // with a digest: the digest
+	actAs    string
+	acting   bool
+}
+
+// The kinds of credential.
+const (
+	kindNone   = ""
+	kindToken  = "token"
+	kindCookie = "cookie"
+	kindBasic  = "basic"
+	kindSigned = "signed"
+)
+
+// one answers the only value of a header. A second is an error, whatever it says.
+func one(h http.Header, name string) (value string, there bool, err error) {
+	switch values := h[name]; len(values) {
+	case 0:
+		return "", false, nil
+	case 1:
+		return values[0], true, nil
+	}
+	return "", false, badValue(name, "must not be repeated")
+}
+
+// present reads the credential of a request. One of a form that is not allowed is 400, one that
+// cannot be good whoever asks is 401.
+func present(r *http.Request) (c credential, err error) {
+	for _, name := range [...]string{headerApplication, "Nonce", "Content-Md5", "Date"} {
+		if _, _, err := one(r.Header, name); err != nil {
+			return c, err
+		}
+	}
+	authorization, authorized, err := one(r.Header, "Authorization")
+	if err != nil {
+		return c, err
+	}
+	token, headed, err := one(r.Header, headerToken)
+	if err != nil {
+		return c, err
+	}
+	key, keyed, err := one(r.Header, headerAccessKey)
+	if err != nil {
+		return c, err
+	}
+	if c.actAs, c.acting, err = one(r.Header, headerActAs); err != nil {
+		return c, err
+	}
+	cookies, err := tokenCookies(r.Header)
+	if err != nil {
+		return c, err
+	}
+	if headed {
+		c.kind, c.token, c.byHeader = kindToken, token, true
+	}
+	for _, cookie := range cookies {
+		switch {
+		case cookie == nil:
+		case c.kind == kindNone:
+			c.kind, c.token = kindCookie, *cookie
+		case c.token != *cookie:
+			return c, badValue("Cookie", "must not hold another token")
+		}
+	}
+	scheme, rest, _ := strings.Cut(authorization, " ")
+	switch {
+	case !authorized:
+		if keyed && c.kind != kindNone {
+			return c, badValue(headerAccessKey, "must not stand beside a token")
+		}
+		if keyed {
+			return c, badCredential("the request is not signed")
+		}
+		return c, nil
+	case strings.EqualFold(scheme, "Bearer"):
+		if keyed {
+			return c, badValue(headerAccessKey, "must not stand beside a token")
+		}
+		if c.kind != kindNone && c.token != rest {
+			return c, badValue("Authorization", "must not hold another token")
+		}
+		c.kind, c.token, c.byHeader = kindToken, rest, true
+		return c, nil
+	case c.kind != kindNone:
+		return c, badValue("Authorization", "must not stand beside a token")
+	case strings.EqualFold(scheme, "Basic"):
+		if keyed {
+			return c, badValue(headerAccessKey, "must not stand beside Basic authorization")
+		}
+		pair, err := base64.StdEncoding.Strict().DecodeString(rest)
+		key, secret, ok := strings.Cut(string(pair), ":")
+		if err != nil || !ok {
+			c.kind = kindBasic
+			return c, badCredential("the credential is not good")
+		}
+		c.kind, c.key, c.secret = kindBasic, key, secret
+		return c, nil
+	case strings.EqualFold(scheme, "Auth"):
+		c.kind = kindSigned
+		signer, digest, ok := strings.Cut(rest, ":")
+		if !ok || !keyed || signer != key {
+			return c, badCredential("the credential is not good")
+		}
+		c.key, c.secret = key, digest
+		return c, nil
+	}
+	return c, badCredential("the scheme of the Authorization is not known")
+}
+
+// authenticate answers who calls: nobody without a credential, and an error for any that is not good.
+func authenticate(ctx context.Context, dir *denizen.Directory, c credential, signed func() (denizen.SignedRequest, error)) (by denizen.Principal, err error) {
+	switch c.kind {
+	case kindToken, kindCookie:
+		return dir.Authenticate(ctx, c.token)
+	case kindBasic:
+		return dir.AuthenticateKey(ctx, c.key, c.secret)
+	case kindSigned:
+		if signed == nil {
+			return by, badCredential("signed requests are not taken here")
+		}
+		request, err := signed()
+		if err != nil {
+			return by, err
+		}
+		return authenticateSigned(ctx, dir, request)
+	}
+	return by, nil
+}
+
+// authenticateSigned tries the path as it was sent and, if that is not what was signed,
+// decoded once: some clients sign the latter. A nonce is used up by neither refusal.
+func authenticateSigned(ctx context.Context, dir *denizen.Directory, s denizen.SignedRequest) (denizen.Principal, error) {
+	by, err := dir.AuthenticateSigned(ctx, s)
+	e, ok := errors.AsType[*denizen.Error](err)
+	if !ok || e.Kind != denizen.ErrUnauthenticated || e.Field != "digest" {
+		return by, err
+	}
+	decoded, decodeErr := decodeSegment(s.Path)
+	if decodeErr != nil || decoded == s.Path {
+		return by, err
+	}
+	s.Path = decoded
+	return dir.AuthenticateSigned(ctx, s)
+}
+
+// signedRequest reads what a signed request signed, its body included.
+func (c *call) signedRequest() (s denizen.SignedRequest, err error) {
+	header := c.r.Header
+	s = denizen.SignedRequest{
+		AccessKey: c.credential.key, Digest: c.credential.secret, Method: c.r.Method,
+		ContentType: "null", Path: c.path, Nonce: header.Get("Nonce"), Date: header.Get("Date"),
+	}
+	switch c.r.Method {
+	case "POST", "PUT", "PATCH":
+		s.ContentType = "application/json"
+	}
+	b, err := c.body()
+	if err != nil {
+		return s, err
+	}
+	if s.ContentType == "null" && len(b) > 0 {
+		return s, badSyntax("a signed " + s.Method + " has no body")
+	}
+	sum := md5.Sum(b)
+	s.ContentMD5 = base64.StdEncoding.EncodeToString(sum[:])
+	if subtle.ConstantTimeCompare([]byte(s.ContentMD5), []byte(header.Get("Content-Md5"))) != 1 {
+		return s, badCredential("the Content-MD5 is not that of the body")
+	}
+	return s, nil
+}

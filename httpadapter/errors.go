@@ -1,0 +1,157 @@
+package httpadapter
+
+import (
+	"errors"
+	"net/http"
+	"strings"
+
+	"github.com/denizenhq/denizen"
+)
+
+// refusal is an answer of 400 or more.
+type refusal struct {
+	status      int
+	code        string
+	message     string // for people
+	diagnostics map[string]any
+	cause       error // for the log alone
+}
+
+func (r *refusal) Error() string { return r.code + ": " + r.message }
+
+func refuse(status int, code, message string) *refusal {
+	return &refusal{status: status, code: code, message: message}
+}
+
+func badSyntax(message string) error {
+	return refuse(http.StatusBadRequest, "invalid_input_syntax", message)
+}
+
+func badValue(parameter, reason string) error {
+	return &refusal{
+		status: http.StatusBadRequest, code: "invalid_parameter_set", message: parameter + " " + reason,
+		diagnostics: map[string]any{"parameter": parameter, "reason": reason},
+	}
+}
+
+func badCredential(message string) error {
+	return refuse(http.StatusUnauthorized, "authorization_error", message)
+}
+
+func missingContext(what string) error {
+	return &refusal{
+		status: http.StatusForbidden, code: "missing_context", message: "this is not the " + what + " it has to be",
+		diagnostics: map[string]any{"missingContext": what},
+	}
+}
+
+// parameters are the names on the wire of what the directory calls otherwise.
+var parameters = map[string]string{
+	"id": "userId", "user": "userId", "users": "userIds", "locators": "userLocators",
+	"idempotency": "Idempotency-Key", "version": "If-Match", "date": "Date", "nonce": "Nonce",
+}
+
+// entities are the kinds of entities that a refusal can be about, by the directory's name
+// of the field.
+var entities = map[string]string{
+	"id": "user", "user": "user", "locator": "locator", "token": "token",
+	"attribute": "attribute", "attributeDef": "attributeDef", "key": "attributeDef", "accessKey": "accessKey",
+}
+
+// refused makes err, from a credential or a call, the answer to it.
+func refused(c *call, err error) *refusal {
+	if r, ok := errors.AsType[*refusal](err); ok {
+		return r
+	}
+	e, ok := errors.AsType[*denizen.Error](err)
+	if !ok {
+		return &refusal{status: 500, code: "unknown_error", message: "something failed here", cause: err}
+	}
+	switch e.Kind {
+	case denizen.ErrInvalid:
+		parameter, reason := e.Field, e.Reason
+		if name, ok := parameters[parameter]; ok {
+			parameter = name
+		}
+		return badValue(parameter, reason).(*refusal)
+	case denizen.ErrUnauthenticated:
+		return refuse(http.StatusUnauthorized, "authorization_error", "the credential is not good")
+	case denizen.ErrRevoked:
+		return refuse(http.StatusUnauthorized, "token_revoked", "the token was revoked, or its user is blocked or gone")
+	case denizen.ErrExpired:
+		switch {
+		case e.Op == "ExtendToken":
+			return extensionRefused("the token is past its end")
+		case e.Field == "date":
+			return refuse(http.StatusUnauthorized, "authorization_error", "the Date is too far from now")
+		}
+		return &refusal{
+			status: http.StatusUnauthorized, code: "claim_rejected", message: "the token is past its end",
+			diagnostics: map[string]any{"claimType": "exp", "claimRejectionType": "expired"},
+		}
+	case denizen.ErrDenied:
+		if e.Op == "IssueToken" && e.Field == "user" {
+			return refuse(http.StatusForbidden, "token_issuance_refused", "there are no tokens for this user: it "+e.Reason)
+		}
+		return c.missingPrivilege()
+	case denizen.ErrNotFound:
+		return c.entity(http.StatusNotFound, "entity_not_found", "there is no such ", e.Field)
+	case denizen.ErrTaken:
+		return c.entity(http.StatusConflict, "duplicate_entity", "there is already such a ", e.Field)
+	case denizen.ErrLimited:
+		if e.Op == "ExtendToken" {
+			return extensionRefused(e.Reason)
+		}
+		return refuse(http.StatusConflict, "limit_exceeded", e.Field+" "+e.Reason)
+	case denizen.ErrConflict:
+		switch e.Field {
+		case "version":
+			return refuse(http.StatusPreconditionFailed, "precondition_failed", "it is another version by now")
+		case "idempotency":
+			return refuse(http.StatusUnprocessableEntity, "idempotency_mismatch", "this Idempotency-Key came with another body before")
+		case "key":
+			return c.entity(http.StatusConflict, "entity_in_use", "still in use is this ", e.Field)
+		}
+		return &refusal{status: 503, code: "unavailable", message: "others keep changing it: try again", cause: err}
+	case denizen.ErrOutcomeUnknown:
+		return &refusal{
+			status: 503, code: "unavailable", message: "nobody can say whether this was done", cause: e.Cause(),
+			diagnostics: map[string]any{"outcome": "unknown"},
+		}
+	case denizen.ErrUnavailable, denizen.ErrClosed:
+		return &refusal{status: 503, code: "unavailable", message: "the directory cannot answer now", cause: e.Cause()}
+	}
+	return &refusal{status: 500, code: "unknown_error", message: "something failed here", cause: err}
+}
+
+func extensionRefused(reason string) *refusal {
+	return refuse(http.StatusForbidden, "ttl_extension_refused", "ttl "+reason)
+}
+
+// missingPrivilege names what was asked and who asked, and never of whom.
+func (c *call) missingPrivilege() *refusal {
+	return &refusal{
+		status: http.StatusForbidden, code: "missing_privilege", message: "this caller may not do this",
+		diagnostics: map[string]any{
+			"missingPrivileges": []string{c.route.privilege()},
+			"actingEntity":      c.by.String(),
+		},
+	}
+}
+
+// privilege is the operation's name in lower camel case, as the OpenAPI document has it.
+func (r *route) privilege() string {
+	return strings.ToLower(r.operation[:1]) + r.operation[1:]
+}
+
+// entity names what is absent or there already by what the caller asked for.
+func (c *call) entity(status int, code, message, field string) *refusal {
+	kind, ok := entities[field]
+	if !ok {
+		kind = field
+	}
+	return &refusal{
+		status: status, code: code, message: message + kind,
+		diagnostics: map[string]any{"entityType": kind, "entityLocator": c.asked(kind)},
+	}
+}

@@ -1,0 +1,181 @@
+package httpadapter
+
+import (
+	"encoding/json"
+	"strings"
+
+	"github.com/denizenhq/denizen"
+)
+
+type locatorShape struct {
+	Type               denizen.LocatorType        `json:"@type"`
+	UserLocatorID      denizen.LocatorID          `json:"userLocatorId"`
+	Identifier         denizen.LocatorID          `json:"identifier"`
+	Locator            string                     `json:"locator"`
+	Email              string                     `json:"email,omitempty"`
+	VerificationStatus denizen.VerificationStatus `json:"verificationStatus"`
+	ApplicationID      reference                  `json:"applicationId"`
+}
+
+func (c *call) locatorShape(l denizen.Locator) locatorShape {
+	s := locatorShape{
+		Type: l.Type, UserLocatorID: l.ID, Identifier: l.ID, Locator: l.String(),
+		VerificationStatus: l.Status, ApplicationID: reference{c.h.dir.ApplicationID()},
+	}
+	if l.Type == denizen.TypeEmail {
+		s.Email = l.Address
+	}
+	return s
+}
+
+func (c *call) locatorShapes(ls []denizen.Locator) []locatorShape {
+	shapes := make([]locatorShape, len(ls))
+	for i, l := range ls {
+		shapes[i] = c.locatorShape(l)
+	}
+	return shapes
+}
+
+// statuses are in the order in which the wire counts them.
+var statuses = []denizen.VerificationStatus{
+	denizen.Verified, denizen.Unverified, denizen.StatusNotProvided,
+	denizen.VerificationPending, denizen.VerificationNotApplicable,
+}
+
+// newLocator reads a locator: a string, or an object whose member locator decides, if it is
+// there, and otherwise its @type with its email or phoneNumber.
+func newLocator(value any) (n denizen.NewLocator, err error) {
+	if s, ok := value.(string); ok {
+		return denizen.NewLocator{Locator: s}, nil
+	}
+	f, err := asObject(value)
+	if err != nil {
+		return n, badSyntax("a locator is neither a string nor an object")
+	}
+	n.Locator = f.text("locator")
+	if !f.has("locator") {
+		number, _ := f.object["phoneNumber"].(string) // an object of that name says nothing
+		switch kind := f.text("@type"); denizen.LocatorType(kind) {
+		case denizen.TypeEmail:
+			n = denizen.Email(f.text("email"))
+		case denizen.TypeTele:
+			n = denizen.Tele(number)
+		default:
+			if *f.err == nil {
+				return n, badValue("@type", "must be email or tele where locator is missing")
+			}
+		}
+	}
+	switch status := f.object["verificationStatus"].(type) {
+	case nil:
+	case string:
+		n.Status = denizen.VerificationStatus(status)
+	case json.Number:
+		i := f.whole("verificationStatus")
+		if *f.err == nil && (i < 0 || i >= int64(len(statuses))) {
+			return n, badValue("verificationStatus", "must be a name or 0 to 4")
+		}
+		if *f.err == nil {
+			n.Status = statuses[i]
+		}
+	default:
+		f.wrong("verificationStatus", "a name or a number")
+	}
+	return n, *f.err
+}
+
+// newLocators reads the list of locators in the member of a name, if it is there.
+func newLocators(f fields, name string) (ns []denizen.NewLocator, err error) {
+	list, _ := f.list(name)
+	for _, value := range list {
+		n, err := newLocator(value)
+		if err != nil {
+			return nil, err
+		}
+		ns = append(ns, n)
+	}
+	return ns, nil
+}
+
+func listLocators(c *call) (reply, error) {
+	id, err := c.user()
+	if err != nil {
+		return reply{}, err
+	}
+	locators, err := c.h.dir.Locators(c.r.Context(), c.by, id)
+	if err != nil {
+		return reply{}, err
+	}
+	return ok(c.locatorShapes(locators))
+}
+
+func addLocator(c *call) (reply, error) {
+	n, err := newLocator(c.given)
+	if err != nil {
+		return reply{}, err
+	}
+	id, err := c.user()
+	if err != nil {
+		return reply{}, err
+	}
+	c.names = map[string]string{"locator": n.Locator}
+	added, err := c.h.dir.AddLocator(c.r.Context(), c.by, id, n)
+	if err != nil {
+		return reply{}, err
+	}
+	return created(string(added.ID), "locators/"+string(added.ID))
+}
+
+func setLocators(c *call) (reply, error) {
+	list, isList := c.given.([]any)
+	if !isList {
+		return reply{}, badSyntax("the body is not a list")
+	}
+	ns, err := newLocators(fields{map[string]any{"userLocators": list}, new(error)}, "userLocators")
+	if err != nil {
+		return reply{}, err
+	}
+	id, err := c.user()
+	if err != nil {
+		return reply{}, err
+	}
+	var given []string
+	for _, n := range ns {
+		given = append(given, n.Locator)
+	}
+	c.names = map[string]string{"locator": strings.Join(given, ",")}
+	return done(c.withVersion(func(expected ...denizen.Version) error {
+		_, err := c.h.dir.SetLocators(c.r.Context(), c.by, id, ns, expected...)
+		return err
+	}))
+}
+
+// userAnd answers the user that the path names, and the one thing of it.
+func (c *call) userAnd(name string) (denizen.UserID, string, error) {
+	thing, err := c.param(1, name)
+	if err != nil {
+		return "", "", err
+	}
+	id, err := c.user()
+	return id, thing, err
+}
+
+func getLocator(c *call) (reply, error) {
+	user, id, err := c.userAnd("locatorId")
+	if err != nil {
+		return reply{}, err
+	}
+	l, err := c.h.dir.Locator(c.r.Context(), c.by, user, denizen.LocatorID(id))
+	if err != nil {
+		return reply{}, err
+	}
+	return ok(c.locatorShape(l))
+}
+
+func removeLocator(c *call) (reply, error) {
+	user, id, err := c.userAnd("locatorId")
+	if err != nil {
+		return reply{}, err
+	}
+	return done(c.h.dir.RemoveLocator(c.r.Context(), c.by, user, denizen.LocatorID(id)))
+}

@@ -1,0 +1,86 @@
+package httpadapter
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/denizenhq/denizen"
+)
+
+// Exchange is a request and what became of it, for logs, metrics and alarms. It holds no
+// secret, token, locator, query or body, and logs itself as a group of attributes. A refused
+// credential has Status 401, or 400 with a Credential that is no credential's form.
+type Exchange struct {
+	RequestID  string // also in the X-Request-Id header and in the body of a refusal
+	Method     string
+	Route      string // its pattern, such as "/v1/users/{userId}"; empty: there was none
+	Operation  string // the directory's method, such as "CreateUser"; may be empty
+	Credential string // "token", "cookie", "basic", "signed", or "" for none
+	Caller     denizen.Principal
+	Status     int
+	ErrorCode  string // of a refusal, such as "token_revoked"
+	Duration   time.Duration
+	Cause      error // behind an answer of 500 and above; its text may name a file
+}
+
+// LogValue answers what a log line should say of x. A caller is named by user id and access key.
+func (x Exchange) LogValue() slog.Value {
+	attributes := []slog.Attr{
+		slog.String("request_id", x.RequestID),
+		slog.String("method", x.Method),
+		slog.String("route", x.Route),
+		slog.Int("status", x.Status),
+		slog.Duration("duration", x.Duration),
+		slog.String("caller", x.Caller.String()),
+	}
+	if key := x.Caller.AccessKey(); key != "" {
+		attributes = append(attributes, slog.String("access_key", key))
+	}
+	if x.Credential != "" {
+		attributes = append(attributes, slog.String("credential", x.Credential))
+	}
+	if x.ErrorCode != "" {
+		attributes = append(attributes, slog.String("error_code", x.ErrorCode))
+	}
+	if x.Cause != nil {
+		attributes = append(attributes, slog.String("cause", x.Cause.Error()))
+	}
+	return slog.GroupValue(attributes...)
+}
+
+func logFailures(ctx context.Context, x Exchange) {
+	if x.Status >= http.StatusInternalServerError {
+		slog.ErrorContext(ctx, "denizen: a request failed", "request", x)
+	}
+}
+
+// givenRequestID answers the id that a proxy gave the request, or "".
+func givenRequestID(r *http.Request) string {
+	if given := r.Header["X-Request-Id"]; len(given) == 1 && isRequestID(given[0]) {
+		return given[0]
+	}
+	return ""
+}
+
+// requestID takes the id that a proxy gave the request, and otherwise makes one that no other
+// request has.
+func (h *handler) requestID(r *http.Request) string {
+	if given := givenRequestID(r); given != "" {
+		return given
+	}
+	return h.name + "-" + strconv.FormatUint(h.requests.Add(1), 36)
+}
+
+func isRequestID(s string) bool {
+	for i := range len(s) {
+		switch b := s[i]; {
+		case b >= 'a' && b <= 'z', b >= 'A' && b <= 'Z', b >= '0' && b <= '9', b == '-', b == '_', b == '.':
+		default:
+			return false
+		}
+	}
+	return len(s) > 0 && len(s) <= 64
+}

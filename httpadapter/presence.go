@@ -1,0 +1,131 @@
+package httpadapter
+
+import (
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/denizenhq/denizen"
+)
+
+type presenceShape struct {
+	Type       string         `json:"type"`
+	Device     string         `json:"device,omitempty"`
+	TimeToLive int64          `json:"timeToLive"`
+	ExpiresTo  *presenceShape `json:"expiresTo,omitempty"`
+}
+
+type wiredPresence struct {
+	UserID   reference    `json:"userId"`
+	Presence timePresence `json:"presence"`
+}
+
+type timePresence struct {
+	Presence  *presenceShape `json:"presence"`
+	SetTimeMs int64          `json:"setTimeMs"`
+	SetTime   int64          `json:"setTime"`
+}
+
+func newPresenceShape(p denizen.Presence) *presenceShape {
+	if p.State() == "" {
+		return nil
+	}
+	s := &presenceShape{Type: p.State(), TimeToLive: int64(p.TTL() / time.Second)}
+	if next, there := p.Next(); there {
+		s.ExpiresTo = newPresenceShape(next)
+	}
+	return s
+}
+
+func newWiredPresence(p denizen.UserPresence) wiredPresence {
+	at := millis(p.Since)
+	shape := newPresenceShape(p.Presence)
+	if shape != nil {
+		shape.Device = p.Presence.Device()
+	}
+	return wiredPresence{reference{string(p.User)}, timePresence{shape, at, at}}
+}
+
+// presence reads a chain of states.
+func presence(f fields) (denizen.Presence, error) {
+	state, ttl := f.text("type"), f.seconds("timeToLive")
+	next, there := f.inner("expiresTo")
+	if other, also := f.inner("expiresToPresence"); also {
+		if there {
+			return denizen.Presence{}, badValue("expiresToPresence", "must not stand beside expiresTo")
+		}
+		next, there = other, true
+	}
+	switch {
+	case *f.err != nil:
+		return denizen.Presence{}, *f.err
+	case state == "":
+		return denizen.Presence{}, badValue("type", "is missing")
+	case ttl < 0:
+		return denizen.Presence{}, badValue("timeToLive", "must not be negative")
+	}
+	p := denizen.State(state)
+	if ttl > 0 {
+		p = denizen.State(state, ttl)
+	}
+	if there {
+		then, err := presence(next)
+		if err != nil {
+			return denizen.Presence{}, err
+		}
+		p = p.Then(then)
+	}
+	return p, nil
+}
+
+func setPresence(c *call) (reply, error) {
+	f, err := asObject(c.given)
+	if err != nil {
+		return reply{}, err
+	}
+	p, err := presence(f)
+	if err != nil {
+		return reply{}, err
+	}
+	device := f.text("device")
+	if *f.err != nil {
+		return reply{}, *f.err
+	}
+	id, err := c.user()
+	if err != nil {
+		return reply{}, err
+	}
+	return done(c.h.dir.SetPresence(c.r.Context(), c.by, id, p.On(device)))
+}
+
+func getPresence(c *call) (reply, error) {
+	if wantsEvents(c.r) {
+		return noEvents(c)
+	}
+	ids, several, err := c.users()
+	if err != nil {
+		return reply{}, err
+	}
+	presences, err := c.h.dir.Presences(c.r.Context(), c.by, ids...)
+	if err != nil {
+		return reply{}, err
+	}
+	shapes := make([]wiredPresence, len(presences))
+	for i, p := range presences {
+		shapes[i] = newWiredPresence(p)
+	}
+	if !several {
+		return ok(shapes[0])
+	}
+	return ok(shapes)
+}
+
+// wantsEvents reports whether a stream of events is all that the caller accepts.
+func wantsEvents(r *http.Request) bool {
+	accept := strings.ToLower(strings.Join(r.Header["Accept"], ","))
+	return strings.Contains(accept, "text/event-stream") && !strings.Contains(accept, "application/json") && !strings.Contains(accept, "*/*")
+}
+
+func noEvents(*call) (reply, error) {
+	return reply{}, refuse(http.StatusNotAcceptable, "not_acceptable", "there are no event streams here")
+}

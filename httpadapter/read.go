@@ -1,0 +1,303 @@
+package httpadapter
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"math"
+	"mime"
+	"net/http"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+)
+
+// maxDepth bounds how deep a body nests: a presence of 32 states nests 33 deep.
+const maxDepth = 64
+
+// body reads the whole body, once, up to the limit.
+func (c *call) body() ([]byte, error) {
+	if c.bodyRead {
+		return c.bodyBytes, nil
+	}
+	c.bodyRead = true
+	if c.r.Body == nil || c.r.Body == http.NoBody {
+		return nil, nil
+	}
+	limit := c.h.options.MaxBody
+	tooLong := refuse(http.StatusRequestEntityTooLarge, "limit_exceeded", "the body is too long")
+	if c.r.ContentLength > limit {
+		return nil, tooLong
+	}
+	var b bytes.Buffer
+	if c.r.ContentLength > 0 {
+		b.Grow(int(c.r.ContentLength) + bytes.MinRead)
+	}
+	if _, err := b.ReadFrom(http.MaxBytesReader(c.w, io.NopCloser(c.r.Body), limit)); err != nil {
+		if _, is := errors.AsType[*http.MaxBytesError](err); is {
+			return nil, tooLong
+		}
+		return nil, badSyntax("the body ended before its end")
+	}
+	c.bodyBytes = b.Bytes()
+	return c.bodyBytes, nil
+}
+
+// input reads the body as the JSON that the route takes: nil for one that may be empty and is.
+func (c *call) input() (any, error) {
+	declared := c.r.Header["Content-Type"]
+	if c.r.ContentLength != 0 && (len(declared) != 1 || !isJSON(declared[0]) || encoded(c.r.Header["Content-Encoding"])) {
+		if b, err := c.body(); err != nil || len(b) > 0 || c.route.takes == required {
+			return nil, refuse(http.StatusUnsupportedMediaType, "unsupported_media_type", "a body is application/json")
+		}
+	}
+	b, err := c.body()
+	if err != nil {
+		return nil, err
+	}
+	if len(b) == 0 && c.route.takes == optional {
+		return nil, nil
+	}
+	return parse(b)
+}
+
+func isJSON(contentType string) bool {
+	if contentType == "application/json" {
+		return true
+	}
+	kind, _, err := mime.ParseMediaType(contentType)
+	return err == nil && kind == "application/json"
+}
+
+func encoded(encodings []string) bool {
+	for _, e := range encodings {
+		if !strings.EqualFold(e, "identity") {
+			return true
+		}
+	}
+	return false
+}
+
+// parse reads one JSON value strictly: valid UTF-8, no U+0000 and no lone surrogates, no two
+// members of one object whose names are equal without case, at most maxDepth deep (RFC 8259
+// leaves all of these to the reader). Objects are map[string]any, numbers json.Number.
+func parse(b []byte) (any, error) {
+	switch {
+	case !utf8.Valid(b):
+		return nil, badSyntax("the body is not UTF-8")
+	case !json.Valid(b):
+		return nil, badSyntax("the body is not one JSON value")
+	case !goodEscapes(b):
+		return nil, badSyntax("the body holds U+0000 or half of a surrogate pair")
+	}
+	d := json.NewDecoder(bytes.NewReader(b))
+	d.UseNumber()
+	return parseValue(d, 0)
+}
+
+func parseValue(d *json.Decoder, depth int) (any, error) {
+	if depth > maxDepth {
+		return nil, badSyntax("the body nests too deep")
+	}
+	t, err := d.Token()
+	if err != nil {
+		return nil, badSyntax("the body is not one JSON value")
+	}
+	switch t {
+	case json.Delim('{'):
+		object := make(map[string]any)
+		folded := make(map[string]bool)
+		for d.More() {
+			name, err := d.Token()
+			if err != nil {
+				return nil, badSyntax("the body is not one JSON value")
+			}
+			key := name.(string)
+			if f := fold(key); folded[f] {
+				return nil, badSyntax("an object has two members of one name")
+			} else {
+				folded[f] = true
+			}
+			if object[key], err = parseValue(d, depth+1); err != nil {
+				return nil, err
+			}
+		}
+		_, err = d.Token()
+		return object, err
+	case json.Delim('['):
+		list := []any{}
+		for d.More() {
+			value, err := parseValue(d, depth+1)
+			if err != nil {
+				return nil, err
+			}
+			list = append(list, value)
+		}
+		_, err = d.Token()
+		return list, err
+	}
+	return t, nil
+}
+
+// fold answers the same text for texts that are equal without case, as strings.EqualFold
+// has it: each rune becomes the least of those it folds to.
+func fold(s string) string {
+	return strings.Map(func(r rune) rune {
+		least := r
+		for next := unicode.SimpleFold(r); next != r; next = unicode.SimpleFold(next) {
+			least = min(least, next)
+		}
+		return least
+	}, s)
+}
+
+// goodEscapes reports whether the escapes of valid JSON stand for whole characters other than
+// U+0000. A backslash stands in strings alone.
+func goodEscapes(b []byte) bool {
+	for {
+		at := bytes.IndexByte(b, '\\')
+		if at < 0 {
+			return true
+		}
+		b = b[at+1:]
+		if b[0] != 'u' {
+			b = b[1:]
+			continue
+		}
+		unit := hex4(b[1:5])
+		b = b[5:]
+		switch {
+		case unit == 0 || unit >= 0xDC00 && unit <= 0xDFFF:
+			return false
+		case unit >= 0xD800 && unit <= 0xDBFF:
+			if len(b) < 6 || b[0] != '\\' || b[1] != 'u' {
+				return false
+			}
+			if low := hex4(b[2:6]); low < 0xDC00 || low > 0xDFFF {
+				return false
+			}
+			b = b[6:]
+		}
+	}
+}
+
+func hex4(b []byte) (unit int) {
+	for _, c := range b {
+		unit <<= 4
+		switch {
+		case c >= 'a':
+			unit |= int(c-'a') + 10
+		case c >= 'A':
+			unit |= int(c-'A') + 10
+		default:
+			unit |= int(c - '0')
+		}
+	}
+	return unit
+}
+
+// fields reads the members of an object by their exact names. A member that is null is as
+// one that is absent. The first that has the wrong type is kept in err, of this object and
+// of those inside it.
+type fields struct {
+	object map[string]any
+	err    *error
+}
+
+// asObject answers the members of a value that has to be an object.
+func asObject(value any) (fields, error) {
+	object, ok := value.(map[string]any)
+	if !ok {
+		return fields{}, badSyntax("the body is not an object")
+	}
+	return fields{object, new(error)}, nil
+}
+
+func member[T any](f fields, name, kind string) (value T, there bool) {
+	given := f.object[name]
+	if given == nil {
+		return value, false
+	}
+	value, ok := given.(T)
+	if !ok {
+		f.wrong(name, kind)
+	}
+	return value, ok
+}
+
+func (f fields) wrong(name, kind string) {
+	if *f.err == nil {
+		*f.err = badSyntax(name + " is not " + kind)
+	}
+}
+
+func (f fields) text(name string) string {
+	s, _ := member[string](f, name, "a string")
+	return s
+}
+
+func (f fields) has(name string) bool { return f.object[name] != nil }
+
+func (f fields) flag(name string, otherwise bool) bool {
+	if b, there := member[bool](f, name, "true or false"); there {
+		return b
+	}
+	return otherwise
+}
+
+func (f fields) list(name string) ([]any, bool) {
+	return member[[]any](f, name, "a list")
+}
+
+func (f fields) texts(name string) []string {
+	list, _ := f.list(name)
+	var texts []string
+	for _, value := range list {
+		s, ok := value.(string)
+		if !ok {
+			f.wrong(name, "a list of strings")
+			return nil
+		}
+		texts = append(texts, s)
+	}
+	return texts
+}
+
+func (f fields) inner(name string) (fields, bool) {
+	object, there := member[map[string]any](f, name, "an object")
+	return fields{object, f.err}, there
+}
+
+// of answers the members of value, an element of the list of a name.
+func (f fields) of(value any, name string) fields {
+	object, ok := value.(map[string]any)
+	if !ok {
+		f.wrong(name, "a list of objects")
+	}
+	return fields{object, f.err}
+}
+
+// whole is a number without a fraction, however it is spelled.
+func (f fields) whole(name string) int64 {
+	n, there := member[json.Number](f, name, "a number")
+	if !there {
+		return 0
+	}
+	if i, err := n.Int64(); err == nil {
+		return i
+	}
+	x, err := n.Float64()
+	if err != nil || x != math.Trunc(x) || math.Abs(x) > 1<<53 {
+		f.wrong(name, "a whole number in range")
+		return 0
+	}
+	return int64(x)
+}
+
+// seconds is a whole number of seconds, bounded so that it is a Duration.
+func (f fields) seconds(name string) time.Duration {
+	const most = int64(math.MaxInt64 / time.Second)
+	return time.Duration(min(max(f.whole(name), -most), most)) * time.Second
+}

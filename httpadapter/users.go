@@ -1,0 +1,354 @@
+package httpadapter
+
+import (
+	"crypto/sha256"
+	"encoding/base64"
+	"errors"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/denizenhq/denizen"
+)
+
+// reference is how one entity names another.
+type reference struct {
+	Identifier string `json:"identifier"`
+}
+
+type screenName struct {
+	ScreenName string `json:"screenName"`
+}
+
+// userShape is a user as the application and the user itself see it.
+type userShape struct {
+	UserID         denizen.UserID `json:"userId"`
+	Identifier     denizen.UserID `json:"identifier"`
+	InternalID     string         `json:"internalId"`
+	ScreenName     screenName     `json:"screenName"`
+	UserLocators   []locatorShape `json:"userLocators"`
+	SystemUser     bool           `json:"systemUser"`
+	Synthetic      bool           `json:"synthetic"`
+	Blocked        bool           `json:"blocked"`
+	EntityProfile  *profileShape  `json:"entityProfile"`
+	EntityMetadata struct{}       `json:"entityMetadata"`
+	AuditInfo      auditInfo      `json:"auditInfo"`
+}
+
+type auditInfo struct {
+	CreatedAt int64 `json:"createdAt"`
+	UpdatedAt int64 `json:"updatedAt"`
+}
+
+// peerShape is a user as another user sees it.
+type peerShape struct {
+	UserID        denizen.UserID `json:"userId"`
+	Identifier    denizen.UserID `json:"identifier"`
+	ScreenName    screenName     `json:"screenName"`
+	UserLocators  []locatorShape `json:"userLocators"`
+	EntityProfile *profileShape  `json:"entityProfile"`
+}
+
+// millis are Unix milliseconds, 0 for no time.
+func millis(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixMilli()
+}
+
+// userBody is the shape of u. The directory shows a peer no internal id.
+func (c *call) userBody(u denizen.User, profile *profileShape) any {
+	if u.InternalID == "" {
+		return peerShape{u.ID, u.ID, screenName{u.ScreenName}, []locatorShape{}, profile}
+	}
+	return &userShape{
+		UserID: u.ID, Identifier: u.ID, InternalID: u.InternalID, ScreenName: screenName{u.ScreenName},
+		UserLocators: c.locatorShapes(u.Locators), Blocked: u.Blocked, EntityProfile: profile,
+		AuditInfo: auditInfo{millis(u.CreatedAt), millis(u.UpdatedAt)},
+	}
+}
+
+func createUser(c *call) (reply, error) {
+	f, err := asObject(c.given)
+	if err != nil {
+		return reply{}, err
+	}
+	n := denizen.NewUser{ID: denizen.UserID(f.text("userId"))}
+	if f.has("userId") && n.ID == "" && *f.err == nil {
+		return reply{}, badValue("userId", "must not be empty")
+	}
+	name, _ := f.inner("screenName")
+	n.ScreenName = name.text("screenName")
+	if n.Locators, err = newLocators(f, "userLocators"); err != nil {
+		return reply{}, err
+	}
+	if profile, there := f.inner("entityProfile"); there {
+		if n.Attributes, err = attributes(profile); err != nil {
+			return reply{}, err
+		}
+	}
+	if *f.err != nil {
+		return reply{}, *f.err
+	}
+	key, there, err := one(c.r.Header, "Idempotency-Key")
+	if err != nil {
+		return reply{}, err
+	}
+	if there {
+		if key == "" {
+			return reply{}, badValue("Idempotency-Key", "must not be empty")
+		}
+		body, err := c.body()
+		if err != nil {
+			return reply{}, err
+		}
+		digest := sha256.Sum256(body)
+		n.Idempotency = denizen.Idempotency{Key: key, Digest: base64.StdEncoding.EncodeToString(digest[:])}
+	}
+	var locators []string
+	for _, l := range n.Locators {
+		locators = append(locators, l.Locator)
+	}
+	c.names = map[string]string{"user": string(n.ID), "locator": strings.Join(locators, ",")}
+	u, err := c.h.dir.CreateUser(c.r.Context(), c.by, n)
+	if err != nil {
+		return reply{}, err
+	}
+	return created(string(u.ID), "users/"+url.PathEscape(string(u.ID)))
+}
+
+// wanted says which attributes to attach to users.
+type wanted struct {
+	all  bool
+	keys []string
+}
+
+// query answers the query parameters; those that are not known are ignored.
+func (c *call) query() (url.Values, error) {
+	q, err := url.ParseQuery(c.r.URL.RawQuery)
+	if err != nil {
+		return nil, badValue("query", "is not a query string")
+	}
+	return q, nil
+}
+
+func single(q url.Values, name string) (string, error) {
+	if len(q[name]) > 1 {
+		return "", badValue(name, "must not be repeated")
+	}
+	return q.Get(name), nil
+}
+
+func wantedAttributes(q url.Values) (w wanted) {
+	for _, value := range q["withProfileAttributes"] {
+		for key := range strings.SplitSeq(value, ",") {
+			switch key {
+			case "":
+			case "*":
+				w.all = true
+			default:
+				w.keys = append(w.keys, key)
+			}
+		}
+	}
+	return w
+}
+
+// profileOf answers the attributes wanted of a user, as far as it has them, or nil if none were
+// wanted. The second is the tag of the profile's version.
+func (c *call) profileOf(user denizen.UserID, w wanted) (*profileShape, string, error) {
+	if !w.all && len(w.keys) == 0 {
+		return nil, "", nil
+	}
+	profile, err := c.h.dir.Profile(c.r.Context(), c.by, user)
+	if err != nil {
+		return nil, "", err
+	}
+	if !w.all {
+		profile.Attributes = slices.DeleteFunc(profile.Attributes, func(a denizen.Attribute) bool {
+			return !slices.Contains(w.keys, a.Key)
+		})
+	}
+	return newProfileShape(profile), "." + strconv.FormatUint(uint64(profile.Version), 10), nil
+}
+
+func getUser(c *call) (reply, error) {
+	var w wanted
+	if c.r.URL.RawQuery != "" {
+		q, err := c.query()
+		if err != nil {
+			return reply{}, err
+		}
+		w = wantedAttributes(q)
+	}
+	id, err := c.user()
+	if err != nil {
+		return reply{}, err
+	}
+	u, err := c.h.dir.User(c.r.Context(), c.by, id)
+	if err != nil {
+		return reply{}, err
+	}
+	profile, version, err := c.profileOf(id, w)
+	if err != nil {
+		return reply{}, err
+	}
+	a := reply{status: http.StatusOK, body: c.userBody(u, profile)}
+	if u.Version != 0 {
+		a.etag = etag(u.Version, version)
+	}
+	return a, nil
+}
+
+// listUsers answers the users behind locators, or a page of all.
+func listUsers(c *call) (reply, error) {
+	q, err := c.query()
+	if err != nil {
+		return reply{}, err
+	}
+	if q.Has("locators") {
+		return usersByLocator(c, q)
+	}
+	limit, err := single(q, "limit")
+	if err != nil {
+		return reply{}, err
+	}
+	after, err := single(q, "after")
+	if err != nil {
+		return reply{}, err
+	}
+	query := denizen.Query{After: denizen.Cursor(after)}
+	if q.Has("limit") {
+		n, err := strconv.Atoi(limit)
+		if err != nil || n < 1 || n > denizen.MaxPage {
+			return reply{}, badValue("limit", "must be 1 to 1000")
+		}
+		query.Limit = n
+	}
+	page, err := c.h.dir.UserPage(c.r.Context(), c.by, query)
+	if err != nil {
+		return reply{}, err
+	}
+	count, err := c.h.dir.CountUsers(c.r.Context(), c.by)
+	if err != nil {
+		return reply{}, err
+	}
+	bodies, err := c.userBodies(page.Users, wantedAttributes(q))
+	if err != nil {
+		return reply{}, err
+	}
+	a := reply{status: http.StatusOK, body: bodies, header: [2]string{"X-Mitter-Paginated-Estimated-Count", strconv.Itoa(count)}}
+	if page.Next != "" {
+		q.Set("after", string(page.Next))
+		a.link = "<?" + q.Encode() + `>; rel="next"`
+	}
+	return a, nil
+}
+
+func usersByLocator(c *call, q url.Values) (reply, error) {
+	locators := []string{}
+	for _, value := range q["locators"] {
+		if value != "" {
+			locators = append(locators, strings.Split(value, ",")...)
+		}
+	}
+	users, err := c.h.dir.UsersByLocator(c.r.Context(), c.by, locators...)
+	if err != nil {
+		return reply{}, err
+	}
+	bodies, err := c.userBodies(users, wantedAttributes(q))
+	if err != nil {
+		return reply{}, err
+	}
+	return ok(bodies)
+}
+
+// userBodies are the shapes of users. One that was deleted since it was listed has no profile.
+func (c *call) userBodies(users []denizen.User, w wanted) ([]any, error) {
+	bodies := make([]any, len(users))
+	for i, u := range users {
+		profile, _, err := c.profileOf(u.ID, w)
+		if err != nil && !errors.Is(err, denizen.ErrNotFound) {
+			return nil, err
+		}
+		bodies[i] = c.userBody(u, profile)
+	}
+	return bodies, nil
+}
+
+func blockUser(c *call) (reply, error) {
+	f, err := asObject(c.given)
+	if err != nil {
+		return reply{}, err
+	}
+	blocked := f.flag("blocked", false)
+	switch {
+	case *f.err != nil:
+		return reply{}, *f.err
+	case !f.has("blocked"):
+		return reply{}, badValue("blocked", "is missing")
+	}
+	id, err := c.user()
+	if err != nil {
+		return reply{}, err
+	}
+	change := c.h.dir.UnblockUser
+	if blocked {
+		change = c.h.dir.BlockUser
+	}
+	return done(c.withVersion(func(expected ...denizen.Version) error {
+		_, err := change(c.r.Context(), c.by, id, expected...)
+		return err
+	}))
+}
+
+func deleteUser(c *call) (reply, error) {
+	id, err := c.user()
+	if err != nil {
+		return reply{}, err
+	}
+	return done(c.withVersion(func(expected ...denizen.Version) error {
+		return c.h.dir.DeleteUser(c.r.Context(), c.by, id, expected...)
+	}))
+}
+
+func getScreenNames(c *call) (reply, error) {
+	ids, _, err := c.users()
+	if err != nil {
+		return reply{}, err
+	}
+	users, err := c.h.dir.Users(c.r.Context(), c.by, ids...)
+	if err != nil {
+		return reply{}, err
+	}
+	names := make([]screenName, len(users))
+	for i, u := range users {
+		names[i].ScreenName = u.ScreenName
+	}
+	return ok(struct {
+		ScreenNames []screenName `json:"screenNames"`
+	}{names})
+}
+
+func setScreenName(c *call) (reply, error) {
+	f, err := asObject(c.given)
+	if err != nil {
+		return reply{}, err
+	}
+	name := f.text("screenName")
+	if *f.err != nil {
+		return reply{}, *f.err
+	}
+	id, err := c.user()
+	if err != nil {
+		return reply{}, err
+	}
+	return done(c.withVersion(func(expected ...denizen.Version) error {
+		_, err := c.h.dir.SetScreenName(c.r.Context(), c.by, id, name, expected...)
+		return err
+	}))
+}
