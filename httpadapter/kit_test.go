@@ -199,3 +199,7 @@ func TestMain(m *testing.M) {
 	recording.Unlock()
 	os.Exit(code)
 }
+
+func basic(key, secret string) string {
+	return base64.StdEncoding.EncodeToString([]byte(key + ":" + secret))
+}

@@ -3,7 +3,6 @@ package httpadapter
 import (
 	"net/http"
 	"net/url"
-	"slices"
 
 	"github.com/denizenhq/denizen"
 )
@@ -33,7 +32,7 @@ type profileShape struct {
 
 func newAttributeDefShape(d denizen.AttributeDef) attributeDefShape {
 	return attributeDefShape{
-		d.Key, slices.Concat([]string{}, d.ContentTypes), slices.Concat([]string{}, d.ContentEncodings),
+		d.Key, append([]string{}, d.ContentTypes...), append([]string{}, d.ContentEncodings...),
 		!d.NotEmpty, "users", d.MaxBytes, d.VisibleTo, d.WritableBy,
 	}
 }

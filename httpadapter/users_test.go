@@ -1,0 +1,444 @@
+package httpadapter_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/denizenhq/denizen"
+	"github.com/denizenhq/denizen/denizentest"
+	"github.com/denizenhq/denizen/httpadapter"
+)
+
+// everybody lets users see each other.
+var everybody = denizen.Options{
+	MaySee: func(_ context.Context, _, _ denizen.UserID, _ denizen.Facet) (bool, error) { return true, nil },
+}
+
+type created struct{ Identifier string }
+
+// create makes a user over HTTP and answers it.
+func (a *api) create(t testing.TB, id string, locators ...string) denizen.UserID {
+	t.Helper()
+	body := fmt.Sprintf(`{"userId":%q,"screenName":{"screenName":"Name of %s"},"userLocators":%s}`, id, id, marshal(t, append([]string{}, locators...)))
+	require.Equal(t, id, decode[created](t, a.do("POST", "/v1/users", body, app), 201).Identifier)
+	return denizen.UserID(id)
+}
+
+// token issues a token over HTTP.
+func (a *api) token(t testing.TB, id denizen.UserID) (signed, tokenID string) {
+	t.Helper()
+	issued := decode[struct {
+		UserToken struct{ SignedToken, TokenID string }
+	}](t, a.do("POST", "/v1/users/"+url.PathEscape(string(id))+"/tokens", "", app), 201)
+	return issued.UserToken.SignedToken, issued.UserToken.TokenID
+}
+
+func marshal(t testing.TB, v any) string {
+	b, err := json.Marshal(v)
+	require.NoError(t, err)
+	return string(b)
+}
+
+// member answers a member of a JSON object, by a path with dots.
+func member(t testing.TB, body, path string) any {
+	t.Helper()
+	var v any
+	require.NoError(t, json.Unmarshal([]byte(body), &v), body)
+	for name := range strings.SplitSeq(path, ".") {
+		object, ok := v.(map[string]any)
+		require.True(t, ok, "%s in %s", path, body)
+		v, ok = object[name]
+		require.True(t, ok, "%s in %s", path, body)
+	}
+	return v
+}
+
+func TestCreatingAUserAnswersItsIdentifierAlone(t *testing.T) {
+	a := newAPI(t, denizen.Options{}, httpadapter.Options{})
+	got := a.do("POST", "/v1/users", `{"userId":"alice-0001","screenName":{"screenName":"Alice"}}`, app)
+	got.json(t, 201, `{"identifier":"alice-0001"}`)
+	require.Equal(t, "users/alice-0001", got.header.Get("Location"))
+	require.Equal(t, "application/json", got.header.Get("Content-Type"))
+	require.Equal(t, "no-store", got.header.Get("Cache-Control"))
+	require.Equal(t, "nosniff", got.header.Get("X-Content-Type-Options"))
+}
+
+func TestTheLocationOfAUserLeadsToIt(t *testing.T) {
+	a := newAPI(t, denizen.Options{}, httpadapter.Options{})
+	got := a.do("POST", "/v1/users", `{"userId":"#a$b@c-d_e","screenName":{"screenName":"Odd"}}`, app)
+	base, err := url.Parse("http://x.example/v1/users")
+	require.NoError(t, err)
+	location, err := base.Parse(got.header.Get("Location"))
+	require.NoError(t, err)
+	require.Equal(t, "#a$b@c-d_e", member(t, a.do("GET", location.RequestURI(), "", app).body, "userId"))
+}
+
+func TestAUserIsAnsweredWhole(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newAPI(t, denizen.Options{ApplicationID: "app"}, httpadapter.Options{})
+		a.create(t, "alice-0001", "email:Alice@Example.org", "tele:+12015550123")
+		u, err := a.dir.User(t.Context(), denizen.System(), "alice-0001")
+		require.NoError(t, err)
+		got := a.do("GET", "/v1/users/alice-0001", "", app)
+		got.json(t, 200, fmt.Sprintf(`{
+			"userId": "alice-0001", "identifier": "alice-0001", "internalId": %q,
+			"screenName": {"screenName": "Name of alice-0001"},
+			"userLocators": [
+				{"@type": "email", "userLocatorId": %q, "identifier": %q, "locator": "email:Alice@Example.org", "email": "Alice@Example.org",
+				 "verificationStatus": "StatusNotProvided", "applicationId": {"identifier": "app"}},
+				{"@type": "tele", "userLocatorId": %q, "identifier": %q, "locator": "tele:+12015550123",
+				 "verificationStatus": "StatusNotProvided", "applicationId": {"identifier": "app"}}
+			],
+			"systemUser": false, "synthetic": false, "blocked": false, "entityProfile": null, "entityMetadata": {},
+			"auditInfo": {"createdAt": %d, "updatedAt": %d}
+		}`, u.InternalID, u.Locators[0].ID, u.Locators[0].ID, u.Locators[1].ID, u.Locators[1].ID, u.CreatedAt.UnixMilli(), u.UpdatedAt.UnixMilli()))
+
+		signed, _ := a.token(t, "alice-0001")
+		require.JSONEq(t, got.body, a.do("GET", "/v1/users/me", "", bearer(signed)).body, "to itself it is the same")
+		require.JSONEq(t, got.body, a.do("GET", "/v1/users/email:alice@example.org", "", bearer(signed)).body, "by its own locator too")
+		require.JSONEq(t, got.body, a.do("GET", "/v1/users/tele:+1%20201%20555%200123", "", app).body)
+	})
+}
+
+func TestAPeerSeesTheNameOfAUserAlone(t *testing.T) {
+	a := newAPI(t, everybody, httpadapter.Options{})
+	a.create(t, "alice-0001", "email:alice@example.org")
+	bob, _ := a.token(t, a.create(t, "bob-00001"))
+	got := a.do("GET", "/v1/users/alice-0001", "", bearer(bob))
+	got.json(t, 200, `{"userId":"alice-0001","identifier":"alice-0001","screenName":{"screenName":"Name of alice-0001"},"userLocators":[],"entityProfile":null}`)
+	require.Empty(t, got.header.Get("ETag"), "a peer learns nothing of when a user changed")
+}
+
+func TestWhatAUserIsCreatedWithComesInManySpellings(t *testing.T) {
+	for _, row := range []struct{ name, given, locators string }{
+		{"strings", `["email:a@b.example","tele:+12015550123"]`, "email:a@b.example tele:+12015550123"},
+		{"objects with a locator", `[{"locator":"email:a@b.example"}]`, "email:a@b.example"},
+		{"a locator decides", `[{"@type":"tele","locator":"email:a@b.example","email":"c@d.example"}]`, "email:a@b.example"},
+		{"an e-mail", `[{"@type":"email","email":"a@b.example"}]`, "email:a@b.example"},
+		{"a telephone", `[{"@type":"tele","phoneNumber":"+12015550123"}]`, "tele:+12015550123"},
+		{"a phoneNumber object says nothing", `[{"locator":"tele:+12015550123","phoneNumber":{"countryCode":1}}]`, "tele:+12015550123"},
+		{"both", `["email:a@b.example",{"@type":"tele","phoneNumber":"+12015550123"}]`, "email:a@b.example tele:+12015550123"},
+		{"what is ours to set is ignored", `[{"locator":"email:a@b.example","userLocatorId":"x","identifier":7,"applicationId":[]}]`, "email:a@b.example"},
+		{"none", `[]`, ""},
+		{"null", `null`, ""},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			a := newAPI(t, denizen.Options{}, httpadapter.Options{})
+			body := `{"userId":"alice-0001","screenName":{"screenName":"A"},"userLocators":` + row.given + `,
+				"identifier":"x","internalId":1,"systemUser":true,"synthetic":true,"blocked":true,"auditInfo":{"createdAt":1},"entityProfile":null,"somethingElse":[{}]}`
+			require.Equal(t, 201, a.do("POST", "/v1/users", body, app).status)
+			u, err := a.dir.User(t.Context(), denizen.System(), "alice-0001")
+			require.NoError(t, err)
+			require.False(t, u.Blocked)
+			var got []string
+			for _, l := range u.Locators {
+				got = append(got, l.String())
+			}
+			require.Equal(t, row.locators, strings.Join(got, " "))
+		})
+	}
+}
+
+func TestAUserThatBreaksARuleIsNotCreated(t *testing.T) {
+	for _, row := range []struct {
+		name, body      string
+		status          int
+		code, parameter string
+	}{
+		{"no screen name", `{"userId":"carol-0001"}`, 400, "invalid_parameter_set", "screenName"},
+		{"a screen name that is no object", `{"screenName":"Carol"}`, 400, "invalid_input_syntax", ""},
+		{"an id outside the grammar", `{"userId":"carol","screenName":{"screenName":"C"}}`, 400, "invalid_parameter_set", "userId"},
+		{"an empty id", `{"userId":"","screenName":{"screenName":"C"}}`, 400, "invalid_parameter_set", "userId"},
+		{"a reserved id", `{"userId":".system","screenName":{"screenName":"C"}}`, 400, "invalid_parameter_set", "userId"},
+		{"a number for an id", `{"userId":12345678,"screenName":{"screenName":"C"}}`, 400, "invalid_input_syntax", ""},
+		{"a locator that is a number", `{"screenName":{"screenName":"C"},"userLocators":[1]}`, 400, "invalid_input_syntax", ""},
+		{"a locator of no type", `{"screenName":{"screenName":"C"},"userLocators":[{}]}`, 400, "invalid_parameter_set", "@type"},
+		{"a type in capitals", `{"screenName":{"screenName":"C"},"userLocators":["EMAIL:c@d.example"]}`, 400, "invalid_parameter_set", "locator"},
+		{"a locator twice", `{"screenName":{"screenName":"C"},"userLocators":["email:c@d.example","email:C@D.example"]}`, 400, "invalid_parameter_set", "userLocators"},
+		{"a status out of range", `{"screenName":{"screenName":"C"},"userLocators":[{"locator":"email:c@d.example","verificationStatus":5}]}`, 400, "invalid_parameter_set", "verificationStatus"},
+		{"a status of no such name", `{"screenName":{"screenName":"C"},"userLocators":[{"locator":"email:c@d.example","verificationStatus":"verified"}]}`, 400, "invalid_parameter_set", "verificationStatus"},
+		{"an attribute without a definition", `{"screenName":{"screenName":"C"},"entityProfile":{"attributes":[{"key":"k","value":"v"}]}}`, 400, "invalid_parameter_set", "key"},
+		{"a list", `[]`, 400, "invalid_input_syntax", ""},
+		{"a taken id", `{"userId":"alice-0001","screenName":{"screenName":"C"}}`, 409, "duplicate_entity", ""},
+		{"a taken locator", `{"userId":"carol-0001","screenName":{"screenName":"C"},"userLocators":["email:new@b.example","email:a@b.example"]}`, 409, "duplicate_entity", ""},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			a := newAPI(t, denizen.Options{}, httpadapter.Options{})
+			a.create(t, "alice-0001", "email:a@b.example")
+			p := a.do("POST", "/v1/users", row.body, app).refused(t, row.status, row.code)
+			if row.parameter != "" {
+				require.Equal(t, row.parameter, p.Diagnostics["parameter"])
+				require.NotEmpty(t, p.Diagnostics["reason"])
+			}
+			n, err := a.dir.CountUsers(t.Context(), denizen.System())
+			require.NoError(t, err)
+			require.Equal(t, 1, n)
+			found, err := a.dir.UsersByLocator(t.Context(), denizen.System(), "email:new@b.example")
+			require.NoError(t, err)
+			require.Empty(t, found)
+		})
+	}
+}
+
+func TestADuplicateNamesWhatWasAsked(t *testing.T) {
+	a := newAPI(t, denizen.Options{}, httpadapter.Options{})
+	a.create(t, "alice-0001", "email:a@b.example")
+	p := a.do("POST", "/v1/users", `{"userId":"alice-0001","screenName":{"screenName":"C"}}`, app).refused(t, 409, "duplicate_entity")
+	require.Equal(t, map[string]any{"entityType": "user", "entityLocator": "alice-0001"}, p.Diagnostics)
+	p = a.do("POST", "/v1/users", `{"screenName":{"screenName":"C"},"userLocators":["email:A@b.example"]}`, app).refused(t, 409, "duplicate_entity")
+	require.Equal(t, map[string]any{"entityType": "locator", "entityLocator": "email:A@b.example"}, p.Diagnostics)
+	p = a.do("GET", "/v1/users/alice-0001/locators/nolocator", "", app).refused(t, 404, "entity_not_found")
+	require.Equal(t, map[string]any{"entityType": "locator", "entityLocator": "nolocator"}, p.Diagnostics)
+	p = a.do("GET", "/v1/users/email:nobody@b.example", "", app).refused(t, 404, "entity_not_found")
+	require.Equal(t, map[string]any{"entityType": "user", "entityLocator": "email:nobody@b.example"}, p.Diagnostics)
+}
+
+func TestAnIdempotencyKeyMakesOneUser(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newAPI(t, denizen.Options{}, httpadapter.Options{})
+		key := header("Idempotency-Key", "order-1")
+		body := `{"screenName":{"screenName":"Carol"}}`
+		first := a.do("POST", "/v1/users", body, app, key)
+		id := decode[created](t, first, 201).Identifier
+		time.Sleep(23 * time.Hour)
+		again := a.do("POST", "/v1/users", body, app, key)
+		require.Equal(t, first.body, again.body)
+		require.Equal(t, first.status, again.status)
+		require.Equal(t, first.header.Get("Location"), again.header.Get("Location"))
+		a.do("POST", "/v1/users", body+" ", app, key).refused(t, 422, "idempotency_mismatch")
+		other := decode[created](t, a.do("POST", "/v1/users", body, app, header("Idempotency-Key", "order-2")), 201)
+		require.NotEqual(t, id, other.Identifier)
+		time.Sleep(25 * time.Hour)
+		require.NotEqual(t, id, decode[created](t, a.do("POST", "/v1/users", body, app, key), 201).Identifier, "a day is over")
+	})
+}
+
+func TestABadIdempotencyKeyIsRefused(t *testing.T) {
+	a := newAPI(t, denizen.Options{}, httpadapter.Options{})
+	body := `{"screenName":{"screenName":"Carol"}}`
+	for _, keys := range [][]string{{""}, {strings.Repeat("k", 257)}, {"a", "a"}} {
+		p := a.do("POST", "/v1/users", body, app, func(r *http.Request) { r.Header["Idempotency-Key"] = keys }).refused(t, 400, "invalid_parameter_set")
+		require.Equal(t, "Idempotency-Key", p.Diagnostics["parameter"])
+	}
+}
+
+func TestUsersAreFoundByTheirLocators(t *testing.T) {
+	a := newAPI(t, denizen.Options{}, httpadapter.Options{})
+	a.create(t, "alice-0001", "email:a@b.example", "tele:+12015550123")
+	a.create(t, "bob-00001", "email:b@b.example")
+	ids := func(target string) (ids []string) {
+		for _, u := range decode[[]struct{ UserID string }](t, a.do("GET", target, "", app), 200) {
+			ids = append(ids, u.UserID)
+		}
+		return ids
+	}
+	require.Equal(t, []string{"bob-00001", "alice-0001"}, ids("/v1/users?locators=email:b@b.example,email:A@B.example&locators=tele:%2B12015550123,email:c@b.example"))
+	a.do("GET", "/v1/users?locators=email:c@b.example", "", app).json(t, 200, `[]`)
+	a.do("GET", "/v1/users?locators=", "", app).json(t, 200, `[]`)
+	a.do("GET", "/v1/users?locators=a@b.example", "", app).refused(t, 400, "invalid_parameter_set")
+	a.do("GET", "/v1/users?locators="+strings.Repeat("email:a@b.example,", 101), "", app).refused(t, 400, "invalid_parameter_set")
+}
+
+func TestPagesLeadThroughAllUsers(t *testing.T) {
+	a := newAPI(t, denizen.Options{}, httpadapter.Options{})
+	for i := range 25 {
+		a.create(t, fmt.Sprintf("user-%04d", i))
+	}
+	base, err := url.Parse("http://x.example/v1/users")
+	require.NoError(t, err)
+	target, seen := "/v1/users?limit=10&sandboxed=false", 0
+	for pages := 1; ; pages++ {
+		got := a.do("GET", target, "", app)
+		require.Equal(t, "25", got.header.Get("X-Mitter-Paginated-Estimated-Count"))
+		for _, u := range decode[[]struct{ UserID string }](t, got, 200) {
+			require.Equal(t, fmt.Sprintf("user-%04d", seen), u.UserID)
+			seen++
+		}
+		link := got.header.Get("Link")
+		if link == "" {
+			require.Equal(t, 3, pages)
+			break
+		}
+		text, found := strings.CutSuffix(strings.TrimPrefix(link, "<"), `>; rel="next"`)
+		require.True(t, found, link)
+		next, err := base.Parse(text)
+		require.NoError(t, err)
+		target = next.RequestURI()
+	}
+	require.Equal(t, 25, seen)
+	require.Len(t, decode[[]any](t, a.do("GET", "/v1/users", "", app), 200), 25)
+	require.Len(t, decode[[]any](t, a.do("GET", "/v1/users?limit=1000", "", app), 200), 25)
+}
+
+func TestABadPageIsRefused(t *testing.T) {
+	a := newAPI(t, denizen.Options{}, httpadapter.Options{})
+	for target, parameter := range map[string]string{
+		"limit=0": "limit", "limit=1001": "limit", "limit=-1": "limit", "limit=x": "limit", "limit=": "limit", "limit=1&limit=1": "limit",
+		"after=x": "after", "after=a&after=a": "after", "limit=%zz": "query", "a;b": "query",
+	} {
+		p := a.do("GET", "/v1/users?"+target, "", app).refused(t, 400, "invalid_parameter_set")
+		require.Equal(t, parameter, p.Diagnostics["parameter"], target)
+	}
+}
+
+func TestAttributesAreAttachedToUsersWhenAsked(t *testing.T) {
+	a := newAPI(t, denizen.Options{}, httpadapter.Options{})
+	for _, key := range []string{"colour", "shoe"} {
+		a.do("POST", "/v1/attribute-def/users", `{"key":"`+key+`"}`, app)
+	}
+	body := `{"userId":"alice-0001","screenName":{"screenName":"A"},"userLocators":["email:a@b.example"],
+		"entityProfile":{"attributes":[{"key":"colour","value":"red"},{"key":"shoe","value":"43"}]}}`
+	require.Equal(t, 201, a.do("POST", "/v1/users", body, app).status)
+	profile := func(body string) string { return marshal(t, member(t, body, "entityProfile")) }
+	attribute := func(key, value string) string {
+		return `{"key":"` + key + `","contentType":"text/plain","contentEncoding":"identity","value":"` + value + `"}`
+	}
+	for target, want := range map[string]string{
+		"":                                 `null`,
+		"?withProfileAttributes=":          `null`,
+		"?withProfileAttributes=shoe":      `{"entityId":{"identifier":"alice-0001"},"attributes":[` + attribute("shoe", "43") + `]}`,
+		"?withProfileAttributes=shoe,none": `{"entityId":{"identifier":"alice-0001"},"attributes":[` + attribute("shoe", "43") + `]}`,
+		"?withProfileAttributes=*&shouldFetchMetadata=true": `{"entityId":{"identifier":"alice-0001"},"attributes":[` + attribute("colour", "red") + `,` + attribute("shoe", "43") + `]}`,
+	} {
+		require.JSONEq(t, want, profile(a.do("GET", "/v1/users/alice-0001"+target, "", app).body), target)
+	}
+	list := a.do("GET", "/v1/users?withProfileAttributes=colour", "", app)
+	require.Contains(t, list.body, `"value":"red"`)
+	require.NotContains(t, list.body, `"value":"43"`)
+	list = a.do("GET", "/v1/users?locators=email:a@b.example&withProfileAttributes=shoe", "", app)
+	require.Contains(t, list.body, `"value":"43"`)
+}
+
+func TestAnETagSavesReadingAUserAgain(t *testing.T) {
+	a := newAPI(t, denizen.Options{}, httpadapter.Options{})
+	a.create(t, "alice-0001")
+	a.do("POST", "/v1/attribute-def/users", `{"key":"colour"}`, app)
+	for _, target := range []string{"/v1/users/alice-0001", "/v1/users/alice-0001?withProfileAttributes=*", "/v1/users/alice-0001/profile"} {
+		t.Run(target, func(t *testing.T) {
+			tag := a.do("GET", target, "", app).header.Get("ETag")
+			require.Regexp(t, `^"[0-9.]+"$`, tag)
+			for _, match := range []string{tag, `W/` + tag, `"x", ` + tag, "*"} {
+				got := a.do("GET", target, "", app, header("If-None-Match", match))
+				require.Equal(t, 304, got.status, match)
+				require.Empty(t, got.body)
+				require.Equal(t, tag, got.header.Get("ETag"))
+			}
+			require.Equal(t, 200, a.do("GET", target, "", app, header("If-None-Match", `"x"`)).status)
+			require.Equal(t, 204, a.do("PUT", "/v1/users/alice-0001/screenname", `{"screenName":"`+rename()+`"}`, app).status)
+			require.Equal(t, 204, a.do("POST", "/v1/users/alice-0001/profile/colour", `{"value":"`+rename()+`"}`, app).status)
+			got := a.do("GET", target, "", app, header("If-None-Match", tag))
+			require.Equal(t, 200, got.status)
+			require.NotEqual(t, tag, got.header.Get("ETag"))
+		})
+	}
+}
+
+var names int
+
+// rename answers a name that was not answered before.
+func rename() string {
+	names++
+	return fmt.Sprint("Name ", names)
+}
+
+func TestAWriteMayRestOnAVersion(t *testing.T) {
+	a := newAPI(t, denizen.Options{}, httpadapter.Options{})
+	a.do("POST", "/v1/attribute-def/users", `{"key":"colour"}`, app)
+	const user, profile = "/v1/users/alice-0001", "/v1/users/alice-0001/profile"
+	for _, row := range []struct{ name, of, method, target, body string }{
+		{"set the screen name", user, "PUT", user + "/screenname", `{"screenName":"New"}`},
+		{"block", user, "PATCH", user, `{"blocked":true}`},
+		{"set the locators", user, "PUT", user + "/locators", `["email:n@b.example"]`},
+		{"delete", user, "DELETE", user, ``},
+		{"set attributes", profile, "POST", profile, `{"attributes":[{"key":"colour","value":"red"}]}`},
+		{"set an attribute", profile, "POST", profile + "/colour", `{"value":"red"}`},
+		{"remove an attribute", profile, "DELETE", profile + "/colour", ``},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			a.create(t, "alice-0001")
+			defer a.do("DELETE", user, "", app)
+			if row.method == "DELETE" && row.of == profile {
+				a.do("POST", profile+"/colour", `{"value":"blue"}`, app)
+			}
+			tag := a.do("GET", row.of, "", app).header.Get("ETag")
+			for _, stale := range []string{`"999999"`, `"x"`, `W/` + tag, "x", ``} {
+				a.do(row.method, row.target, row.body, app, header("If-Match", stale)).refused(t, 412, "precondition_failed")
+			}
+			require.Equal(t, tag, a.do("GET", row.of, "", app).header.Get("ETag"), "nothing was changed")
+			require.Equal(t, 204, a.do(row.method, row.target, row.body, app, header("If-Match", `"999999", `+tag)).status)
+		})
+	}
+	a.create(t, "alice-0001")
+	require.Equal(t, 204, a.do("PUT", user+"/screenname", `{"screenName":"Any"}`, app, header("If-Match", "*")).status)
+}
+
+func TestABlockedUserIsOutAtOnce(t *testing.T) {
+	a := newAPI(t, denizen.Options{}, httpadapter.Options{})
+	signed, _ := a.token(t, a.create(t, "alice-0001"))
+	require.Equal(t, 204, a.do("PATCH", "/v1/users/alice-0001", `{"blocked":true}`, app).status)
+	a.do("GET", "/v1/users/me", "", bearer(signed)).refused(t, 401, "token_revoked")
+	require.Equal(t, true, member(t, a.do("GET", "/v1/users/alice-0001", "", app).body, "blocked"))
+	a.do("POST", "/v1/users/alice-0001/tokens", "", app).refused(t, 403, "token_issuance_refused")
+	require.Equal(t, 204, a.do("PATCH", "/v1/users/alice-0001", `{"blocked":false}`, app).status)
+	a.do("GET", "/v1/users/me", "", bearer(signed)).refused(t, 401, "token_revoked")
+	a.do("PATCH", "/v1/users/alice-0001", `{}`, app).refused(t, 400, "invalid_parameter_set")
+	a.do("PATCH", "/v1/users/alice-0001", `{"blocked":1}`, app).refused(t, 400, "invalid_input_syntax")
+}
+
+func TestADeletedUserLeavesNothing(t *testing.T) {
+	a := newAPI(t, denizen.Options{}, httpadapter.Options{})
+	signed, _ := a.token(t, a.create(t, "alice-0001", "email:a@b.example"))
+	before := member(t, a.do("GET", "/v1/users/alice-0001", "", app).body, "internalId")
+	require.Equal(t, 204, a.do("DELETE", "/v1/users/email:a@b.example", "", app).status)
+	a.do("GET", "/v1/users/alice-0001", "", app).refused(t, 404, "entity_not_found")
+	a.do("DELETE", "/v1/users/alice-0001", "", app).refused(t, 404, "entity_not_found")
+	a.do("GET", "/v1/users/me", "", bearer(signed)).refused(t, 401, "token_revoked")
+	a.create(t, "alice-0001", "email:a@b.example")
+	require.NotEqual(t, before, member(t, a.do("GET", "/v1/users/alice-0001", "", app).body, "internalId"))
+	a.do("GET", "/v1/users/me", "", bearer(signed)).refused(t, 401, "token_revoked")
+}
+
+func TestScreenNamesComeInTheOrderAsked(t *testing.T) {
+	a := newAPI(t, denizen.Options{}, httpadapter.Options{})
+	a.create(t, "alice-0001", "email:a@b.example")
+	bob, _ := a.token(t, a.create(t, "bob-00001"))
+	const both = `{"screenNames":[{"screenName":"Name of bob-00001"},{"screenName":"Name of alice-0001"}]}`
+	a.do("GET", "/v1/users/bob-00001,alice-0001/screenname", "", app).json(t, 200, both)
+	a.do("GET", "/v1/users/bob-00001%2Cemail:a@b.example/screenname", "", app).json(t, 200, both)
+	a.do("GET", "/v1/users/me/screenname", "", bearer(bob)).json(t, 200, `{"screenNames":[{"screenName":"Name of bob-00001"}]}`)
+	a.do("GET", "/v1/users/bob-00001,carol-0001/screenname", "", app).refused(t, 404, "entity_not_found")
+	a.do("GET", "/v1/users/bob-00001,/screenname", "", app).refused(t, 400, "invalid_parameter_set")
+	a.do("GET", "/v1/users/"+strings.Repeat("bob-00001,", 100)+"bob-00001/screenname", "", app).refused(t, 400, "invalid_parameter_set")
+	a.do("PUT", "/v1/users/bob-00001%2Calice-0001/screenname", `{"screenName":"x"}`, app).refused(t, 400, "invalid_parameter_set")
+	require.Equal(t, 204, a.do("PUT", "/v1/users/me/screenname", `{"screenName":"Robert"}`, bearer(bob)).status)
+	a.do("GET", "/v1/users/bob-00001/screenname", "", app).json(t, 200, `{"screenNames":[{"screenName":"Robert"}]}`)
+}
+
+func TestHeadAnswersAsGetWithoutTheBody(t *testing.T) {
+	a := newAPI(t, denizen.Options{}, httpadapter.Options{})
+	a.create(t, "alice-0001")
+	get, head := a.do("GET", "/v1/users/alice-0001", "", app), a.do("HEAD", "/v1/users/alice-0001", "", app)
+	require.Equal(t, get.status, head.status)
+	require.Empty(t, head.body)
+	for _, h := range []http.Header{get.header, head.header} {
+		h.Del("X-Request-Id")
+	}
+	require.Equal(t, get.header, head.header)
+}
+
+func TestADirectoryOfTheTestKitIsServed(t *testing.T) {
+	dir := denizentest.New(t)
+	alice := denizentest.User(t, dir, "Alice")
+	a := &api{dir, recorded(httpadapter.New(dir, httpadapter.Options{}), "")}
+	got := a.do("GET", "/v1/users/me", "", bearer(denizentest.Token(t, dir, alice.ID)))
+	require.Equal(t, string(alice.ID), member(t, got.body, "userId"))
+}
