@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/denizenhq/denizen"
+	"github.com/denizenhq/denizen/internal/invariant"
 )
 
 // The verdicts of the specification.
@@ -135,7 +136,7 @@ func TestWhatIsAllowedSucceeds(t *testing.T) {
 				t.Run(m.name+" by "+name, func(t *testing.T) {
 					w := newWorld(t, cached, denizen.Options{}, nil)
 					require.NoError(t, m.call(t.Context(), w, w.column(column), w.alice))
-					checkInvariants(t, w.inner)
+					invariant.Check(t, w.inner)
 				})
 			}
 		}
@@ -150,10 +151,10 @@ func TestWhatIsAllowedOnNobodyIsNotFound(t *testing.T) {
 			}
 			t.Run(m.name, func(t *testing.T) {
 				w := newWorld(t, cached, denizen.Options{}, nil)
-				before := dumpOf(t, w.inner)
+				before := invariant.Of(t, w.inner)
 				err := m.call(t.Context(), w, denizen.System(), absent)
 				requireRefusal(t, err, denizen.Error{Op: m.name, Kind: denizen.ErrNotFound, Field: "user"})
-				require.Equal(t, before, dumpOf(t, w.inner))
+				require.Equal(t, before, invariant.Of(t, w.inner))
 			})
 		}
 	})
@@ -176,7 +177,7 @@ func requireRefusal(t testing.TB, err error, want denizen.Error) {
 func TestADeniedCallLooksNothingUpAndIsTheSameForNobody(t *testing.T) {
 	overCaches(t, func(t *testing.T, cached bool) {
 		w := newWorld(t, cached, denizen.Options{}, nil)
-		before := dumpOf(t, w.inner)
+		before := invariant.Of(t, w.inner)
 		denied := 0
 		for _, m := range methods {
 			for column, name := range columns {
@@ -187,7 +188,7 @@ func TestADeniedCallLooksNothingUpAndIsTheSameForNobody(t *testing.T) {
 					by := w.column(column)
 					if column == asSelf && target == absent {
 						by = gone(t, w) // whoever it is that is absent asks
-						before = dumpOf(t, w.inner)
+						before = invariant.Of(t, w.inner)
 					}
 					calls := w.calls.calls()
 					err := m.call(t.Context(), w, by, target)
@@ -197,7 +198,7 @@ func TestADeniedCallLooksNothingUpAndIsTheSameForNobody(t *testing.T) {
 				}
 			}
 		}
-		require.Equal(t, before, dumpOf(t, w.inner))
+		require.Equal(t, before, invariant.Of(t, w.inner))
 		require.Greater(t, denied, 200)
 	})
 }
@@ -288,7 +289,7 @@ func TestTheHostsWordDecidesWhatPeersSee(t *testing.T) {
 					asked = append(asked, question{viewer, subject, what})
 					return a.may, a.err
 				}}, nil)
-				before := dumpOf(t, w.inner)
+				before := invariant.Of(t, w.inner)
 				tried := 0
 				for _, m := range methods {
 					if m.verdict(t, asOther) != ifMaySee {
@@ -313,7 +314,7 @@ func TestTheHostsWordDecidesWhatPeersSee(t *testing.T) {
 					}
 				}
 				require.Equal(t, 6, tried)
-				require.Equal(t, before, dumpOf(t, w.inner))
+				require.Equal(t, before, invariant.Of(t, w.inner))
 			})
 		}
 	})
@@ -448,7 +449,7 @@ func TestAPrincipalThatNoLongerStandsIsRevoked(t *testing.T) {
 					}
 				}
 				require.NoError(t, f.fall(t.Context(), w))
-				before := dumpOf(t, w.inner)
+				before := invariant.Of(t, w.inner)
 				for _, m := range methods {
 					if m.verdict(t, f.column) == no {
 						continue
@@ -459,7 +460,7 @@ func TestAPrincipalThatNoLongerStandsIsRevoked(t *testing.T) {
 							want = denizen.ErrDenied // as ever: nothing needs to be looked up
 						}
 						require.ErrorIs(t, m.call(t.Context(), w, by, target), want)
-						require.Equal(t, before, dumpOf(t, w.inner))
+						require.Equal(t, before, invariant.Of(t, w.inner))
 					})
 				}
 			})
@@ -485,7 +486,7 @@ func TestEveryMethodOfAClosedDirectorySaysSo(t *testing.T) {
 	overCaches(t, func(t *testing.T, cached bool) {
 		w := newWorld(t, cached, denizen.Options{}, nil)
 		require.NoError(t, w.Close())
-		before := dumpOf(t, w.inner)
+		before := invariant.Of(t, w.inner)
 		for _, m := range methods {
 			for _, column := range []int{asSelf, asSystem} {
 				if m.verdict(t, column) != yes {
@@ -496,7 +497,7 @@ func TestEveryMethodOfAClosedDirectorySaysSo(t *testing.T) {
 				})
 			}
 		}
-		require.Equal(t, before, dumpOf(t, w.inner))
+		require.Equal(t, before, invariant.Of(t, w.inner))
 	})
 }
 

@@ -32,11 +32,11 @@ const (
 	everyHour   = time.Hour
 )
 
-func (b *background) init(run func()) {
+func (b *background) init(run func(context.Context)) {
 	b.ctx, b.cancel = context.WithCancel(context.Background())
 	b.start = sync.OnceFunc(func() {
 		if b.ctx.Err() == nil {
-			b.done.Go(run)
+			b.done.Go(func() { run(b.ctx) })
 		}
 	})
 }
@@ -49,14 +49,14 @@ func (b *background) stop() {
 
 // runBackground is the goroutine. Errors are not reported: a store that fails says so to
 // whoever asks it, and what was not stored is tried again.
-func (d *Directory) runBackground() {
+func (d *Directory) runBackground(ctx context.Context) {
 	flush := time.NewTimer(d.options.PresenceFlush)
 	defer flush.Stop()
 	minute := time.NewTicker(everyMinute)
 	defer minute.Stop()
 	sweep := time.NewTimer(everyMinute)
 	defer sweep.Stop()
-	for ctx := d.background.ctx; ; {
+	for {
 		select {
 		case <-ctx.Done():
 			return

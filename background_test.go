@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/denizenhq/denizen"
+	"github.com/denizenhq/denizen/internal/invariant"
 	"github.com/denizenhq/denizen/internal/record"
 	"github.com/denizenhq/denizen/store"
 	"github.com/denizenhq/denizen/store/memory"
@@ -20,7 +21,7 @@ import (
 
 func keyCount(t testing.TB, s store.Store) int {
 	t.Helper()
-	return len(dumpOf(t, s).Records)
+	return len(invariant.Of(t, s).Records)
 }
 
 func TestWhatExpiresLeavesTheStoreByItselfInBoundedBatches(t *testing.T) {
@@ -62,7 +63,7 @@ func TestWhatExpiresLeavesTheStoreByItselfInBoundedBatches(t *testing.T) {
 		require.NoError(t, d.DeleteAccessKey(t.Context(), sys, "the-key-1"))
 		require.Equal(t, start, keyCount(t, s))
 		require.LessOrEqual(t, s.keys, 1000)
-		checkInvariants(t, s)
+		invariant.Check(t, s)
 	})
 }
 
@@ -282,7 +283,7 @@ func TestTheLastUseOfATokenThatEndedIsNotStored(t *testing.T) {
 		require.NoError(t, d.DeleteUser(t.Context(), sys, "bob-user"))
 		time.Sleep(5 * time.Minute)
 		synctest.Wait()
-		for _, r := range dumpOf(t, s).Records {
+		for _, r := range invariant.Of(t, s).Records {
 			require.False(t, r.Key.HasPrefix(record.UsesKey("")), "%s", r.Value)
 		}
 	})

@@ -221,7 +221,8 @@ func (c *cache) each(b *batch, do func(s *shard, id string, r record.Record)) {
 // text holds the token, and the map's hash is keyed, so looking one up tells a stranger
 // nothing.
 type grants struct {
-	shards [64]grantShard
+	shards    [64]grantShard
+	following *following // of a store that others write to; nil of a sole one
 }
 
 type grantShard struct {
@@ -230,16 +231,18 @@ type grantShard struct {
 }
 
 // grant is an authenticated token. It is good for as long as both records that it rests
-// on are remembered: the text's, and its user's.
+// on are remembered: the text's, and its user's. Where the feed is followed instead of
+// remembering records, it is good for as long as its user is of the same generation.
 type grant struct {
 	by         Principal
 	expires    int64
 	text, user *memo
+	generation uint64
 	use        use
 }
 
-func newGrants() *grants {
-	g := &grants{}
+func newGrants(f *following) *grants {
+	g := &grants{following: f}
 	for i := range g.shards {
 		g.shards[i].byText = map[string]*grant{}
 	}
@@ -251,8 +254,8 @@ func (g *grants) at(text string) *grantShard {
 	return &g.shards[text[len(text)-2]%64]
 }
 
-func (g *grants) get(text string) *grant {
-	if g == nil || len(text) < 2 {
+func (g *grants) get(text string, now int64) *grant {
+	if g == nil || len(text) < 2 || g.following != nil && !g.following.fresh(now) {
 		return nil
 	}
 	s := g.at(text)
@@ -262,7 +265,7 @@ func (g *grants) get(text string) *grant {
 	if a == nil {
 		return nil
 	}
-	if !a.good() {
+	if !g.good(a) {
 		s.Lock()
 		if s.byText[text] == a {
 			delete(s.byText, text)
@@ -273,10 +276,15 @@ func (g *grants) get(text string) *grant {
 	return a
 }
 
-func (a *grant) good() bool { return !a.text.dead.Load() && !a.user.dead.Load() }
+func (g *grants) good(a *grant) bool {
+	if g.following != nil {
+		return g.following.generation(a.by.user) == a.generation
+	}
+	return !a.text.dead.Load() && !a.user.dead.Load()
+}
 
 func (g *grants) remember(text string, a *grant) {
-	if g == nil || !a.good() {
+	if g == nil || !g.good(a) {
 		return
 	}
 	s := g.at(text)

@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/denizenhq/denizen"
+	"github.com/denizenhq/denizen/internal/invariant"
 	"github.com/denizenhq/denizen/store/bolt"
 )
 
@@ -71,7 +72,7 @@ func TestWhatWasAcknowledgedSurvivesBeingKilled(t *testing.T) {
 			require.Len(t, users[0].Locators, 2, "a user is half there")
 		}
 		require.NoError(t, d.Close())
-		checkInvariants(t, s)
+		invariant.Check(t, s)
 		require.NoError(t, s.Verify(t.Context()))
 		require.NoError(t, s.Close())
 	}

@@ -46,6 +46,13 @@ type Options struct {
 	// within a minute. 7 days and 1,000,000 unless set.
 	FeedKeep time.Duration
 	FeedMax  int
+	// Freshness is how long Authenticate may go on letting a token in that another process
+	// ended, by revoking it or by blocking or deleting its user. 0: not at all, the store is
+	// asked each time. An hour at most. Above 0 the feed is followed, tokens are remembered,
+	// and while the feed cannot be followed the store is asked again. What this process ends is
+	// ended at once, and nothing else is ever remembered of a store that others may write
+	// to. It is of no matter for a store that is for one directory alone, which is never behind.
+	Freshness time.Duration
 }
 
 // Limits of a directory.
@@ -95,6 +102,9 @@ func (o *Options) fill() error {
 	if o.TokenTTL > o.TokenLongest {
 		return invalid("TokenTTL", "must not be longer than TokenLongest")
 	}
+	if o.Freshness < 0 || o.Freshness > time.Hour || o.Freshness%time.Millisecond != 0 {
+		return invalid("Freshness", "must be a multiple of a millisecond and an hour at most")
+	}
 	if o.FeedMax == 0 {
 		o.FeedMax = 1_000_000
 	}
@@ -126,14 +136,16 @@ type Directory struct {
 	stranger      string      // the secret of an access key that nobody has, sealed
 	cursors       cipher.AEAD
 
-	cache    *cache // nil over a store that others may write to
-	grants   *grants
-	turns    *turns
-	beating  *beating
-	uses     *uses
-	signers  atomic.Pointer[signers]
-	estimate estimate
+	cache     *cache // nil over a store that others may write to
+	grants    *grants
+	following *following // of a store that others may write to, if Freshness allows
+	turns     *turns
+	beating   *beating
+	uses      *uses
+	signers   atomic.Pointer[signers]
+	estimate  estimate
 
+	beneath    *Directory // which this one is seen through a transaction of, by Over
 	closed     atomic.Bool
 	background background
 	trimming   trimming
@@ -192,7 +204,12 @@ func newDirectory(ctx context.Context, s store.Store, o Options) (*Directory, er
 		store: s, options: o, clock: clock.From(ctx), release: func() {},
 		turns: newTurns(), beating: newBeating(), uses: newUses(),
 	}
-	d.background.init(d.runBackground)
+	d.background.init(func(ctx context.Context) {
+		if d.following != nil {
+			d.background.done.Go(func() { d.follow(ctx) })
+		}
+		d.runBackground(ctx)
+	})
 	if o.RootKey != nil {
 		var err error
 		if d.sealer, err = chacha20poly1305.NewX(o.RootKey); err != nil {
@@ -208,7 +225,10 @@ func newDirectory(ctx context.Context, s store.Store, o Options) (*Directory, er
 		if err != nil {
 			return nil, err
 		}
-		d.release, d.cache, d.grants = release, newCache(), newGrants()
+		d.release, d.cache, d.grants = release, newCache(), newGrants(nil)
+	} else if o.Freshness > 0 {
+		d.following = newFollowing(o.Freshness)
+		d.grants = newGrants(d.following)
 	}
 	if err := d.establish(ctx); err != nil {
 		d.release()
@@ -301,6 +321,9 @@ func (d *Directory) ID() string { return d.id }
 func (d *Directory) Close() error {
 	d.closeOnce.Do(func() {
 		d.closed.Store(true)
+		if d.beneath != nil {
+			return
+		}
 		d.background.stop()
 		d.closeErr = d.flush(context.Background())
 		d.release()
@@ -315,10 +338,31 @@ func (d *Directory) Close() error {
 }
 
 func (d *Directory) usable() error {
-	if d.closed.Load() {
+	switch {
+	case d.closed.Load() || d.beneath != nil && d.beneath.closed.Load():
 		return refuse(ErrClosed, "", "")
+	case d.beneath != nil && d.beneath.cache != nil:
+		return refuse(ErrInvalid, "store", "is for one directory alone, which nothing can be over")
 	}
 	return nil
+}
+
+// Over answers the directory as seen through another Store: a transaction of the same database,
+// which the caller began, by store/postgres's InTx. What is written through it commits or not
+// with that transaction, and is seen by nobody else before; a method that returned is durable
+// only once it has committed. It remembers nothing, coalesces nothing, has no goroutine and
+// need not be closed. It is for one goroutine at a time if the transaction is, and must not be used
+// after its end. What ends a token or a user by it is known to others, this process included, once
+// they read the feed: within Options.Freshness. Over a store that is for one directory alone
+// all it answers is ErrInvalid.
+func (d *Directory) Over(s store.Store) *Directory {
+	over := &Directory{
+		store: s, options: d.options, clock: d.clock, release: func() {}, beneath: d,
+		id: d.id, applicationID: d.applicationID, sealer: d.sealer, stranger: d.stranger, cursors: d.cursors,
+		turns: newTurns(), beating: newBeating(), uses: d.uses,
+	}
+	over.background = background{start: d.background.start, ctx: d.background.ctx, cancel: func() {}}
+	return over
 }
 
 // What is sealed carries how: in the clear, or under the root key, bound to the directory

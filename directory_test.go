@@ -19,6 +19,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/denizenhq/denizen"
+	"github.com/denizenhq/denizen/internal/invariant"
 	"github.com/denizenhq/denizen/internal/record"
 	"github.com/denizenhq/denizen/store"
 	"github.com/denizenhq/denizen/store/memory"
@@ -181,7 +182,7 @@ func TestOfSeveralThatFoundADirectoryAtOnceOneWinsAndAllHaveIt(t *testing.T) {
 			require.NoError(t, d.Close())
 		}
 		founded := 0
-		for _, c := range dumpOf(t, s).Feed.Changes {
+		for _, c := range invariant.Of(t, s).Feed.Changes {
 			if e, err := record.DecodeEvent(c.Event); err == nil && e.What == denizen.DirectoryFounded {
 				founded++
 			}
@@ -254,6 +255,7 @@ var withoutPrincipal = map[string]func(ctx context.Context, w *world) error{
 	"ID":            nil,
 	"ApplicationID": nil,
 	"Close":         nil,
+	"Over":          nil,
 }
 
 func TestWhatNeedsNoPrincipalSaysTooThatTheDirectoryIsClosed(t *testing.T) {
@@ -268,13 +270,13 @@ func TestWhatNeedsNoPrincipalSaysTooThatTheDirectoryIsClosed(t *testing.T) {
 	overCaches(t, func(t *testing.T, cached bool) {
 		w := newWorld(t, cached, denizen.Options{}, nil)
 		require.NoError(t, w.Close())
-		before := dumpOf(t, w.inner)
+		before := invariant.Of(t, w.inner)
 		for name, call := range withoutPrincipal {
 			if call != nil {
 				require.ErrorIs(t, call(t.Context(), w), denizen.ErrClosed, name)
 			}
 		}
-		require.Equal(t, before, dumpOf(t, w.inner))
+		require.Equal(t, before, invariant.Of(t, w.inner))
 		require.NotEmpty(t, w.ID())
 	})
 }

@@ -365,6 +365,7 @@ func mayImport(dir string) (allowed []string, known bool) {
 		{"internal/presence", nil},
 		{"internal/record", []string{"store", "internal/presence"}},
 		{"internal/spec", nil},
+		{"internal/invariant", []string{"", "internal/record", "store"}},
 		{"", []string{"internal/", "store", "store/bolt"}},
 	}
 	for _, r := range rules {
@@ -397,13 +398,13 @@ func TestArrowsOnlyPointDown(t *testing.T) {
 // code and directly.
 var onlyIn = map[string][]string{
 	"github.com/nyaruka/phonenumbers": {"internal/locator"},
-	"github.com/stretchr/testify":     {"store/storetest"},
+	"github.com/stretchr/testify":     {"store/storetest", "internal/invariant"},
 	"pgregory.net/rapid":              {},
 	"go.uber.org/goleak":              {},
 	"github.com/golang-jwt/jwt":       {},
 	"go.etcd.io/bbolt":                {"store/bolt"},
 	"github.com/jackc/pgx":            {"store/postgres"},
-	"testing":                         {"store/storetest", "denizentest"},
+	"testing":                         {"store/storetest", "denizentest", "internal/invariant"},
 	"net/http":                        {"httpadapter", "examples/quickstart", "examples/server", "examples/cluster"},
 }
 

@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/denizenhq/denizen"
+	"github.com/denizenhq/denizen/internal/invariant"
 	"github.com/denizenhq/denizen/store"
 	"github.com/denizenhq/denizen/store/memory"
 	"github.com/denizenhq/denizen/store/storetest"
@@ -274,13 +275,13 @@ func TestAnEndedContextChangesNothing(t *testing.T) {
 	defer cancel()
 	overCaches(t, func(t *testing.T, cached bool) {
 		w := newWorld(t, cached, denizen.Options{}, nil)
-		before := dumpOf(t, w.inner)
+		before := invariant.Of(t, w.inner)
 		for _, m := range methods {
 			if err := m.call(ended, w, denizen.System(), w.alice); err != nil && !errors.Is(err, denizen.ErrDenied) {
 				require.ErrorIs(t, err, denizen.ErrUnavailable, m.name)
 				require.ErrorIs(t, err, context.DeadlineExceeded, m.name)
 			}
 		}
-		require.Equal(t, before, dumpOf(t, w.inner))
+		require.Equal(t, before, invariant.Of(t, w.inner))
 	})
 }

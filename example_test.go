@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/denizenhq/denizen"
+	"github.com/denizenhq/denizen/store"
 	"github.com/denizenhq/denizen/store/memory"
 )
 
@@ -474,6 +475,25 @@ func ExampleDirectory_DeleteUser() {
 }
 
 // Locators
+
+// transaction stands for one of the host's database; with store/postgres it is
+//
+//	dir.Over(people.InTx(tx))
+type transaction struct{ store.Store }
+
+func ExampleDirectory_Over() {
+	ctx := context.Background()
+	database := transaction{memory.New()}
+	dir, err := denizen.New(ctx, database, denizen.Options{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer dir.Close()
+	// The user and the host's own row are written in one transaction.
+	u, err := dir.Over(database).CreateUser(ctx, denizen.System(), denizen.NewUser{ID: "alice-0001", ScreenName: "Alice"})
+	fmt.Println(u.ScreenName, err)
+	// Output: Alice <nil>
+}
 
 func ExampleParseUserID() {
 	id, err := denizen.ParseUserID("alice-0001")

@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/denizenhq/denizen"
+	"github.com/denizenhq/denizen/internal/invariant"
 	"github.com/denizenhq/denizen/store"
 	"github.com/denizenhq/denizen/store/memory"
 	"github.com/denizenhq/denizen/store/storetest"
@@ -91,11 +92,11 @@ var callers = []struct {
 }
 
 func TestAStoreThatCannotAnswerChangesNothing(t *testing.T) {
-	eachFault(t, storetest.Before, func(t *testing.T, m method, w *faultyWorld, before dump, err error) {
+	eachFault(t, storetest.Before, func(t *testing.T, m method, w *faultyWorld, before invariant.Dump, err error) {
 		requireTheKind(t, err, denizen.ErrUnavailable)
 		require.ErrorIs(t, err, store.ErrUnavailable, "the cause")
 		if m.name != "RevokeTokensIssuedBy" { // several commits, and says so
-			require.Equal(t, before, dumpOf(t, w.inner), "something was changed")
+			require.Equal(t, before, invariant.Of(t, w.inner), "something was changed")
 		}
 	})
 }
@@ -103,9 +104,9 @@ func TestAStoreThatCannotAnswerChangesNothing(t *testing.T) {
 func TestAnUnknownOutcomeIsToldAndNeverRetried(t *testing.T) {
 	for _, f := range []storetest.Fault{storetest.Applied, storetest.Withheld} {
 		t.Run(map[storetest.Fault]string{storetest.Applied: "applied", storetest.Withheld: "withheld"}[f], func(t *testing.T) {
-			eachFault(t, f, func(t *testing.T, m method, w *faultyWorld, before dump, err error) {
+			eachFault(t, f, func(t *testing.T, m method, w *faultyWorld, before invariant.Dump, err error) {
 				requireTheKind(t, err, denizen.ErrOutcomeUnknown)
-				after := dumpOf(t, w.inner)
+				after := invariant.Of(t, w.inner)
 				require.Equal(t, f == storetest.Applied, after.Feed.Head > before.Feed.Head)
 				if f == storetest.Withheld {
 					require.Equal(t, before, after)
@@ -126,7 +127,7 @@ func requireTheKind(t testing.TB, err, kind error) {
 // through. What must be true of the method is judged while the store answers again; whatever
 // befell it, the invariants hold, nothing wrong is remembered, and the method can be called
 // again.
-func eachFault(t *testing.T, f storetest.Fault, judge func(t *testing.T, m method, w *faultyWorld, before dump, err error)) {
+func eachFault(t *testing.T, f storetest.Fault, judge func(t *testing.T, m method, w *faultyWorld, before invariant.Dump, err error)) {
 	t.Helper()
 	overCaches(t, func(t *testing.T, cached bool) {
 		befell := 0
@@ -146,7 +147,7 @@ func eachFault(t *testing.T, f storetest.Fault, judge func(t *testing.T, m metho
 							}
 							return fault
 						})
-						before := dumpOf(t, w.inner)
+						before := invariant.Of(t, w.inner)
 						commits := w.calls.commits.Load()
 						w.armed.Store(true)
 						err := m.call(t.Context(), w.world, caller.by(w.world), w.alice)
@@ -158,11 +159,11 @@ func eachFault(t *testing.T, f storetest.Fault, judge func(t *testing.T, m metho
 							require.LessOrEqual(t, commits, int64(1), "a commit was tried again")
 							judge(t, m, w, before, err)
 						}
-						checkInvariants(t, w.inner)
+						invariant.Check(t, w.inner)
 						w.requireCoherent(t)
 						if hit.Load() > 0 && f != storetest.Applied {
 							require.NoError(t, m.call(t.Context(), w.world, caller.by(w.world), w.alice), "once the store answers again")
-							checkInvariants(t, w.inner)
+							invariant.Check(t, w.inner)
 							w.requireCoherent(t)
 						}
 					})
@@ -234,7 +235,7 @@ func TestNobodyIsLetInWhileTheStoreCannotAnswer(t *testing.T) {
 							return
 						}
 						require.Equal(t, denizen.Principal{}, by)
-						checkInvariants(t, w.inner)
+						invariant.Check(t, w.inner)
 					})
 				}
 			})
@@ -303,10 +304,10 @@ func TestADirectoryIsFoundedWholeOrNotAtAll(t *testing.T) {
 				requireTheKind(t, err, kind)
 				require.Nil(t, d)
 			}
-			checkInvariants(t, s)
+			invariant.Check(t, s)
 			d, err = denizen.New(t.Context(), s, denizen.Options{})
 			require.NoError(t, err, "the store is left to the next")
-			checkInvariants(t, s)
+			invariant.Check(t, s)
 			require.NoError(t, d.Close())
 		})
 		require.Positive(t, faults)
@@ -322,14 +323,14 @@ func TestAMethodWhoseContextHasEndedChangesNothing(t *testing.T) {
 			}
 			t.Run(m.name, func(t *testing.T) {
 				w := newWorld(t, cached, denizen.Options{}, nil)
-				before := dumpOf(t, w.inner)
+				before := invariant.Of(t, w.inner)
 				ctx, cancel := context.WithCancel(t.Context())
 				cancel()
 				if err := m.call(ctx, w, denizen.System(), w.alice); err != nil {
 					requireTheKind(t, err, denizen.ErrUnavailable)
 					require.ErrorIs(t, err, context.Canceled, "the cause")
 				}
-				require.Equal(t, before, dumpOf(t, w.inner))
+				require.Equal(t, before, invariant.Of(t, w.inner))
 			})
 		}
 	})

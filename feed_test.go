@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/denizenhq/denizen"
+	"github.com/denizenhq/denizen/internal/invariant"
 	"github.com/denizenhq/denizen/store"
 	"github.com/denizenhq/denizen/store/memory"
 )
@@ -663,5 +664,5 @@ func TestEventNamesAreAllDifferent(t *testing.T) {
 		denizen.TokenIssued, denizen.TokenExtended, denizen.TokenRevoked, denizen.AccessKeyCreated, denizen.AccessKeyDeleted,
 		denizen.SigningKeyRotated, denizen.SigningKeyDropped,
 	}
-	requireDistinct(t, names, strings.ToLower)
+	invariant.Distinct(t, names, strings.ToLower)
 }

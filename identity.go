@@ -121,7 +121,7 @@ func (d *Directory) Authenticate(ctx context.Context, signed string) (by Princip
 		return Principal{}, err
 	}
 	now := d.clock.Now()
-	if g := d.grants.get(signed); g != nil && now < g.expires {
+	if g := d.grants.get(signed, now); g != nil && now < g.expires {
 		g.use.touch(d, now)
 		return g.by, nil
 	}
@@ -141,17 +141,25 @@ func (d *Directory) Authenticate(ctx context.Context, signed string) (by Princip
 	if now >= g.Expires {
 		return Principal{}, refuse(ErrExpired, "token", "")
 	}
+	var generation uint64
+	if d.following != nil { // what is remembered is read after the generation, the text once more
+		d.background.start()
+		generation, key = d.following.generation(UserID(g.User)), append(key, key[0])
+	}
 	key[0] = record.UserKey(g.User)
 	users, err := d.load(ctx, d.cache, key)
 	if err != nil {
 		return Principal{}, err
+	}
+	if d.following != nil && users[1].value == nil {
+		return Principal{}, refuse(ErrRevoked, "token", "")
 	}
 	u, ok := users[0].value.(*record.User)
 	if !ok || u.Blocked || u.Incarnation != g.Incarnation {
 		return Principal{}, refuse(ErrRevoked, "token", "")
 	}
 	by = Principal{kind: kindUser, user: UserID(u.ID), incarnation: u.Incarnation, token: TokenID(g.Token)}
-	a := &grant{by: by, expires: g.Expires, text: texts[0], user: users[0], use: use{owner: by.user, id: g.Token}}
+	a := &grant{by: by, expires: g.Expires, text: texts[0], user: users[0], generation: generation, use: use{owner: by.user, id: g.Token}}
 	d.grants.remember(signed, a)
 	a.use.touch(d, now)
 	return by, nil

@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/denizenhq/denizen"
+	"github.com/denizenhq/denizen/internal/invariant"
 	"github.com/denizenhq/denizen/internal/record"
 	"github.com/denizenhq/denizen/store"
 	"github.com/denizenhq/denizen/store/memory"
@@ -317,7 +318,7 @@ func TestWithARootKeyNothingSecretLiesInTheClear(t *testing.T) {
 	found := map[bool]int{}
 	for s, o := range map[*memory.Store]denizen.Options{clear: {}, sealed: {RootKey: root}} {
 		secrets := withSecrets(t, s, o)
-		all := dumpOf(t, s)
+		all := invariant.Of(t, s)
 		var text strings.Builder
 		for _, r := range all.Records {
 			text.WriteString(string(r.Key) + "\n" + string(r.Value) + "\n")
@@ -357,12 +358,12 @@ func TestOnlyTheRootKeyThatADirectoryWasMadeWithOpensIt(t *testing.T) {
 	} {
 		for _, s := range []store.Store{memory.New(), shared{memory.New()}} {
 			secrets := withSecrets(t, s, denizen.Options{RootKey: row.made})
-			before := dumpOf(t, s)
+			before := invariant.Of(t, s)
 			for range 2 { // a refused one does not hold the store
 				_, err := denizen.New(t.Context(), s, denizen.Options{RootKey: row.opened})
 				requireRefusal(t, err, denizen.Error{Op: "New", Kind: denizen.ErrInvalid, Field: "RootKey", Reason: row.reason})
 			}
-			require.Equal(t, before, dumpOf(t, s))
+			require.Equal(t, before, invariant.Of(t, s))
 			d, err := denizen.New(t.Context(), s, denizen.Options{RootKey: row.made})
 			require.NoError(t, err)
 			byKey(t, d, "the-key-1", secretA)

@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/denizenhq/denizen"
+	"github.com/denizenhq/denizen/internal/invariant"
 	"github.com/denizenhq/denizen/internal/record"
 	"github.com/denizenhq/denizen/store"
 )
@@ -29,7 +30,7 @@ func eventKinds(t testing.TB, h *house, after denizen.Seq) (kinds []string) {
 
 func head(t testing.TB, h *house) denizen.Seq {
 	t.Helper()
-	return denizen.Seq(dumpOf(t, h.store).Feed.Head)
+	return denizen.Seq(invariant.Of(t, h.store).Feed.Head)
 }
 
 func requireOwner(t testing.TB, h *house, locator string, want ...denizen.UserID) {
@@ -72,7 +73,7 @@ func TestALocatorThatIsNoneIsRefused(t *testing.T) {
 	inHouses(t, denizen.Options{}, func(t *testing.T, h *house) {
 		ctx := t.Context()
 		h.create(t, alice)
-		before := dumpOf(t, h.store)
+		before := invariant.Of(t, h.store)
 		for _, bad := range []string{"", "email", "email:", "email:x", "Email:a@b.example", "tele:123", "tele:+0123456789", "fax:+14155550132", " email:a@b.example"} {
 			for _, by := range []denizen.Principal{sys, h.as(t, alice)} {
 				_, err := h.AddLocator(ctx, by, alice, denizen.NewLocator{Locator: bad})
@@ -85,7 +86,7 @@ func TestALocatorThatIsNoneIsRefused(t *testing.T) {
 		}
 		_, err := h.AddLocator(ctx, sys, alice, denizen.Tele("+10000000000"))
 		requireField(t, err, denizen.ErrInvalid, "locator") // of good shape, and in no numbering plan
-		require.Equal(t, before, dumpOf(t, h.store))
+		require.Equal(t, before, invariant.Of(t, h.store))
 	})
 }
 
@@ -101,11 +102,11 @@ func TestWhatTheSystemAddsIsOwnedAtOnce(t *testing.T) {
 		require.Equal(t, denizen.VerificationPending, l.Status)
 		requireOwner(t, h, address, alice)
 		require.Equal(t, []string{denizen.LocatorAdded}, eventKinds(t, h, after))
-		before := dumpOf(t, h.store)
+		before := invariant.Of(t, h.store)
 		_, err = h.AddLocator(ctx, sys, bob, shares)
 		requireField(t, err, denizen.ErrTaken, "locator")
-		require.Equal(t, before, dumpOf(t, h.store))
-		checkInvariants(t, h.store)
+		require.Equal(t, before, invariant.Of(t, h.store))
+		invariant.Check(t, h.store)
 	})
 }
 
@@ -132,7 +133,7 @@ func TestWhatAUserAddsIsAClaimThatNobodyElseSees(t *testing.T) {
 		u, err := h.User(ctx, h.as(t, bob), alice)
 		require.NoError(t, err)
 		require.Empty(t, u.Locators)
-		checkInvariants(t, h.store)
+		invariant.Check(t, h.store)
 	})
 }
 
@@ -151,7 +152,7 @@ func TestAClaimBlocksNobody(t *testing.T) {
 		_, err = h.SetLocators(ctx, sys, bob, []denizen.NewLocator{shares})
 		require.NoError(t, err)
 		requireOwner(t, h, address, bob)
-		checkInvariants(t, h.store)
+		invariant.Check(t, h.store)
 	})
 }
 
@@ -193,7 +194,7 @@ func TestAClaimRevealsNothingOfOthers(t *testing.T) {
 		}
 		require.Equal(t, seen[1], seen[0])
 		requireOwner(t, h, address, bob)
-		checkInvariants(t, h.store)
+		invariant.Check(t, h.store)
 	})
 }
 
@@ -212,7 +213,7 @@ func TestVerifyingAClaimMakesItTheUsersOwn(t *testing.T) {
 		requireOwner(t, h, address, alice)
 		require.Equal(t, []string{denizen.LocatorOwned}, eventKinds(t, h, after))
 		require.Equal(t, after+1, head(t, h), "not one commit")
-		checkInvariants(t, h.store)
+		invariant.Check(t, h.store)
 	})
 }
 
@@ -223,14 +224,14 @@ func TestVerifyingAClaimOnWhatAnotherOwnsFailsWhole(t *testing.T) {
 		h.create(t, alice)
 		claim, err := h.AddLocator(ctx, h.as(t, alice), alice, shares)
 		require.NoError(t, err)
-		before := dumpOf(t, h.store)
+		before := invariant.Of(t, h.store)
 		_, err = h.SetVerification(ctx, sys, alice, claim.ID, denizen.Verified)
 		requireField(t, err, denizen.ErrTaken, "locator")
 		_, err = h.AddLocator(ctx, sys, alice, shares)
 		requireField(t, err, denizen.ErrTaken, "locator")
 		_, err = h.SetLocators(ctx, sys, alice, []denizen.NewLocator{shares})
 		requireField(t, err, denizen.ErrTaken, "locator")
-		require.Equal(t, before, dumpOf(t, h.store))
+		require.Equal(t, before, invariant.Of(t, h.store))
 	})
 }
 
@@ -256,7 +257,7 @@ func TestOtherClaimsStayAsTheyAreWhenOneIsVerified(t *testing.T) {
 		_, err = h.SetVerification(ctx, sys, bob, claims[bob].ID, denizen.Verified)
 		require.NoError(t, err)
 		requireOwner(t, h, address, bob)
-		checkInvariants(t, h.store)
+		invariant.Check(t, h.store)
 	})
 }
 
@@ -288,7 +289,7 @@ func TestOfManyClaimsVerifiedAtOnceOneWins(t *testing.T) {
 			}
 		}
 		require.Equal(t, 1, won)
-		checkInvariants(t, h.store)
+		invariant.Check(t, h.store)
 	})
 }
 
@@ -315,7 +316,7 @@ func TestNoStatusGivesALocatorBack(t *testing.T) {
 		requireOwner(t, h, address)
 		_, err := h.AddLocator(ctx, sys, bob, shares)
 		require.NoError(t, err)
-		checkInvariants(t, h.store)
+		invariant.Check(t, h.store)
 	})
 }
 
@@ -353,11 +354,11 @@ func TestVerifyingAgainTellsWhen(t *testing.T) {
 func TestSettingTheStatusItHasChangesNothing(t *testing.T) {
 	inHouses(t, denizen.Options{}, func(t *testing.T, h *house) {
 		u := h.create(t, alice, shares)
-		before := dumpOf(t, h.store)
+		before := invariant.Of(t, h.store)
 		l, err := h.SetVerification(t.Context(), sys, alice, u.Locators[0].ID, denizen.StatusNotProvided)
 		require.NoError(t, err)
 		require.Equal(t, u.Locators[0], l)
-		require.Equal(t, before, dumpOf(t, h.store))
+		require.Equal(t, before, invariant.Of(t, h.store))
 	})
 }
 
@@ -367,7 +368,7 @@ func TestAddingALocatorAgainAnswersTheSame(t *testing.T) {
 		owned := h.create(t, alice, shares).Locators[0]
 		claim, err := h.AddLocator(ctx, h.as(t, alice), alice, denizen.Email("claim@example.org"))
 		require.NoError(t, err)
-		before := dumpOf(t, h.store)
+		before := invariant.Of(t, h.store)
 		for _, again := range []struct {
 			by    denizen.Principal
 			given denizen.NewLocator
@@ -382,7 +383,7 @@ func TestAddingALocatorAgainAnswersTheSame(t *testing.T) {
 			require.NoError(t, err)
 			require.Equal(t, again.want, l)
 		}
-		require.Equal(t, before, dumpOf(t, h.store))
+		require.Equal(t, before, invariant.Of(t, h.store))
 	})
 }
 
@@ -402,7 +403,7 @@ func TestAClaimThatTheSystemAddsBecomesOwnedUnderItsID(t *testing.T) {
 		require.Equal(t, []denizen.Locator{l}, locators)
 		require.Equal(t, []string{denizen.LocatorOwned}, eventKinds(t, h, after))
 		requireOwner(t, h, address, alice)
-		checkInvariants(t, h.store)
+		invariant.Check(t, h.store)
 	})
 }
 
@@ -420,7 +421,7 @@ func TestSixteenLocatorsAreTheMost(t *testing.T) {
 			_, err := h.AddLocator(ctx, by, alice, all[i])
 			require.NoError(t, err)
 		}
-		before := dumpOf(t, h.store)
+		before := invariant.Of(t, h.store)
 		for _, by := range []denizen.Principal{sys, h.as(t, alice)} {
 			_, err := h.AddLocator(ctx, by, alice, shares)
 			requireField(t, err, denizen.ErrLimited, "locators")
@@ -429,11 +430,11 @@ func TestSixteenLocatorsAreTheMost(t *testing.T) {
 		}
 		_, err := h.SetLocators(ctx, sys, alice, append(all, shares))
 		requireField(t, err, denizen.ErrLimited, "locators")
-		require.Equal(t, before, dumpOf(t, h.store))
+		require.Equal(t, before, invariant.Of(t, h.store))
 		u, err := h.SetLocators(ctx, sys, alice, append(all[1:], shares))
 		require.NoError(t, err)
 		require.Len(t, u.Locators, denizen.MaxLocators)
-		checkInvariants(t, h.store)
+		invariant.Check(t, h.store)
 	})
 }
 
@@ -459,7 +460,7 @@ func TestSettingLocatorsKeepsTheIDsOfThoseThatStay(t *testing.T) {
 		require.Equal(t, after+1, head(t, h), "not one commit")
 		requireOwner(t, h, goes.Locator)
 		requireOwner(t, h, address, alice)
-		checkInvariants(t, h.store)
+		invariant.Check(t, h.store)
 	})
 }
 
@@ -468,7 +469,7 @@ func TestSettingLocatorsIsAllOrNothing(t *testing.T) {
 		ctx := t.Context()
 		h.create(t, bob, shares)
 		h.create(t, alice, denizen.Email("alice@example.org"))
-		before := dumpOf(t, h.store)
+		before := invariant.Of(t, h.store)
 		for what, row := range map[string]struct {
 			list  []denizen.NewLocator
 			kind  error
@@ -482,13 +483,13 @@ func TestSettingLocatorsIsAllOrNothing(t *testing.T) {
 			u, err := h.SetLocators(ctx, sys, alice, row.list)
 			requireField(t, err, row.kind, row.field)
 			require.Zero(t, u, what)
-			require.Equal(t, before, dumpOf(t, h.store), what)
+			require.Equal(t, before, invariant.Of(t, h.store), what)
 		}
 		u, err := h.SetLocators(ctx, sys, alice, nil)
 		require.NoError(t, err)
 		require.Empty(t, u.Locators)
 		requireOwner(t, h, "email:alice@example.org")
-		checkInvariants(t, h.store)
+		invariant.Check(t, h.store)
 	})
 }
 
@@ -506,7 +507,7 @@ func TestALocatorIsRemovedByTheUserOrTheSystem(t *testing.T) {
 		_, err := h.Locator(ctx, sys, alice, u.Locators[0].ID)
 		requireField(t, err, denizen.ErrNotFound, "locator")
 		h.create(t, "carol-01", shares)
-		checkInvariants(t, h.store)
+		invariant.Check(t, h.store)
 	})
 }
 
@@ -525,7 +526,7 @@ func TestRemovingAClaimTakesNothingFromTheOwner(t *testing.T) {
 			require.NoError(t, end(claim.ID))
 			requireOwner(t, h, address, bob)
 		}
-		checkInvariants(t, h.store)
+		invariant.Check(t, h.store)
 	})
 }
 
@@ -568,7 +569,7 @@ func withOutdated(t testing.TB, h *house) denizen.User {
 	})
 	require.NoError(t, err)
 	h.Directory = newOver(t, h.store, denizen.Options{})
-	checkInvariants(t, h.store)
+	invariant.Check(t, h.store)
 	u, err := h.User(ctx, sys, alice)
 	require.NoError(t, err)
 	return u
@@ -607,7 +608,7 @@ func TestANumberThatPlansNoLongerKnowIsKeptByWhoHasIt(t *testing.T) {
 			requireField(t, err, denizen.ErrInvalid, "locator") // to anybody else it is a new one
 		}
 		require.NoError(t, h.RemoveLocator(ctx, sys, alice, u.Locators[0].ID))
-		checkInvariants(t, h.store)
+		invariant.Check(t, h.store)
 	})
 }
 

@@ -227,6 +227,7 @@ func (d *Directory) write(ctx context.Context, c *call, decide func(*plan) error
 			p.batch.Emit = record.Encode(p.event)
 		}
 		seq, err := d.commit(ctx, &p.batch)
+		d.following.apply(p.event) // whatever came of it
 		if !errors.Is(err, store.ErrConflict) {
 			return seq, err
 		}
@@ -270,9 +271,14 @@ func newTurns() *turns {
 }
 
 func (t *turns) of(user UserID) chan struct{} {
+	return t[hashOf(user)%uint32(len(t))]
+}
+
+// hashOf is FNV-1a.
+func hashOf(user UserID) uint32 {
 	h := uint32(2166136261)
 	for i := range len(user) {
 		h = (h ^ uint32(user[i])) * 16777619
 	}
-	return t[h%uint32(len(t))]
+	return h
 }

@@ -16,6 +16,7 @@ import (
 
 	"github.com/denizenhq/denizen"
 	"github.com/denizenhq/denizen/internal/clock"
+	"github.com/denizenhq/denizen/internal/invariant"
 	"github.com/denizenhq/denizen/store"
 	"github.com/denizenhq/denizen/store/bolt"
 	"github.com/denizenhq/denizen/store/memory"
@@ -52,7 +53,7 @@ func inCounted(t *testing.T, o denizen.Options, test func(t *testing.T, h *house
 // crashed opens a directory over what its store held when the program died.
 func crashed(t testing.TB, h *house) *house {
 	t.Helper()
-	all := dumpOf(t, h.store)
+	all := invariant.Of(t, h.store)
 	s := memory.New()
 	require.NoError(t, s.Load(context.Background(), each(all.Records), each(all.Feed.Changes), all.Feed.Head))
 	return &house{newOver(t, s, denizen.Options{}), s}
@@ -173,7 +174,7 @@ func TestAPresenceThatIsNoneIsRefused(t *testing.T) {
 	inHouses(t, denizen.Options{}, func(t *testing.T, h *house) {
 		h.create(t, alice)
 		h.set(t, alice, denizen.Online())
-		before := dumpOf(t, h.store)
+		before := invariant.Of(t, h.store)
 		deep := denizen.State("x", time.Second)
 		for range 32 {
 			deep = deep.Then(denizen.State("x", time.Second))
@@ -203,7 +204,7 @@ func TestAPresenceThatIsNoneIsRefused(t *testing.T) {
 			"a device's that is no text": {denizen.Online().On("\xff"), "device"},
 		} {
 			requireField(t, h.SetPresence(t.Context(), sys, alice, row.p), denizen.ErrInvalid, row.field)
-			require.Equal(t, before, dumpOf(t, h.store), what)
+			require.Equal(t, before, invariant.Of(t, h.store), what)
 		}
 		h.set(t, alice, denizen.Online(longest).On(strings.Repeat("é", 64)))
 		requireField(t, h.SetPresence(t.Context(), sys, bob, denizen.Online()), denizen.ErrNotFound, "user")
@@ -405,9 +406,9 @@ func TestPresenceIsCleared(t *testing.T) {
 		require.NoError(t, h.ClearPresence(ctx, h.as(t, alice), alice, ""))
 		requirePresence(t, h, alice, denizen.Away().On("phone"), 0)
 		require.Equal(t, []string{denizen.PresenceCleared}, eventKinds(t, h, after))
-		before := dumpOf(t, h.store)
+		before := invariant.Of(t, h.store)
 		requireField(t, h.ClearPresence(ctx, sys, alice, "phone", "no such"), denizen.ErrNotFound, "device")
-		require.Equal(t, before, dumpOf(t, h.store), "all or none")
+		require.Equal(t, before, invariant.Of(t, h.store), "all or none")
 		require.NoError(t, h.ClearPresence(ctx, sys, alice, "phone"))
 		requirePresence(t, h, alice, denizen.Sleeping().On("desk"), 0)
 		require.NoError(t, h.ClearPresence(ctx, sys, alice, "desk"))
@@ -482,7 +483,7 @@ func TestHeartbeatsAreStoredOnceInAFlush(t *testing.T) {
 		time.Sleep(time.Second)
 		synctest.Wait()
 		require.Equal(t, before+2, calls.commits.Load(), "the next flush")
-		checkInvariants(t, h.store)
+		invariant.Check(t, h.store)
 	})
 }
 

@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/denizenhq/denizen"
+	"github.com/denizenhq/denizen/internal/invariant"
 )
 
 // reserved are names that are no user's, in every spelling that somebody could try.
@@ -21,7 +22,7 @@ var reserved = []denizen.UserID{
 func TestNobodyIsCreatedUnderAReservedName(t *testing.T) {
 	overCaches(t, func(t *testing.T, cached bool) {
 		w := newWorld(t, cached, denizen.Options{}, nil)
-		before := dumpOf(t, w.inner)
+		before := invariant.Of(t, w.inner)
 		for _, id := range reserved {
 			if id == "" { // asks for an id to be made
 				continue
@@ -29,7 +30,7 @@ func TestNobodyIsCreatedUnderAReservedName(t *testing.T) {
 			_, err := w.CreateUser(t.Context(), denizen.System(), denizen.NewUser{ID: id, ScreenName: "Somebody"})
 			require.ErrorIs(t, err, denizen.ErrInvalid, "%q", id)
 		}
-		require.Equal(t, before, dumpOf(t, w.inner))
+		require.Equal(t, before, invariant.Of(t, w.inner))
 	})
 }
 
@@ -40,7 +41,7 @@ func TestNothingBelongsToAReservedName(t *testing.T) {
 		w := newWorld(t, cached, denizen.Options{MaySee: func(context.Context, denizen.UserID, denizen.UserID, denizen.Facet) (bool, error) {
 			return true, nil
 		}}, nil)
-		before := dumpOf(t, w.inner)
+		before := invariant.Of(t, w.inner)
 		for _, m := range methods {
 			if !m.about {
 				continue
@@ -51,7 +52,7 @@ func TestNothingBelongsToAReservedName(t *testing.T) {
 				}
 			}
 		}
-		require.Equal(t, before, dumpOf(t, w.inner))
+		require.Equal(t, before, invariant.Of(t, w.inner))
 	})
 }
 
@@ -103,11 +104,11 @@ func TestAReservedNameResolvesToNobody(t *testing.T) {
 
 func TestOnlyWhoCameWithATokenLogsOut(t *testing.T) {
 	w := newWorld(t, true, denizen.Options{}, nil)
-	before := dumpOf(t, w.inner)
+	before := invariant.Of(t, w.inner)
 	for _, by := range []denizen.Principal{{}, denizen.System(), w.byKey, w.byAlicesDelegate} {
 		require.ErrorIs(t, w.Logout(t.Context(), by), denizen.ErrDenied, "%v", by)
 	}
-	require.Equal(t, before, dumpOf(t, w.inner))
+	require.Equal(t, before, invariant.Of(t, w.inner))
 	require.NoError(t, w.Logout(t.Context(), w.byAlice))
 	_, err := w.Authenticate(t.Context(), w.signed)
 	require.ErrorIs(t, err, denizen.ErrRevoked)
@@ -118,7 +119,7 @@ func TestOnlyWhoCameWithATokenLogsOut(t *testing.T) {
 func TestNoTextBecomesAPrincipal(t *testing.T) {
 	overCaches(t, func(t *testing.T, cached bool) {
 		w := newWorld(t, cached, denizen.Options{}, nil)
-		before := dumpOf(t, w.inner)
+		before := invariant.Of(t, w.inner)
 		texts := []string{string(w.alice), w.key.Key, w.key.Secret, w.signed + "=", " " + w.signed, w.signed[:len(w.signed)-1]}
 		for _, name := range reserved {
 			texts = append(texts, string(name))
@@ -148,7 +149,7 @@ func TestNoTextBecomesAPrincipal(t *testing.T) {
 			require.ErrorIs(t, err, denizen.ErrUnauthenticated)
 			require.Equal(t, denizen.Principal{}, p)
 		}
-		require.Equal(t, before, dumpOf(t, w.inner))
+		require.Equal(t, before, invariant.Of(t, w.inner))
 	})
 }
 

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/denizenhq/denizen"
+	"github.com/denizenhq/denizen/internal/invariant"
 	"github.com/denizenhq/denizen/store"
 	"github.com/denizenhq/denizen/store/memory"
 )
@@ -69,7 +70,7 @@ func TestADefinitionIsAnsweredWithWhatWasLeftOpenFilledIn(t *testing.T) {
 func TestADefinitionKeepsToItsRules(t *testing.T) {
 	inHouses(t, denizen.Options{}, func(t *testing.T, h *house) {
 		ctx := t.Context()
-		before := dumpOf(t, h.store)
+		before := invariant.Of(t, h.store)
 		many := make([]string, 33)
 		for i := range many {
 			many[i] = fmt.Sprint("text/", i)
@@ -101,7 +102,7 @@ func TestADefinitionKeepsToItsRules(t *testing.T) {
 			requireField(t, err, denizen.ErrInvalid, row.field)
 			require.Zero(t, def, what)
 		}
-		require.Equal(t, before, dumpOf(t, h.store))
+		require.Equal(t, before, invariant.Of(t, h.store))
 	})
 }
 
@@ -114,19 +115,19 @@ func TestAnAttributeKeyIsAnyTextButControlsAndCommas(t *testing.T) {
 			require.NoError(t, err, "%q", key)
 			require.Contains(t, p.Attributes, text(key, key))
 		}
-		checkInvariants(t, h.store)
+		invariant.Check(t, h.store)
 	})
 }
 
 func TestADefinitionIsNeverChanged(t *testing.T) {
 	inHouses(t, denizen.Options{}, func(t *testing.T, h *house) {
 		h.define(t, denizen.AttributeDef{Key: "bio"})
-		before := dumpOf(t, h.store)
+		before := invariant.Of(t, h.store)
 		for _, def := range []denizen.AttributeDef{{Key: "bio"}, {Key: "bio", VisibleTo: denizen.ToPeers}} {
 			_, err := h.DefineAttribute(t.Context(), sys, def)
 			requireField(t, err, denizen.ErrTaken, "key")
 		}
-		require.Equal(t, before, dumpOf(t, h.store))
+		require.Equal(t, before, invariant.Of(t, h.store))
 	})
 }
 
@@ -186,9 +187,9 @@ func TestADefinitionInUseIsNotDropped(t *testing.T) {
 		h.create(t, alice)
 		_, err := h.SetAttribute(ctx, sys, alice, denizen.Attribute{Key: "bio"})
 		require.NoError(t, err)
-		before := dumpOf(t, h.store)
+		before := invariant.Of(t, h.store)
 		requireField(t, h.DropAttributeDef(ctx, sys, "bio"), denizen.ErrConflict, "key")
-		require.Equal(t, before, dumpOf(t, h.store))
+		require.Equal(t, before, invariant.Of(t, h.store))
 		require.NoError(t, h.RemoveAttribute(ctx, sys, alice, "bio"))
 		require.NoError(t, h.DropAttributeDef(ctx, sys, "bio"))
 	})
@@ -213,7 +214,7 @@ func TestOfDroppingADefinitionAndUsingItOneWins(t *testing.T) {
 				require.NoError(t, dropped)
 			}
 		}
-		checkInvariants(t, h.store)
+		invariant.Check(t, h.store)
 	})
 }
 
@@ -245,7 +246,7 @@ func TestAnAttributeKeepsToItsDefinition(t *testing.T) {
 		good := denizen.Attribute{Key: "strict", ContentType: "image/png", ContentEncoding: "base64", Value: "abcd"}
 		_, err := h.SetAttribute(ctx, sys, alice, good)
 		require.NoError(t, err)
-		before := dumpOf(t, h.store)
+		before := invariant.Of(t, h.store)
 		for what, row := range map[string]struct {
 			a     denizen.Attribute
 			field string
@@ -275,7 +276,7 @@ func TestAnAttributeKeepsToItsDefinition(t *testing.T) {
 			_, err = h.SetAttributes(ctx, sys, alice, []denizen.Attribute{{Key: "any", Value: "new"}, row.a}, denizen.Merge)
 			require.ErrorIs(t, err, denizen.ErrInvalid, what)
 		}
-		require.Equal(t, before, dumpOf(t, h.store))
+		require.Equal(t, before, invariant.Of(t, h.store))
 		_, err = h.SetAttribute(ctx, sys, alice, denizen.Attribute{Key: "any", ContentType: "application/x; charset=utf-8", ContentEncoding: "br"})
 		require.NoError(t, err, "none listed: any")
 	})
@@ -303,7 +304,7 @@ func TestMergingLeavesTheOthersAndReplacingRemovesThem(t *testing.T) {
 		p, err = h.SetAttributes(ctx, sys, alice, nil, denizen.Replace)
 		require.NoError(t, err)
 		require.Equal(t, denizen.Profile{User: alice, Attributes: []denizen.Attribute{}}, p)
-		checkInvariants(t, h.store)
+		invariant.Check(t, h.store)
 	})
 }
 
@@ -336,12 +337,12 @@ func TestAllAttributesOfAUserTogetherHaveALimit(t *testing.T) {
 		attributes := []denizen.Attribute{{Key: "a", Value: full}, {Key: "b", Value: full}, {Key: "c", Value: full}, {Key: "d", Value: full[:rest]}}
 		_, err := h.SetAttributes(ctx, sys, alice, attributes, denizen.Merge)
 		require.NoError(t, err)
-		before := dumpOf(t, h.store)
+		before := invariant.Of(t, h.store)
 		_, err = h.SetAttribute(ctx, sys, alice, denizen.Attribute{Key: "d", Value: full[:rest+1]})
 		requireField(t, err, denizen.ErrLimited, "attributes")
 		_, err = h.SetAttribute(ctx, sys, alice, denizen.Attribute{Key: "e"})
 		requireField(t, err, denizen.ErrLimited, "attributes")
-		require.Equal(t, before, dumpOf(t, h.store))
+		require.Equal(t, before, invariant.Of(t, h.store))
 		_, err = h.SetAttributes(ctx, sys, alice, []denizen.Attribute{{Key: "e", Value: full}}, denizen.Replace)
 		require.NoError(t, err, "what is removed makes room")
 	})
@@ -402,13 +403,13 @@ func TestADefinitionSaysWhoWritesAnAttribute(t *testing.T) {
 			p, err := h.SetAttribute(ctx, by, alice, denizen.Attribute{Key: sees + "/self", Value: "by Alice"})
 			require.NoError(t, err)
 			require.NotContains(t, keysOf(p), "system/self", "it is shown what it may write and not see")
-			before := dumpOf(t, h.store)
+			before := invariant.Of(t, h.store)
 			for _, value := range []string{"by Alice", "set by .system"} { // also where nothing would change
 				_, err = h.SetAttribute(ctx, by, alice, denizen.Attribute{Key: sees + "/system", Value: value})
 				requireField(t, err, denizen.ErrDenied, "key")
 			}
 			requireField(t, h.RemoveAttribute(ctx, by, alice, sees+"/system"), denizen.ErrDenied, "key")
-			require.Equal(t, before, dumpOf(t, h.store))
+			require.Equal(t, before, invariant.Of(t, h.store))
 		}
 	})
 }
@@ -429,7 +430,7 @@ func TestAUserWhoReplacesItsProfileKeepsWhatItMayNotWrite(t *testing.T) {
 		all, err = h.SetAttributes(ctx, sys, alice, nil, denizen.Replace)
 		require.NoError(t, err)
 		require.Empty(t, all.Attributes)
-		checkInvariants(t, h.store)
+		invariant.Check(t, h.store)
 	})
 }
 
@@ -474,7 +475,7 @@ func TestAnAttributeIsRemoved(t *testing.T) {
 		p, err := h.Profile(ctx, sys, alice)
 		require.NoError(t, err)
 		require.Equal(t, denizen.Profile{User: alice, Attributes: []denizen.Attribute{}}, p)
-		checkInvariants(t, h.store)
+		invariant.Check(t, h.store)
 	})
 }
 
@@ -494,7 +495,7 @@ func TestAProfileIsWrittenAtTheExpectedVersionAlone(t *testing.T) {
 		second, err := set("2", first.Version)
 		require.NoError(t, err)
 		require.Greater(t, second.Version, first.Version)
-		before := dumpOf(t, h.store)
+		before := invariant.Of(t, h.store)
 		for _, v := range []denizen.Version{0, first.Version} {
 			_, err = set("3", v)
 			requireField(t, err, denizen.ErrConflict, "version")
@@ -507,7 +508,7 @@ func TestAProfileIsWrittenAtTheExpectedVersionAlone(t *testing.T) {
 		same, err := set("2", second.Version)
 		require.NoError(t, err)
 		require.Equal(t, second, same, "nothing changed")
-		require.Equal(t, before, dumpOf(t, h.store))
+		require.Equal(t, before, invariant.Of(t, h.store))
 		u, err := h.User(ctx, sys, alice)
 		require.NoError(t, err)
 		_, err = h.SetScreenName(ctx, sys, alice, "Another", u.Version)
@@ -575,7 +576,7 @@ func TestNoEventHoldsAValueOfAnAttribute(t *testing.T) {
 		h.create(t, alice)
 		_, err := h.SetAttribute(t.Context(), sys, alice, denizen.Attribute{Key: "a", Value: "a secret"})
 		require.NoError(t, err)
-		for _, c := range dumpOf(t, h.store).Feed.Changes {
+		for _, c := range invariant.Of(t, h.store).Feed.Changes {
 			require.NotContains(t, string(c.Event), "secret")
 		}
 	})

@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/denizenhq/denizen"
+	"github.com/denizenhq/denizen/internal/invariant"
 	"github.com/denizenhq/denizen/store"
 	"github.com/denizenhq/denizen/store/memory"
 )
@@ -328,7 +329,7 @@ func TestAWriteThatMeetsAConflictIsDecidedAnew(t *testing.T) {
 					require.NoError(t, err)
 				})
 				require.NoError(t, err)
-				checkInvariants(t, w.inner)
+				invariant.Check(t, w.inner)
 				w.requireCoherent(t)
 			})
 		}
@@ -347,17 +348,17 @@ func TestNothingIsWrittenForACallerWhoFellMeanwhile(t *testing.T) {
 					continue
 				}
 				t.Run(f.name+", "+m.name, func(t *testing.T) {
-					var after dump
+					var after invariant.Dump
 					w, err := meddled(t, cached, m, f.by, func(w *world) {
 						require.NoError(t, f.fall(t.Context(), w))
-						after = dumpOf(t, w.inner)
+						after = invariant.Of(t, w.inner)
 					})
 					if after.Records == nil {
 						require.NoError(t, err, "it writes nothing")
 						return
 					}
 					require.ErrorIs(t, err, denizen.ErrRevoked)
-					require.Equal(t, after, dumpOf(t, w.inner))
+					require.Equal(t, after, invariant.Of(t, w.inner))
 				})
 			}
 		}
@@ -571,7 +572,7 @@ func TestAUserCreatedAnewInheritsNothing(t *testing.T) {
 				clean(name)
 			}
 			require.NoError(t, d.Close())
-			checkInvariants(t, inner)
+			invariant.Check(t, inner)
 		})
 	}
 }
@@ -617,7 +618,7 @@ func TestNoHeartbeatIsLostToAnotherDevice(t *testing.T) {
 	require.NoError(t, err)
 	require.GreaterOrEqual(t, p.Since.UnixMilli(), beaten.Load(), "a heartbeat was flushed and is not stored")
 	require.Greater(t, beats.Load(), int64(20))
-	checkInvariants(t, inner)
+	invariant.Check(t, inner)
 }
 
 // What is written by many at once, in a directory of few users, locators and attributes,
@@ -701,7 +702,7 @@ func TestAnythingAtOnceLeavesTheInvariantsStanding(t *testing.T) {
 			require.NoError(t, denizen.Flush(ctx, w.Directory), "heartbeats that only this directory knows of")
 			w.requireCoherent(t)
 			require.NoError(t, w.Close())
-			checkInvariants(t, w.inner)
+			invariant.Check(t, w.inner)
 		})
 	}
 }

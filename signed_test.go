@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/denizenhq/denizen"
+	"github.com/denizenhq/denizen/internal/invariant"
 	"github.com/denizenhq/denizen/store"
 	"github.com/denizenhq/denizen/store/memory"
 	"github.com/denizenhq/denizen/store/storetest"
@@ -363,7 +364,7 @@ func TestARefusedRequestWritesNothing(t *testing.T) {
 		d := newOver(t, s, denizen.Options{})
 		require.NoError(t, d.PutAccessKey(t.Context(), sys, "the-key-1", secretA))
 		require.NoError(t, d.PutAccessKey(t.Context(), sys, "the-key-2", secretB))
-		before := dumpOf(t, s)
+		before := invariant.Of(t, s)
 		for name, forge := range forgeries {
 			r := sign(signedNow("the-key-1", secretA))
 			forge(&r)
@@ -372,7 +373,7 @@ func TestARefusedRequestWritesNothing(t *testing.T) {
 		late := signedNow("the-key-1", secretA)
 		late.Date = time.Now().UTC().Add(-time.Minute).Format(rfc1123GMT)
 		require.Error(t, signedKind(t, d, sign(late)))
-		require.Equal(t, before, dumpOf(t, s))
+		require.Equal(t, before, invariant.Of(t, s))
 	})
 }
 

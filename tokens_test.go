@@ -17,6 +17,7 @@ import (
 
 	"github.com/denizenhq/denizen"
 	"github.com/denizenhq/denizen/internal/clock"
+	"github.com/denizenhq/denizen/internal/invariant"
 	"github.com/denizenhq/denizen/internal/record"
 	"github.com/denizenhq/denizen/internal/token"
 	"github.com/denizenhq/denizen/store"
@@ -603,7 +604,7 @@ func TestASignedTextIsNeitherListedNorStored(t *testing.T) {
 	for _, signed := range []string{w.signed, w.otherSigned} {
 		_, signature, _ := strings.Cut(signed[strings.Index(signed, ".")+1:], ".")
 		require.NotContains(t, listed, signature)
-		for _, r := range dumpOf(t, w.inner).Records {
+		for _, r := range invariant.Of(t, w.inner).Records {
 			require.NotContains(t, string(r.Value), signature)
 			require.NotContains(t, string(r.Key), signature)
 		}
@@ -874,7 +875,7 @@ func TestARotationWithoutNoticeTakesEffectAtOnceAndKeepsTheKeyBefore(t *testing.
 			signed, seen = append(signed, issued.Signed), append(seen, signerOf(t, issued.Signed))
 			require.NoError(t, d.RotateSigningKey(t.Context(), sys, 0))
 		}
-		requireDistinct(t, seen, func(s string) string { return s })
+		invariant.Distinct(t, seen, func(s string) string { return s })
 		require.Equal(t, seen, kids(t, d)[:3])
 		for _, text := range signed {
 			requireOffline(t, d, text)

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/text/unicode/norm"
 
 	"github.com/denizenhq/denizen"
+	"github.com/denizenhq/denizen/internal/invariant"
 	"github.com/denizenhq/denizen/internal/record"
 	"github.com/denizenhq/denizen/store"
 	"github.com/denizenhq/denizen/store/memory"
@@ -62,7 +63,7 @@ func TestAUserIsCreatedWithAllThatItIsGiven(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, []denizen.Attribute{{Key: "bio", ContentType: "text/plain", ContentEncoding: "identity", Value: "down the hole"}}, p.Attributes)
 		require.Equal(t, u.Version, p.Version, "made in another commit")
-		checkInvariants(t, h.store)
+		invariant.Check(t, h.store)
 	})
 }
 
@@ -227,7 +228,7 @@ func TestARefusedCreationLeavesNothing(t *testing.T) {
 		require.NoError(t, err)
 		h.create(t, alice, denizen.Email("alice@example.org"))
 		once := denizen.Idempotency{Key: "k", Digest: "d"}
-		before := dumpOf(t, h.store)
+		before := invariant.Of(t, h.store)
 		good := denizen.NewUser{ID: bob, ScreenName: "Bob", Locators: []denizen.NewLocator{denizen.Email("bob@example.org")}, Idempotency: once}
 		many := make([]denizen.NewLocator, 17)
 		for i := range many {
@@ -258,7 +259,7 @@ func TestARefusedCreationLeavesNothing(t *testing.T) {
 			u, err := h.CreateUser(ctx, sys, n)
 			requireField(t, err, row.kind, row.field)
 			require.Zero(t, u, what)
-			require.Equal(t, before, dumpOf(t, h.store), what)
+			require.Equal(t, before, invariant.Of(t, h.store), what)
 		}
 		_, err = h.CreateUser(ctx, sys, good)
 		require.NoError(t, err, "what was refused stands in the way")
@@ -287,7 +288,7 @@ func TestOfManyCreationsOfOneIDOneSucceeds(t *testing.T) {
 			}
 		}
 		require.Equal(t, 1, created)
-		checkInvariants(t, h.store)
+		invariant.Check(t, h.store)
 	})
 }
 
@@ -640,14 +641,14 @@ func TestAnEditHappensAtTheExpectedVersionAlone(t *testing.T) {
 				stale := h.create(t, alice).Version
 				u, err := h.SetScreenName(t.Context(), sys, alice, "Meanwhile")
 				require.NoError(t, err)
-				before := dumpOf(t, h.store)
+				before := invariant.Of(t, h.store)
 				for _, v := range []denizen.Version{0, stale, u.Version + 1} {
 					_, err := edit(t.Context(), h, v)
 					requireField(t, err, denizen.ErrConflict, "version")
 				}
 				_, err = edit(t.Context(), h, u.Version, u.Version)
 				requireField(t, err, denizen.ErrInvalid, "version")
-				require.Equal(t, before, dumpOf(t, h.store))
+				require.Equal(t, before, invariant.Of(t, h.store))
 				_, err = edit(t.Context(), h, u.Version)
 				require.NoError(t, err)
 			})
@@ -665,12 +666,12 @@ func TestAnEditThatChangesNothingWritesNothing(t *testing.T) {
 				h.create(t, alice)
 				first, err := edit(t.Context(), h)
 				require.NoError(t, err)
-				before := dumpOf(t, h.store)
+				before := invariant.Of(t, h.store)
 				time.Sleep(time.Second)
 				again, err := edit(t.Context(), h)
 				require.NoError(t, err)
 				require.Equal(t, first, again)
-				require.Equal(t, before, dumpOf(t, h.store))
+				require.Equal(t, before, invariant.Of(t, h.store))
 			})
 		})
 	}
@@ -683,12 +684,12 @@ func TestABlockEndsTokensInItsOwnCommitAndUnblockingRevivesNone(t *testing.T) {
 		signed := newToken(t, h.Directory, alice, denizen.TokenOptions{}).Signed
 		_, err := h.Authenticate(ctx, signed)
 		require.NoError(t, err)
-		before := dumpOf(t, h.store).Feed.Head
+		before := invariant.Of(t, h.store).Feed.Head
 		u, err := h.BlockUser(ctx, sys, alice)
 		require.NoError(t, err)
 		require.True(t, u.Blocked)
-		require.Equal(t, before+1, dumpOf(t, h.store).Feed.Head)
-		checkInvariants(t, h.store)
+		require.Equal(t, before+1, invariant.Of(t, h.store).Feed.Head)
+		invariant.Check(t, h.store)
 		_, err = h.Authenticate(ctx, signed)
 		require.ErrorIs(t, err, denizen.ErrRevoked)
 		u, err = h.UnblockUser(ctx, sys, alice)
@@ -729,7 +730,7 @@ func furnish(t testing.TB, h *house, id denizen.UserID) {
 // of answers the kinds of the records that name a user, by its id or its incarnation.
 func of(t testing.TB, h *house, u denizen.User) (kinds []string) {
 	t.Helper()
-	for _, r := range dumpOf(t, h.store).Records {
+	for _, r := range invariant.Of(t, h.store).Records {
 		if strings.Contains(string(r.Key), string(u.ID)) || strings.Contains(string(r.Value), string(u.ID)) || strings.Contains(string(r.Value), u.InternalID) {
 			value, err := record.Decode(r.Key, r.Value)
 			require.NoError(t, err)
@@ -750,13 +751,13 @@ func TestDeletingLeavesNothingOfTheUser(t *testing.T) {
 		u := h.create(t, alice, denizen.Email("alice@example.org"), denizen.Tele("+14155550132"))
 		furnish(t, h, alice)
 		require.Equal(t, []string{"Devices", "Grant", "Owner", "Profile", "Tokens", "Use", "User", "Uses"}, of(t, h, u), "a kind of record is not tried")
-		before := dumpOf(t, h.store)
+		before := invariant.Of(t, h.store)
 
 		require.NoError(t, h.DeleteUser(ctx, sys, alice))
 		require.Empty(t, of(t, h, u))
-		require.Equal(t, before.Feed.Head+1, dumpOf(t, h.store).Feed.Head, "not one commit")
+		require.Equal(t, before.Feed.Head+1, invariant.Of(t, h.store).Feed.Head, "not one commit")
 		require.Len(t, of(t, h, other), 8, "another lost something")
-		checkInvariants(t, h.store)
+		invariant.Check(t, h.store)
 
 		time.Sleep(3 * time.Hour) // nothing that was kept in memory comes back
 		synctest.Wait()
@@ -829,7 +830,7 @@ func TestAnIDTakenAgainInheritsNothing(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, denizen.UserPresence{User: alice}, seen)
 		require.Equal(t, []string{"User"}, of(t, h, now))
-		checkInvariants(t, h.store)
+		invariant.Check(t, h.store)
 	})
 }
 
@@ -856,14 +857,14 @@ func TestAnIdempotencyKeyAnswersTheSameUserForADay(t *testing.T) {
 		time.Sleep(23 * time.Hour) // so that the day ends between
 		u, err := h.CreateUser(ctx, sys, once)
 		require.NoError(t, err)
-		before := dumpOf(t, h.store)
+		before := invariant.Of(t, h.store)
 		for _, passed := range []time.Duration{0, 2 * time.Hour, 22*time.Hour - time.Millisecond} {
 			time.Sleep(passed)
 			again, err := h.CreateUser(ctx, sys, once)
 			require.NoError(t, err)
 			require.Equal(t, u, again)
 		}
-		require.Equal(t, before, dumpOf(t, h.store))
+		require.Equal(t, before, invariant.Of(t, h.store))
 	})
 }
 
@@ -899,12 +900,12 @@ func TestAnIdempotencyKeyWithAnotherDigestIsRefused(t *testing.T) {
 		ctx := t.Context()
 		_, err := h.CreateUser(ctx, sys, once)
 		require.NoError(t, err)
-		before := dumpOf(t, h.store)
+		before := invariant.Of(t, h.store)
 		other := once
 		other.Idempotency.Digest = "of another body"
 		_, err = h.CreateUser(ctx, sys, other)
 		requireField(t, err, denizen.ErrConflict, "idempotency")
-		require.Equal(t, before, dumpOf(t, h.store))
+		require.Equal(t, before, invariant.Of(t, h.store))
 	})
 }
 

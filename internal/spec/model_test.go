@@ -1,4 +1,4 @@
-package denizen_test
+package spec_test
 
 import (
 	"cmp"

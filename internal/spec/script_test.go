@@ -1,4 +1,4 @@
-package denizen_test
+package spec_test
 
 import (
 	"cmp"
@@ -25,6 +25,7 @@ import (
 
 	"github.com/denizenhq/denizen"
 	"github.com/denizenhq/denizen/internal/clock"
+	"github.com/denizenhq/denizen/internal/invariant"
 	"github.com/denizenhq/denizen/store"
 	"github.com/denizenhq/denizen/store/bolt"
 	"github.com/denizenhq/denizen/store/memory"
@@ -1183,6 +1184,9 @@ func (c *scriptClock) advance(d time.Duration) {
 	}
 }
 
+// shared hides that a store is for one directory alone, so that nothing of it is remembered.
+type shared struct{ store.Store }
+
 // stand is a directory over a store that can be closed and opened again.
 type stand struct {
 	*denizen.Directory
@@ -1213,7 +1217,11 @@ func (d *stand) open() error {
 		return err
 	}
 	s := d.stored
-	if d.kind == "shared" {
+	switch d.kind {
+	case "following":
+		o.Freshness = time.Hour
+		fallthrough
+	case "shared":
 		s = shared{s}
 	}
 	d.Directory, err = denizen.New(clock.With(ctx, d.now), s, o)
@@ -1329,7 +1337,7 @@ func play(t *testing.T, s script, kind, path string, c *scriptClock, seen outcom
 	got := newSide[denizen.Principal](d, c, denizen.System())
 	got.published, got.verify = d.published, d.verify
 	got.wait = d.waits
-	var last *dump // what the store holds, if that is known
+	var last *invariant.Dump // what the store holds, if that is known
 	for i, st := range s.steps {
 		switch st.name {
 		case "Advance":
@@ -1364,7 +1372,7 @@ func play(t *testing.T, s script, kind, path string, c *scriptClock, seen outcom
 		}
 		head, before := m.seq, last
 		if kind == "memory" && before == nil {
-			all := dumpOf(t, d.stored)
+			all := invariant.Of(t, d.stored)
 			before = &all
 		}
 		want.op, got.op = st.name, st.name
@@ -1380,7 +1388,7 @@ func play(t *testing.T, s script, kind, path string, c *scriptClock, seen outcom
 			return differ(i, fmt.Sprint(wanted, wanted.used), fmt.Sprint(answered, answered.used))
 		}
 		if kind == "memory" {
-			after := dumpOf(t, d.stored)
+			after := invariant.Of(t, d.stored)
 			last = &after
 			commits := after.Feed.Head - before.Feed.Head
 			if beats := strings.HasPrefix(st.name, "Set") && strings.HasSuffix(strings.TrimSuffix(st.name, "s"), "Presence"); beats && wanted.says[0] == "" {
@@ -1404,7 +1412,7 @@ func play(t *testing.T, s script, kind, path string, c *scriptClock, seen outcom
 			return differ(len(s.steps), "opened", err)
 		}
 	}
-	if failed := failures(t, func(t testing.TB) { checkInvariants(t, d.stored) }); failed != "" {
+	if failed := failures(t, func(t testing.TB) { invariant.Check(t, d.stored) }); failed != "" {
 		return differ(len(s.steps), "what is true of a directory at rest", failed)
 	}
 	return nil
@@ -1507,11 +1515,12 @@ func shrink(s script, fails func(script) bool) script {
 	return s
 }
 
-// scriptStores are what a history must be the same over.
+// scriptStores are what a history must be the same over: following is one that is shared whose
+// feed is followed, so that tokens are remembered.
 var scriptStores = []struct {
 	kind    string
 	scripts int
-}{{"memory", 2000}, {"shared", 800}, {"bolt", 200}}
+}{{"memory", 2000}, {"shared", 800}, {"following", 800}, {"bolt", 200}}
 
 // outcomes is what came of the operations in scripts, by their names.
 type outcomes map[string]map[string]int
@@ -1607,7 +1616,7 @@ func scriptNumber(t *testing.T, env string, otherwise uint64) uint64 {
 // something, done and refused, and every kind of refusal.
 func requireAllMet(t *testing.T, seen outcomes) {
 	t.Helper()
-	without := []string{"ApplicationID", "Close", "ID"}
+	without := []string{"ApplicationID", "Close", "ID", "Over"}
 	for m := range reflect.TypeFor[*denizen.Directory]().Methods() {
 		if slices.Contains(without, m.Name) {
 			continue

@@ -1,0 +1,106 @@
+package denizen
+
+import (
+	"context"
+	"math"
+	"sync/atomic"
+	"time"
+
+	"github.com/denizenhq/denizen/internal/record"
+	"github.com/denizenhq/denizen/store"
+)
+
+// following reads the feed of a store that other processes write to as well, so that an
+// authenticated token may be remembered: what ends a token is an event. Nothing else is
+// remembered of such a store.
+//
+// A grant carries the generation of its user at a time before its records were read. An event
+// that may end tokens of the user makes that another generation. And a grant counts only
+// while the feed was read to its end within the bound: while it cannot be read, nothing that is
+// remembered counts.
+type following struct {
+	bound int64 // milliseconds
+	asOf  atomic.Int64
+	epoch atomic.Uint64       // one more when all are ended
+	ended [1024]atomic.Uint64 // one more when those of a user are, by the hash of its id
+}
+
+func newFollowing(freshness time.Duration) *following {
+	f := &following{bound: freshness.Milliseconds()}
+	f.asOf.Store(math.MinInt64 / 2)
+	return f
+}
+
+func (f *following) of(user UserID) *atomic.Uint64 {
+	return &f.ended[hashOf(user)%uint32(len(f.ended))]
+}
+
+// generation only grows, and is read before the records of a grant are.
+func (f *following) generation(user UserID) uint64 { return f.epoch.Load() + f.of(user).Load() }
+
+// fresh reports whether the feed was known to its end within the bound before now.
+func (f *following) fresh(now int64) bool { return now-f.asOf.Load() <= f.bound }
+
+// apply ends what an event may end. An event of a kind that is not known, from a later version
+// of this package, may end anything of its user.
+func (f *following) apply(e *record.Event) {
+	if f == nil || e == nil || e.User == "" {
+		return
+	}
+	switch e.What {
+	case UserCreated, UserRenamed, UserUnblocked, LocatorAdded, LocatorOwned, LocatorVerification, LocatorRemoved, LocatorsSet,
+		ProfileChanged, PresenceSet, PresenceCleared, TokenIssued, TokenExtended:
+		return
+	}
+	f.of(UserID(e.User)).Add(1)
+}
+
+// follow reads the feed until the directory is closed. It asks four times within the bound, and
+// whenever the store says that there is something newer.
+func (d *Directory) follow(ctx context.Context) {
+	quarter := d.options.Freshness / 4
+	for seen := ^store.Seq(0); ctx.Err() == nil; {
+		began := d.clock.Now()
+		next, whole, err := d.following.read(ctx, d.store, seen)
+		if err == nil {
+			seen = next
+			if !whole {
+				continue
+			}
+			d.following.asOf.Store(began)
+		}
+		waiting, cancel := context.WithTimeout(ctx, quarter)
+		if err == nil {
+			err = d.store.Wait(waiting, seen)
+		}
+		if err != nil {
+			<-waiting.Done() // the store cannot say when there is something newer
+		}
+		cancel()
+	}
+}
+
+// read applies the events after a place, and answers the place to go on after and whether that
+// was all of them. Whoever comes too late, or for the first time, starts at the end.
+func (f *following) read(ctx context.Context, s store.Store, after store.Seq) (next store.Seq, whole bool, err error) {
+	feed, err := s.Changes(ctx, after, store.MaxPage)
+	if isMissed(err) || err == nil && after == ^store.Seq(0) {
+		f.epoch.Add(1)
+		return feed.Head, true, nil
+	}
+	if err != nil {
+		return after, false, err
+	}
+	for _, ch := range feed.Changes {
+		e, err := record.DecodeEvent(ch.Event)
+		if err != nil {
+			return after, false, err
+		}
+		f.apply(&e)
+		after = ch.Seq
+	}
+	if len(feed.Changes) == store.MaxPage {
+		return after, false, nil
+	}
+	return max(after, feed.Head), true, nil
+}

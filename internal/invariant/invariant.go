@@ -1,0 +1,242 @@
+// Package invariant holds a store to what is true of every directory at rest, for tests.
+package invariant
+
+import (
+	"cmp"
+	"context"
+	"encoding/hex"
+	"slices"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/denizenhq/denizen"
+	"github.com/denizenhq/denizen/internal/record"
+	"github.com/denizenhq/denizen/store"
+)
+
+// Dump is all that a store holds.
+type Dump struct {
+	Records []store.Record
+	Feed    store.Feed
+}
+
+// Of answers what s holds. No directory may be writing to it meanwhile.
+func Of(t testing.TB, s store.Store) Dump {
+	t.Helper()
+	ctx := context.Background()
+	var all Dump
+	for r := (store.Range{Limit: store.MaxPage}); ; {
+		page, err := s.List(ctx, r)
+		require.NoError(t, err)
+		all.Records = append(all.Records, page...)
+		if len(page) < r.Limit {
+			break
+		}
+		r.After = page[len(page)-1].Key
+	}
+	feed, err := s.Changes(ctx, 0, store.MaxPage)
+	if err != nil {
+		require.ErrorIs(t, err, store.ErrMissed)
+		feed, err = s.Changes(ctx, feed.First-1, store.MaxPage)
+		require.NoError(t, err)
+	}
+	all.Feed = feed
+	return all
+}
+
+// Check holds all that a store holds to what is true of a directory at rest: each
+// locator has one owner and what is indexed is what is listed, both ways; so are tokens and
+// what their texts stand for, and attributes and their uses; nothing is left of anybody who
+// is gone. No directory may be writing to s meanwhile.
+func Check(t testing.TB, s store.Store) {
+	t.Helper()
+	all := Of(t, s)
+	users := map[string]*record.User{}
+	owners := map[store.Key]*record.Owner{}
+	grants := map[store.Key]*record.Grant{}
+	tokens := map[string]*record.Tokens{}
+	profiles := map[string]*record.Profile{}
+	uses := map[store.Key]*record.Use{}
+	definitions := map[string]*record.Definition{}
+	devices := map[string]*record.Devices{}
+	lastUses := map[string]*record.Uses{}
+	directories, rings := 0, 0
+	for _, r := range all.Records {
+		require.NotZero(t, r.Version)
+		require.LessOrEqual(t, r.Version, all.Feed.Head, "a version above the head")
+		value, err := record.Decode(r.Key, r.Value)
+		require.NoError(t, err, "key %q: %s", r.Key, r.Value)
+		want := r.Key
+		switch v := value.(type) {
+		case *record.Directory:
+			directories++
+			want = record.DirectoryKey
+		case *record.SigningKeys:
+			rings++
+			want = record.SigningKeysKey
+			require.NotEmpty(t, v.Keys)
+		case *record.AccessKeys:
+			want = record.AccessKeysKey
+			require.NotEmpty(t, v.Keys)
+			require.LessOrEqual(t, len(v.Keys), denizen.MaxAccessKeys)
+			Distinct(t, v.Keys, func(k record.AccessKey) string { return k.Key })
+			Distinct(t, v.Keys, func(k record.AccessKey) string { return k.Incarnation })
+		case *record.User:
+			users[v.ID] = v
+			want = record.UserKey(v.ID)
+		case *record.Owner:
+			owners[r.Key] = v
+			want = record.OwnerKey(v.Locator)
+		case *record.Grant:
+			grants[r.Key] = v
+			want = grantKey(t, v.Digest)
+		case *record.Tokens:
+			tokens[v.User] = v
+			want = record.TokensKey(v.User)
+		case *record.Profile:
+			profiles[v.User] = v
+			want = record.ProfileKey(v.User)
+		case *record.Use:
+			uses[r.Key] = v
+			want = record.UseKey(v.Attribute, v.User)
+		case *record.Definition:
+			definitions[v.Key] = v
+			want = record.DefinitionKey(v.Key)
+		case *record.Devices:
+			devices[v.User] = v
+			want = record.DevicesKey(v.User)
+		case *record.Uses:
+			lastUses[v.User] = v
+			want = record.UsesKey(v.User)
+		}
+		require.Equal(t, want, r.Key, "a record lies under the key of another: %s", r.Value)
+	}
+	if len(all.Records) > 0 {
+		require.Equal(t, []int{1, 1}, []int{directories, rings}, "directory and key ring")
+	}
+	stands := func(what, user, incarnation string) *record.User {
+		u := users[user]
+		require.NotNil(t, u, "%s of %s, who is gone", what, user)
+		require.Equal(t, u.Incarnation, incarnation, "%s of an earlier %s", what, user)
+		return u
+	}
+
+	incarnations := map[string]string{}
+	ownedKeys := map[store.Key]bool{}
+	for id, u := range users {
+		require.Empty(t, incarnations[u.Incarnation], "two users of one incarnation")
+		incarnations[u.Incarnation] = id
+		require.LessOrEqual(t, len(u.Locators), denizen.MaxLocators)
+		Distinct(t, u.Locators, func(l record.Locator) string { return l.ID })
+		Distinct(t, u.Locators, func(l record.Locator) string { return l.Type + ":" + l.Canonical })
+		for _, l := range u.Locators {
+			if !l.Owned {
+				require.NotEqual(t, string(denizen.Verified), l.Status, "a claim of %s is verified", id)
+				continue
+			}
+			key := record.OwnerKey(l.Type + ":" + l.Canonical)
+			require.False(t, ownedKeys[key], "a locator of %s has two owners", id)
+			ownedKeys[key] = true
+			o := owners[key]
+			require.NotNil(t, o, "a locator of %s is not indexed", id)
+			require.Equal(t, []string{id, u.Incarnation}, []string{o.User, o.Incarnation}, "a locator is indexed for another")
+		}
+	}
+	for key := range owners {
+		require.True(t, ownedKeys[key], "an indexed locator is nobody's: %q", key)
+	}
+
+	listed := map[store.Key]bool{}
+	for id, r := range tokens {
+		require.False(t, stands("tokens", id, r.Incarnation).Blocked, "%s is blocked and has tokens", id)
+		require.NotEmpty(t, r.Tokens)
+		require.LessOrEqual(t, len(r.Tokens), denizen.MaxTokens)
+		Distinct(t, r.Tokens, func(t record.Token) string { return t.ID })
+		for _, token := range r.Tokens {
+			require.NotEmpty(t, token.Texts)
+			require.LessOrEqual(t, len(token.Texts), denizen.MaxTokenTexts)
+			for _, text := range token.Texts {
+				key := grantKey(t, text.Digest)
+				require.False(t, listed[key], "a text is listed twice")
+				listed[key] = true
+				require.Equal(t, &record.Grant{
+					Digest: text.Digest, User: id, Incarnation: r.Incarnation, Token: token.ID, Expires: text.Expires,
+				}, grants[key], "what a listed text of %s stands for", id)
+			}
+		}
+	}
+	for key, g := range grants {
+		require.True(t, listed[key], "a text of %s is good and not listed", g.User)
+	}
+
+	used := map[store.Key]bool{}
+	for id, r := range profiles {
+		stands("a profile", id, r.Incarnation)
+		require.NotEmpty(t, r.Attributes)
+		require.True(t, slices.IsSortedFunc(r.Attributes, func(a, b record.Attribute) int { return cmp.Compare(a.Key, b.Key) }))
+		Distinct(t, r.Attributes, func(a record.Attribute) string { return a.Key })
+		for _, a := range r.Attributes {
+			key := record.UseKey(a.Key, id)
+			used[key] = true
+			require.NotNil(t, uses[key], "the use of %q by %s is not kept", a.Key, id)
+			require.NotNil(t, definitions[a.Key], "%q of %s has no definition", a.Key, id)
+		}
+	}
+	for key, u := range uses {
+		require.True(t, used[key], "%s is said to use %q", u.User, u.Attribute)
+	}
+
+	for id, r := range devices {
+		stands("presence", id, r.Incarnation)
+		require.NotEmpty(t, r.Devices)
+		require.LessOrEqual(t, len(r.Devices), 16)
+	}
+	for id := range lastUses {
+		require.True(t, id == "" || tokens[id] != nil, "last uses of %s, who has no tokens", id)
+	}
+
+	// The feed tells of the users that there are, if nothing of it was forgotten.
+	if all.Feed.First > 1 {
+		return
+	}
+	told := map[string]string{}
+	for _, c := range all.Feed.Changes {
+		e, err := record.DecodeEvent(c.Event)
+		require.NoError(t, err)
+		switch e.What {
+		case denizen.UserCreated:
+			require.Empty(t, told[e.User], "%s was created twice", e.User)
+			told[e.User] = e.Incarnation
+		case denizen.UserDeleted:
+			require.Equal(t, told[e.User], e.Incarnation, "%s was deleted but not created", e.User)
+			delete(told, e.User)
+		}
+	}
+	if len(all.Feed.Changes) < store.MaxPage {
+		there := map[string]string{}
+		for id, u := range users {
+			there[id] = u.Incarnation
+		}
+		require.Equal(t, told, there, "the feed tells of other users")
+	}
+}
+
+func grantKey(t testing.TB, digest string) store.Key {
+	t.Helper()
+	raw, err := hex.DecodeString(digest)
+	require.NoError(t, err)
+	require.Len(t, raw, 32)
+	return record.GrantKey([32]byte(raw))
+}
+
+// Distinct requires that no two of a list are the same in what of answers.
+func Distinct[T any](t testing.TB, list []T, of func(T) string) {
+	t.Helper()
+	seen := map[string]bool{}
+	for _, v := range list {
+		require.NotEmpty(t, of(v))
+		require.False(t, seen[of(v)], "%q is there twice", of(v))
+		seen[of(v)] = true
+	}
+}
