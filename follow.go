@@ -49,7 +49,7 @@ func (f *following) apply(e *record.Event) {
 	}
 	switch e.What {
 	case UserCreated, UserRenamed, UserUnblocked, LocatorAdded, LocatorOwned, LocatorVerification, LocatorRemoved, LocatorsSet,
-		ProfileChanged, PresenceSet, PresenceCleared, TokenIssued, TokenExtended:
+		ProfileChanged, PresenceSet, PresenceCleared, TokenIssued: // extending one ends its ninth text
 		return
 	}
 	f.of(UserID(e.User)).Add(1)

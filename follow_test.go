@@ -113,6 +113,14 @@ var tokenEnds = map[string]func(d *denizen.Directory, p *pair) error{
 		_, err := d.BlockUser(context.Background(), denizen.System(), p.alice)
 		return err
 	},
+	"extend it beyond its texts": func(d *denizen.Directory, p *pair) error {
+		for i := range denizen.MaxTokenTexts {
+			if _, err := d.ExtendToken(context.Background(), denizen.System(), p.alice, p.id, time.Duration(25+i)*time.Hour); err != nil {
+				return err
+			}
+		}
+		return nil
+	},
 	"delete the user": func(d *denizen.Directory, p *pair) error {
 		return d.DeleteUser(context.Background(), denizen.System(), p.alice)
 	},
