@@ -1,0 +1,52 @@
+package main
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+)
+
+// What a page of the allowed origin may send, and read of an answer beyond what any page may.
+// Browsers set Date themselves; it stands here for clients that name it all the same.
+const (
+	allowedMethods = "GET, HEAD, POST, PUT, PATCH, DELETE"
+	allowedHeaders = "Authorization, Content-Type, Content-MD5, Date, Nonce, Idempotency-Key, If-Match, If-None-Match, X-Request-Id, " +
+		"X-Issued-Mitter-User-Authorization, X-Mitter-Application-Id, X-Mitter-Application-Access-Key, X-Mitter-Sudo-User-Id"
+	exposedHeaders = "ETag, Link, Location, X-Mitter-Paginated-Estimated-Count, X-Request-Id"
+)
+
+// cors lets pages of one origin call the service, and of no other. They send a token in a header:
+// credentials are never allowed here, so a browser keeps the cookie, which is for the pages of the
+// service itself, out of what they may read.
+func cors(origin string, next http.Handler) http.Handler {
+	if origin == "" {
+		return next
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h := w.Header()
+		h.Add("Vary", "Origin")
+		if from := r.Header["Origin"]; len(from) != 1 || from[0] != origin {
+			next.ServeHTTP(w, r)
+			return
+		}
+		h.Set("Access-Control-Allow-Origin", origin)
+		if r.Method == http.MethodOptions && r.Header.Get("Access-Control-Request-Method") != "" {
+			h.Set("Access-Control-Allow-Methods", allowedMethods)
+			h.Set("Access-Control-Allow-Headers", allowedHeaders)
+			h.Set("Access-Control-Max-Age", "600")
+			w.WriteHeader(http.StatusNoContent)
+			return
+		}
+		h.Set("Access-Control-Expose-Headers", exposedHeaders)
+		next.ServeHTTP(w, r)
+	})
+}
+
+// trust lets pages of an origin sign people in too. Their browsers show them the answer, with the
+// token, and ignore its cookie.
+func trust(protection *http.CrossOriginProtection, origin string) error {
+	if err := protection.AddTrustedOrigin(origin); err != nil || origin != strings.ToLower(origin) {
+		return fmt.Errorf("-allow-origin %s: must be an origin as browsers send it, such as https://app.example.org", origin)
+	}
+	return nil
+}

@@ -1,0 +1,81 @@
+package main
+
+import (
+	"net/http"
+	"sync"
+	"unicode/utf8"
+
+	"github.com/denizenhq/denizen"
+	"github.com/denizenhq/denizen/httpadapter"
+)
+
+const (
+	maxNotes   = 100     // of one author
+	maxNote    = 1000    // characters
+	maxAuthors = 100_000 // in memory
+)
+
+// notes keeps notes of people, each seen by its author alone, until the program ends. It stands
+// behind httpadapter.Require: who calls is a user.
+type notes struct {
+	dir *denizen.Directory
+
+	mu    sync.Mutex
+	texts map[string][]string // by the InternalID of their author, which a later user of the same id has not
+}
+
+func newNotes(dir *denizen.Directory) *notes {
+	return &notes{dir: dir, texts: map[string][]string{}}
+}
+
+func (n *notes) read(w http.ResponseWriter, r *http.Request) {
+	author, ok := n.author(w, r)
+	if !ok {
+		return
+	}
+	n.mu.Lock()
+	texts := append([]string{}, n.texts[author]...)
+	n.mu.Unlock()
+	answer(w, http.StatusOK, map[string][]string{"notes": texts})
+}
+
+func (n *notes) write(w http.ResponseWriter, r *http.Request) {
+	var note struct {
+		Text string `json:"text"`
+	}
+	author, ok := n.author(w, r)
+	if !ok || !read(w, r, &note) {
+		return
+	}
+	if note.Text == "" || utf8.RuneCountInString(note.Text) > maxNote {
+		refuse(w, http.StatusBadRequest, "invalid_parameter_set", "text must be 1 to 1000 characters")
+		return
+	}
+	if !n.keep(author, note.Text) {
+		refuse(w, http.StatusConflict, "limit_exceeded", "that is too many notes")
+		return
+	}
+	answer(w, http.StatusCreated, note)
+}
+
+func (n *notes) keep(author, text string) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	texts, known := n.texts[author]
+	if len(texts) >= maxNotes || !known && len(n.texts) >= maxAuthors {
+		return false
+	}
+	n.texts[author] = append(texts, text)
+	return true
+}
+
+// author answers who calls, by an id that is never another's.
+func (n *notes) author(w http.ResponseWriter, r *http.Request) (internalID string, ok bool) {
+	by := httpadapter.PrincipalFrom(r.Context())
+	u, err := n.dir.User(r.Context(), by, by.User())
+	if err != nil {
+		refuse(w, http.StatusServiceUnavailable, "unavailable", "try again")
+		return "", false
+	}
+	return u.InternalID, true
+}

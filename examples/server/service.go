@@ -1,0 +1,99 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+	"log/slog"
+	"mime"
+	"net/http"
+	"slices"
+	"strconv"
+
+	"github.com/denizenhq/denizen"
+	"github.com/denizenhq/denizen/httpadapter"
+)
+
+// service is all that the server answers: its own routes by their very paths, and whatever else
+// comes goes to the adapter, which refuses what it does not know. The adapter stands in front of
+// the mux because a mux redirects paths such as //v1/users.
+func service(dir *denizen.Directory, log *slog.Logger, allowOrigin string) (http.Handler, error) {
+	// Another site's page must not sign a browser in as somebody else, nor out.
+	protection := http.NewCrossOriginProtection()
+	protection.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		refuse(w, http.StatusForbidden, "missing_context", "a page of another origin sent this")
+	}))
+	if allowOrigin != "" {
+		if err := trust(protection, allowOrigin); err != nil {
+			return nil, err
+		}
+	}
+	people := newSignIn(dir, log)
+	kept := newNotes(dir)
+
+	own := []string{"/", "/sign-in", "/sign-in/code", "/notes"}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /{$}", page)
+	mux.Handle("POST /sign-in", protection.Handler(http.HandlerFunc(people.ask)))
+	mux.Handle("POST /sign-in/code", protection.Handler(http.HandlerFunc(people.enter)))
+	mux.Handle("GET /notes", httpadapter.Require(dir, http.HandlerFunc(kept.read)))
+	mux.Handle("POST /notes", httpadapter.Require(dir, http.HandlerFunc(kept.write)))
+
+	api := httpadapter.New(dir, httpadapter.Options{Signed: true, Observe: observer(log)})
+	return cors(allowOrigin, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if slices.Contains(own, r.URL.EscapedPath()) {
+			mux.ServeHTTP(w, r)
+			return
+		}
+		api.ServeHTTP(w, r)
+	})), nil
+}
+
+// observer logs each request to the API. An Exchange holds no secret.
+func observer(log *slog.Logger) func(context.Context, httpadapter.Exchange) {
+	return func(ctx context.Context, x httpadapter.Exchange) {
+		level := slog.LevelInfo
+		switch {
+		case x.Status >= http.StatusInternalServerError:
+			level = slog.LevelError
+		case x.Status == http.StatusUnauthorized:
+			level = slog.LevelWarn
+		}
+		log.LogAttrs(ctx, level, "request", slog.Any("request", x))
+	}
+}
+
+// read decodes the JSON body of a request, of 8 KiB at most, or refuses it.
+func read(w http.ResponseWriter, r *http.Request, into any) bool {
+	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/json" {
+		refuse(w, http.StatusUnsupportedMediaType, "unsupported_media_type", "the body must be application/json")
+		return false
+	}
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, 8<<10))
+	if err != nil {
+		refuse(w, http.StatusRequestEntityTooLarge, "limit_exceeded", "the body must be 8 KiB at most, and come whole")
+		return false
+	}
+	if json.Unmarshal(body, into) != nil {
+		refuse(w, http.StatusBadRequest, "invalid_input_syntax", "the body is not the JSON it should be")
+		return false
+	}
+	return true
+}
+
+// answer writes a JSON answer, which nobody may keep.
+func answer(w http.ResponseWriter, status int, body any) {
+	text, _ := json.Marshal(body) // maps and strings, which can always be encoded
+	h := w.Header()
+	h.Set("Cache-Control", "no-store")
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Content-Type", "application/json")
+	h.Set("Content-Length", strconv.Itoa(len(text)))
+	w.WriteHeader(status)
+	_, _ = w.Write(text) // who left meanwhile misses it
+}
+
+// refuse writes a refusal, of the API's form as far as this service needs it.
+func refuse(w http.ResponseWriter, status int, code, message string) {
+	answer(w, status, map[string]string{"errorCode": code, "message": message})
+}

@@ -1,0 +1,511 @@
+package main
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"regexp"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/denizenhq/denizen"
+	"github.com/denizenhq/denizen/denizentest"
+	"github.com/denizenhq/denizen/httpadapter"
+)
+
+// inside is the service without a network, over a directory in memory.
+type inside struct {
+	t       *testing.T
+	dir     *denizen.Directory
+	handler http.Handler
+	log     bytes.Buffer
+}
+
+func newInside(t *testing.T, allowOrigin string) *inside {
+	s := &inside{t: t, dir: denizentest.New(t)}
+	handler, err := service(s.dir, slog.New(slog.NewTextHandler(&s.log, nil)), allowOrigin)
+	require.NoError(t, err)
+	s.handler = handler
+	return s
+}
+
+// send sends a request with headers, given as name, value, name, value.
+func (s *inside) send(method, path, body string, headers ...string) *httptest.ResponseRecorder {
+	r := httptest.NewRequest(method, path, strings.NewReader(body))
+	if body != "" {
+		r.Header.Set("Content-Type", "application/json")
+	}
+	for i := 0; i < len(headers); i += 2 {
+		r.Header.Set(headers[i], headers[i+1])
+	}
+	w := httptest.NewRecorder()
+	s.handler.ServeHTTP(w, r)
+	return w
+}
+
+var codeInLog = regexp.MustCompile(`to=(\S+) code=(\d{8})\n`)
+
+// sentCode answers the last code in a log, or "".
+func sentCode(log string) string {
+	all := codeInLog.FindAllStringSubmatch(log, -1)
+	if len(all) == 0 {
+		return ""
+	}
+	return all[len(all)-1][2]
+}
+
+// ask asks for a code and answers what was sent, and where to: nothing if nothing was.
+func (s *inside) ask(body string) (to, code string) {
+	s.t.Helper()
+	s.log.Reset()
+	w := s.send("POST", "/sign-in", body)
+	require.Equal(s.t, http.StatusAccepted, w.Code, w.Body)
+	if sent := codeInLog.FindStringSubmatch(s.log.String()); sent != nil {
+		return sent[1], sent[2]
+	}
+	return "", ""
+}
+
+func (s *inside) enter(address, code string) *httptest.ResponseRecorder {
+	return s.send("POST", "/sign-in/code", fmt.Sprintf(`{"email": %q, "code": %q}`, address, code))
+}
+
+// entered is the answer to who got in.
+type entered struct {
+	UserID      denizen.UserID `json:"userId"`
+	SignedToken string         `json:"signedToken"`
+}
+
+// signIn signs an address in.
+func (s *inside) signIn(address string) entered {
+	s.t.Helper()
+	_, code := s.ask(`{"email": "` + address + `"}`)
+	require.NotEmpty(s.t, code, "no code was sent")
+	w := s.enter(address, code)
+	require.Equal(s.t, http.StatusOK, w.Code, w.Body)
+	var in entered
+	require.NoError(s.t, json.Unmarshal(w.Body.Bytes(), &in))
+	return in
+}
+
+// wrong answers a code that is not this one.
+func wrong(code string) string { return string('0'+('9'-code[0])) + code[1:] }
+
+func TestSomebodyNewGetsInByAnAddress(t *testing.T) {
+	s := newInside(t, "")
+	in := s.signIn("alice@example.org")
+
+	by, err := s.dir.Authenticate(t.Context(), in.SignedToken)
+	require.NoError(t, err)
+	require.Equal(t, in.UserID, by.User())
+	alice, err := s.dir.User(t.Context(), by, by.User())
+	require.NoError(t, err)
+	require.Len(t, alice.Locators, 1)
+	require.Equal(t, denizen.Verified, alice.Locators[0].Status)
+	require.True(t, alice.Locators[0].Owned)
+	require.NotContains(t, alice.ScreenName, "alice", "others may see it")
+}
+
+func TestWhoComesAgainIsTheSamePerson(t *testing.T) {
+	s := newInside(t, "")
+	first := s.signIn("alice@example.org")
+	again := s.signIn("ALICE@Example.org")
+	require.Equal(t, first.UserID, again.UserID)
+	require.NotEqual(t, first.SignedToken, again.SignedToken)
+}
+
+func TestATelephoneNumberWillDo(t *testing.T) {
+	s := newInside(t, "")
+	to, code := s.ask(`{"locator": "tele:+1 (201) 555-0123"}`)
+	require.Equal(t, "tele:+12015550123", to)
+	w := s.send("POST", "/sign-in/code", `{"locator": "tele:+12015550123", "code": "`+code+`"}`)
+	require.Equal(t, http.StatusOK, w.Code, w.Body)
+}
+
+func TestABrowserGetsACookieAndItsScriptsNoToken(t *testing.T) {
+	s := newInside(t, "")
+	_, code := s.ask(`{"email": "alice@example.org"}`)
+	w := s.send("POST", "/sign-in/code", `{"email": "alice@example.org", "code": "`+code+`"}`, "Sec-Fetch-Site", "same-origin")
+	require.Equal(t, http.StatusOK, w.Code, w.Body)
+	require.NotContains(t, w.Body.String(), "signedToken")
+	require.Equal(t, "no-store", w.Header().Get("Cache-Control"))
+
+	cookies := w.Result().Cookies()
+	require.Len(t, cookies, 1)
+	require.Equal(t, httpadapter.CookieName, cookies[0].Name)
+	require.True(t, cookies[0].HttpOnly && cookies[0].Secure)
+	require.NotContains(t, w.Body.String(), cookies[0].Value)
+	in := s.send("GET", "/v1/users/me", "", "Cookie", cookies[0].Name+"="+cookies[0].Value)
+	require.Equal(t, http.StatusOK, in.Code, in.Body)
+	out := s.send("GET", "/v1/users/me/logout", "", "Cookie", cookies[0].Name+"="+cookies[0].Value, "Sec-Fetch-Site", "same-origin")
+	require.Equal(t, http.StatusNoContent, out.Code, out.Body)
+	in = s.send("GET", "/v1/users/me", "", "Cookie", cookies[0].Name+"="+cookies[0].Value)
+	require.Equal(t, http.StatusUnauthorized, in.Code, in.Body)
+}
+
+func TestTheAnswerDoesNotTellWhoIsKnown(t *testing.T) {
+	s := newInside(t, "")
+	denizentest.User(t, s.dir, "Alice", denizen.Email("alice@example.org"))
+	known := s.send("POST", "/sign-in", `{"email": "alice@example.org"}`)
+	unknown := s.send("POST", "/sign-in", `{"email": "nobody@example.org"}`)
+	require.Equal(t, http.StatusAccepted, known.Code)
+	require.Equal(t, known.Code, unknown.Code)
+	require.Equal(t, known.Body.String(), unknown.Body.String())
+	require.Equal(t, known.Header(), unknown.Header())
+
+	// Nor does the next one: here neither has this code.
+	known, unknown = s.enter("alice@example.org", "no code"), s.enter("nobody-else@example.org", "no code")
+	require.Equal(t, http.StatusUnauthorized, known.Code)
+	require.Equal(t, known.Code, unknown.Code)
+	require.Equal(t, known.Body.String(), unknown.Body.String())
+	require.Equal(t, known.Header(), unknown.Header())
+}
+
+func TestAWrongCodeLetsNobodyIn(t *testing.T) {
+	s := newInside(t, "")
+	_, code := s.ask(`{"email": "alice@example.org"}`)
+	for _, given := range []string{wrong(code), "", " " + code, code[1:]} {
+		require.Equal(t, http.StatusUnauthorized, s.enter("alice@example.org", given).Code, given)
+	}
+	s.ask(`{"email": "bob@example.org"}`)
+	require.Equal(t, http.StatusUnauthorized, s.enter("bob@example.org", code).Code, "another's code")
+	n, err := s.dir.CountUsers(t.Context(), denizen.System())
+	require.NoError(t, err)
+	require.Zero(t, n)
+}
+
+func TestTheFifthTryIsTheLast(t *testing.T) {
+	for wrongs, status := range map[int]int{4: http.StatusOK, 5: http.StatusUnauthorized} {
+		t.Run(fmt.Sprint(wrongs), func(t *testing.T) {
+			s := newInside(t, "")
+			_, code := s.ask(`{"email": "alice@example.org"}`)
+			for range wrongs {
+				require.Equal(t, http.StatusUnauthorized, s.enter("alice@example.org", wrong(code)).Code)
+			}
+			require.Equal(t, status, s.enter("alice@example.org", code).Code)
+		})
+	}
+}
+
+func TestACodeIsGoodOnce(t *testing.T) {
+	s := newInside(t, "")
+	_, code := s.ask(`{"email": "alice@example.org"}`)
+	require.Equal(t, http.StatusOK, s.enter("alice@example.org", code).Code)
+	require.Equal(t, http.StatusUnauthorized, s.enter("alice@example.org", code).Code)
+}
+
+func TestANewCodeEndsTheOneBefore(t *testing.T) {
+	s := newInside(t, "")
+	_, first := s.ask(`{"email": "alice@example.org"}`)
+	_, second := s.ask(`{"email": "alice@example.org"}`)
+	require.Equal(t, http.StatusUnauthorized, s.enter("alice@example.org", first).Code)
+	require.Equal(t, http.StatusOK, s.enter("alice@example.org", second).Code)
+}
+
+func TestACodeLivesTenMinutes(t *testing.T) {
+	for waited, status := range map[time.Duration]int{codeLife - time.Second: http.StatusOK, codeLife: http.StatusUnauthorized} {
+		t.Run(waited.String(), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := newInside(t, "")
+				_, code := s.ask(`{"email": "alice@example.org"}`)
+				time.Sleep(waited)
+				require.Equal(t, status, s.enter("alice@example.org", code).Code)
+			})
+		})
+	}
+}
+
+func TestAnAddressGetsFourCodesAnHour(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newInside(t, "")
+		for range codesAnHour {
+			_, code := s.ask(`{"email": "alice@example.org"}`)
+			require.NotEmpty(t, code)
+			require.Equal(t, http.StatusOK, s.enter("alice@example.org", code).Code)
+			time.Sleep(time.Minute)
+		}
+		_, code := s.ask(`{"email": "Alice@Example.org"}`)
+		require.Empty(t, code)
+		_, code = s.ask(`{"email": "bob@example.org"}`)
+		require.NotEmpty(t, code, "it is not for others")
+
+		time.Sleep(time.Hour - 4*time.Minute)
+		_, code = s.ask(`{"email": "alice@example.org"}`)
+		require.NotEmpty(t, code)
+	})
+}
+
+func TestTooManyWhoAskAreNotRemembered(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCodes()
+		first, ok := c.make("email:alice@example.org")
+		require.True(t, ok)
+		for i := 1; i < maxAsking; i++ {
+			_, ok := c.make(fmt.Sprintf("email:%d@example.org", i))
+			require.True(t, ok)
+		}
+		_, ok = c.make("email:bob@example.org")
+		require.False(t, ok)
+		require.True(t, c.use("email:alice@example.org", first), "who came before is not pushed out")
+
+		time.Sleep(time.Hour)
+		_, ok = c.make("email:bob@example.org")
+		require.True(t, ok)
+		require.Len(t, c.asking, 1)
+	})
+}
+
+// Mallory says that the address is hers. Whoever proves it is not signed in as Mallory, and
+// Mallory is not let in by it.
+func TestAClaimIsNotTakenForTheAddress(t *testing.T) {
+	s := newInside(t, "")
+	mallory := denizentest.Principal(t, s.dir, denizentest.User(t, s.dir, "Mallory").ID)
+	claim, err := s.dir.AddLocator(t.Context(), mallory, mallory.User(), denizen.Email("alice@example.org"))
+	require.NoError(t, err)
+
+	alice := s.signIn("alice@example.org")
+	require.NotEqual(t, mallory.User(), alice.UserID)
+	after, err := s.dir.Locator(t.Context(), mallory, mallory.User(), claim.ID)
+	require.NoError(t, err)
+	require.Equal(t, claim, after)
+	require.Equal(t, alice.UserID, s.signIn("alice@example.org").UserID)
+}
+
+// Somebody had the application make a user with an address that was not its own.
+func TestWhoProvesAnAddressFirstIsAloneWithIt(t *testing.T) {
+	for _, status := range []denizen.VerificationStatus{
+		denizen.StatusNotProvided, denizen.Unverified, denizen.VerificationPending, denizen.VerificationNotApplicable,
+	} {
+		t.Run(string(status), func(t *testing.T) {
+			s := newInside(t, "")
+			made := denizentest.User(t, s.dir, "Alice", denizen.NewLocator{Locator: "email:alice@example.org", Status: status})
+			before := denizentest.Token(t, s.dir, made.ID)
+
+			in := s.signIn("alice@example.org")
+			require.Equal(t, made.ID, in.UserID)
+			_, err := s.dir.Authenticate(t.Context(), before)
+			require.ErrorIs(t, err, denizen.ErrRevoked)
+			by, err := s.dir.Authenticate(t.Context(), in.SignedToken)
+			require.NoError(t, err)
+			own, err := s.dir.Locators(t.Context(), by, by.User())
+			require.NoError(t, err)
+			require.Equal(t, denizen.Verified, own[0].Status)
+
+			s.signIn("alice@example.org")
+			_, err = s.dir.Authenticate(t.Context(), in.SignedToken)
+			require.NoError(t, err, "later sign-ins end nothing")
+		})
+	}
+}
+
+func TestTheCodeGoesToTheAddressAsItWasGiven(t *testing.T) {
+	s := newInside(t, "")
+	denizentest.User(t, s.dir, "Alice", denizen.Email("Alice@Example.org"))
+	to, _ := s.ask(`{"email": "aLiCe@example.ORG"}`)
+	require.Equal(t, "email:Alice@Example.org", to)
+}
+
+func TestABlockedUserDoesNotGetIn(t *testing.T) {
+	s := newInside(t, "")
+	in := s.signIn("alice@example.org")
+	_, err := s.dir.BlockUser(t.Context(), denizen.System(), in.UserID)
+	require.NoError(t, err)
+	_, code := s.ask(`{"email": "alice@example.org"}`)
+	w := s.enter("alice@example.org", code)
+	require.Equal(t, http.StatusForbidden, w.Code, w.Body)
+	require.Empty(t, w.Header().Get("Set-Cookie"))
+}
+
+func TestWhatIsNoSignInIsRefused(t *testing.T) {
+	s := newInside(t, "")
+	for name, c := range map[string]struct {
+		path, body, contentType string
+		status                  int
+	}{
+		"no address":       {"/sign-in", `{}`, "application/json", 400},
+		"not an address":   {"/sign-in", `{"email": "alice"}`, "application/json", 400},
+		"two addresses":    {"/sign-in", `{"email": "alice@example.org, eve@example.org"}`, "application/json", 400},
+		"a line break":     {"/sign-in", `{"email": "alice@example.org\nBcc: eve@example.org"}`, "application/json", 400},
+		"another kind":     {"/sign-in", `{"locator": "fax:1"}`, "application/json", 400},
+		"no JSON":          {"/sign-in", `email=alice@example.org`, "application/json", 400},
+		"JSON twice":       {"/sign-in", `{"email": "a@example.org"}{}`, "application/json", 400},
+		"a form":           {"/sign-in", `email=alice@example.org`, "application/x-www-form-urlencoded", 415},
+		"plain text":       {"/sign-in", `{"email": "alice@example.org"}`, "text/plain", 415},
+		"too long":         {"/sign-in", `{"email": "` + strings.Repeat("a", 9<<10) + `"}`, "application/json", 413},
+		"a code in a form": {"/sign-in/code", `code=1`, "application/x-www-form-urlencoded", 415},
+		"code, no address": {"/sign-in/code", `{"code": "12345678"}`, "application/json", 401},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := s.send("POST", c.path, c.body, "Content-Type", c.contentType)
+			require.Equal(t, c.status, w.Code, w.Body)
+			require.NotContains(t, s.log.String(), "code=")
+		})
+	}
+	require.Equal(t, http.StatusMethodNotAllowed, s.send("GET", "/sign-in", "").Code)
+	require.Equal(t, http.StatusMethodNotAllowed, s.send("PUT", "/sign-in/code", "{}").Code)
+}
+
+// A page of another site could otherwise sign its visitor in as whom it likes.
+func TestAnotherOriginsPageSignsNobodyIn(t *testing.T) {
+	const trusted = "https://app.example.org"
+	for name, c := range map[string]struct {
+		allow   string
+		headers []string
+		allowed bool
+	}{
+		"no browser":                  {"", nil, true},
+		"our page":                    {"", []string{"Origin", "http://example.com", "Sec-Fetch-Site", "same-origin"}, true},
+		"another site":                {"", []string{"Origin", "https://evil.example", "Sec-Fetch-Site", "cross-site"}, false},
+		"a sibling":                   {"", []string{"Origin", "https://evil.example.com", "Sec-Fetch-Site", "same-site"}, false},
+		"an older browser":            {"", []string{"Origin", "https://evil.example"}, false},
+		"an opaque origin":            {"", []string{"Origin", "null", "Sec-Fetch-Site", "cross-site"}, false},
+		"another, where one is let":   {trusted, []string{"Origin", "https://evil.example", "Sec-Fetch-Site", "cross-site"}, false},
+		"the one that is let":         {trusted, []string{"Origin", trusted, "Sec-Fetch-Site", "cross-site"}, true},
+		"the one let, where it isn't": {"", []string{"Origin", trusted, "Sec-Fetch-Site", "cross-site"}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newInside(t, c.allow)
+			_, code := s.ask(`{"email": "alice@example.org"}`)
+			require.NotEmpty(t, code)
+			s.log.Reset()
+			asked := s.send("POST", "/sign-in", `{"email": "bob@example.org"}`, c.headers...)
+			in := s.send("POST", "/sign-in/code", `{"email": "alice@example.org", "code": "`+code+`"}`, c.headers...)
+			if c.allowed {
+				require.Equal(t, http.StatusAccepted, asked.Code, asked.Body)
+				require.Equal(t, http.StatusOK, in.Code, in.Body)
+				return
+			}
+			require.Equal(t, http.StatusForbidden, asked.Code, asked.Body)
+			require.Equal(t, http.StatusForbidden, in.Code, in.Body)
+			require.Empty(t, in.Header().Get("Set-Cookie"))
+			require.NotContains(t, s.log.String(), "code=")
+			require.Equal(t, http.StatusOK, s.enter("alice@example.org", code).Code, "the code was not used up")
+		})
+	}
+}
+
+func TestEachPersonHasNotesOfItsOwn(t *testing.T) {
+	s := newInside(t, "")
+	alice := denizentest.User(t, s.dir, "Alice")
+	hers := "Bearer " + denizentest.Token(t, s.dir, alice.ID)
+	his := "Bearer " + denizentest.Token(t, s.dir, denizentest.User(t, s.dir, "Bob").ID)
+
+	w := s.send("POST", "/notes", `{"text": "down the hole"}`, "Authorization", hers)
+	require.Equal(t, http.StatusCreated, w.Code, w.Body)
+	require.JSONEq(t, `{"notes": ["down the hole"]}`, s.send("GET", "/notes", "", "Authorization", hers).Body.String())
+	require.JSONEq(t, `{"notes": []}`, s.send("GET", "/notes", "", "Authorization", his).Body.String())
+
+	// A later user of the same id finds none of hers.
+	require.NoError(t, s.dir.DeleteUser(t.Context(), denizen.System(), alice.ID))
+	_, err := s.dir.CreateUser(t.Context(), denizen.System(), denizen.NewUser{ID: alice.ID, ScreenName: "Eve"})
+	require.NoError(t, err)
+	later := "Bearer " + denizentest.Token(t, s.dir, alice.ID)
+	require.JSONEq(t, `{"notes": []}`, s.send("GET", "/notes", "", "Authorization", later).Body.String())
+}
+
+func TestNotesAreForUsersAloneAndBounded(t *testing.T) {
+	s := newInside(t, "")
+	signed := denizentest.Token(t, s.dir, denizentest.User(t, s.dir, "Alice").ID)
+	bearer := "Bearer " + signed
+	key, err := s.dir.CreateAccessKey(t.Context(), denizen.System())
+	require.NoError(t, err)
+	application := "Basic " + base64.StdEncoding.EncodeToString([]byte(key.Key+":"+key.Secret))
+	for _, method := range []string{"GET", "POST"} {
+		require.Equal(t, http.StatusUnauthorized, s.send(method, "/notes", `{"text": "x"}`).Code, method)
+		require.Equal(t, http.StatusUnauthorized, s.send(method, "/notes", `{"text": "x"}`, "Authorization", "Bearer x").Code, method)
+		require.Equal(t, http.StatusForbidden, s.send(method, "/notes", `{"text": "x"}`, "Authorization", application).Code, method)
+	}
+	require.Equal(t, http.StatusForbidden, s.send("POST", "/notes", `{"text": "x"}`,
+		"Cookie", httpadapter.CookieName+"="+signed, "Sec-Fetch-Site", "cross-site").Code)
+
+	for _, text := range []string{"", strings.Repeat("é", maxNote+1)} {
+		require.Equal(t, http.StatusBadRequest, s.send("POST", "/notes", `{"text": "`+text+`"}`, "Authorization", bearer).Code)
+	}
+	require.Equal(t, http.StatusCreated, s.send("POST", "/notes", `{"text": "`+strings.Repeat("é", maxNote)+`"}`, "Authorization", bearer).Code)
+	for range maxNotes - 1 {
+		require.Equal(t, http.StatusCreated, s.send("POST", "/notes", `{"text": "x"}`, "Authorization", bearer).Code)
+	}
+	require.Equal(t, http.StatusConflict, s.send("POST", "/notes", `{"text": "x"}`, "Authorization", bearer).Code)
+	require.Equal(t, http.StatusMethodNotAllowed, s.send("DELETE", "/notes", "", "Authorization", bearer).Code)
+}
+
+func TestThePageRunsItsOwnScriptAlone(t *testing.T) {
+	w := newInside(t, "").send("GET", "/", "")
+	require.Equal(t, http.StatusOK, w.Code)
+	require.Contains(t, w.Body.String(), "/v1/users/me/logout")
+	require.Contains(t, w.Header().Get("Content-Security-Policy"), "script-src 'sha256-")
+	require.Equal(t, 1, strings.Count(w.Body.String(), "<script"))
+	require.NotContains(t, w.Header().Get("Content-Security-Policy"), "unsafe")
+}
+
+func TestPagesOfOneOriginMayCallAndOfNoOther(t *testing.T) {
+	const app = "https://app.example.org"
+	preflight := []string{"Access-Control-Request-Method", "PUT", "Access-Control-Request-Headers", "authorization"}
+	for name, c := range map[string]struct {
+		allow, origin, method, path string
+		headers                     []string
+		status                      int
+		allowed                     bool
+	}{
+		"a request":                   {app, app, "GET", "/v1/users/me", nil, 401, true},
+		"to a route of the service":   {app, app, "GET", "/notes", nil, 401, true},
+		"to the page":                 {app, app, "GET", "/", nil, 200, true},
+		"a path that is none":         {app, app, "GET", "//v1/users", nil, 404, true},
+		"a preflight":                 {app, app, "OPTIONS", "/v1/users/me/screenname", preflight, 204, true},
+		"a preflight to the service":  {app, app, "OPTIONS", "/notes", preflight, 204, true},
+		"OPTIONS, no preflight":       {app, app, "OPTIONS", "/v1/users/me", nil, 405, true},
+		"another origin":              {app, "https://evil.example", "GET", "/v1/users/me", nil, 401, false},
+		"another's preflight":         {app, "https://evil.example", "OPTIONS", "/v1/users/me", preflight, 405, false},
+		"the origin with a port":      {app, app + ":8443", "GET", "/v1/users/me", nil, 401, false},
+		"the origin without TLS":      {app, "http://app.example.org", "GET", "/v1/users/me", nil, 401, false},
+		"an origin that begins so":    {app, app + ".evil.example", "GET", "/v1/users/me", nil, 401, false},
+		"an opaque origin":            {app, "null", "GET", "/v1/users/me", nil, 401, false},
+		"no origin":                   {app, "", "GET", "/v1/users/me", nil, 401, false},
+		"no origin is let":            {"", app, "GET", "/v1/users/me", nil, 401, false},
+		"a preflight, none is let in": {"", app, "OPTIONS", "/v1/users/me", preflight, 405, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			headers := c.headers
+			if c.origin != "" {
+				headers = append([]string{"Origin", c.origin}, headers...)
+			}
+			w := newInside(t, c.allow).send(c.method, c.path, "", headers...)
+			require.Equal(t, c.status, w.Code, w.Body)
+			h := w.Header()
+			require.Empty(t, h.Get("Access-Control-Allow-Credentials"))
+			if c.allow != "" {
+				require.Equal(t, []string{"Origin"}, h.Values("Vary"))
+			}
+			if !c.allowed {
+				for name := range h {
+					require.False(t, strings.HasPrefix(name, "Access-Control-"), name)
+				}
+				return
+			}
+			require.Equal(t, []string{c.origin}, h.Values("Access-Control-Allow-Origin"))
+			if c.status != http.StatusNoContent {
+				for _, name := range []string{"ETag", "Location", "Link", "X-Mitter-Paginated-Estimated-Count", "X-Request-Id"} {
+					require.Contains(t, strings.Split(h.Get("Access-Control-Expose-Headers"), ", "), name)
+				}
+				return
+			}
+			for _, name := range []string{
+				"X-Issued-Mitter-User-Authorization", "X-Mitter-Application-Id", "X-Mitter-Application-Access-Key", "X-Mitter-Sudo-User-Id",
+				"Authorization", "Content-Type", "Content-MD5", "Nonce", "Date", "If-Match", "If-None-Match", "Idempotency-Key", "X-Request-Id",
+			} {
+				require.Contains(t, strings.Split(h.Get("Access-Control-Allow-Headers"), ", "), name)
+			}
+			for _, name := range []string{"GET", "POST", "PUT", "PATCH", "DELETE"} {
+				require.Contains(t, strings.Split(h.Get("Access-Control-Allow-Methods"), ", "), name)
+			}
+		})
+	}
+}
