@@ -76,8 +76,9 @@
 // A token is a JWT signed with Ed25519. Here its signature is not what lets anybody in:
 // the directory knows every text it issued and accepts no other, so revoking a token,
 // blocking its user or deleting the user ends it for every Authenticate that begins
-// afterwards, in every process that has the store. A directory that cannot look it up lets
-// nobody in. Programs elsewhere may check the signature with the keys of
+// afterwards, in every process that has the store; processes other than the one that ended
+// it may be as late as Options.Freshness says, which is not at all unless it is set. A
+// directory that cannot look it up lets nobody in. Programs elsewhere may check the signature with the keys of
 // [Directory.PublicKeys], by [VerifyOffline] or a JWT library that knows EdDSA; to them a
 // revoked token is good until it expires.
 //
@@ -86,6 +87,13 @@
 // What a presence is, and whether a token lives, follows from what is stored and the time
 // it is read: no timer has to fire. While a directory is open its clock does not go back,
 // whatever the machine's does; after a restart the machine's is believed.
+//
+// Processes that share a store go each by its own clock. What is stored are instants by the
+// clock of whoever wrote: when a state was set, when a token ends, when a signed request may
+// be forgotten. They are compared with the clock of whoever reads. So between clocks that
+// differ a presence or a token lasts longer or shorter by the difference, and never by more; and
+// what was revoked, or has left the store since it expired, no clock revives. Keep the
+// clocks together by NTP, well within SignedWindow.
 //
 // # What lies in the store
 //
