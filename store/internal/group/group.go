@@ -32,6 +32,14 @@ type Backend interface {
 	Begin() (tx Tx, head, first store.Seq, err error)
 }
 
+// Foreseer is a [Backend] whose Begin takes long. It is told, before each, the keys that
+// Versions will be asked for, so that it can read them while it begins. Batches that come
+// meanwhile join the group: Versions is then asked for their keys, too, after those
+// foreseen. The keys are only lent, until the transaction ends.
+type Foreseer interface {
+	Foresee(keys []store.Key)
+}
+
 // Tx is a write transaction of a [Backend]. Exactly one of Commit and Rollback is called,
 // last; after a Commit that fails the transaction is over.
 type Tx interface {
@@ -211,36 +219,34 @@ func (g *Group) passOn() {
 
 // leadOne runs one group, which w is the first of, and passes the lead on.
 func (g *Group) leadOne(w *waiter) {
-	g.mu.Lock()
 	g.take()
-	g.mu.Unlock()
 	defer g.finish(w)
 	if w.alone != nil {
 		w.err = w.alone()
 		return
 	}
-	g.run.commit(g.backend)
+	g.run.commit(g.backend, g.take)
 }
 
-// take moves the next group from the queue to the run, and answers those in it whose
-// contexts have ended. g.mu is held.
+// take moves batches from the queue to the group, as many as it has room for, and answers
+// those whose contexts have ended.
 func (g *Group) take() {
-	n, bytes := 0, 0
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	r := &g.run
+	n := 0
 	for _, w := range g.queue {
-		bytes += w.bytes
-		if n == maxBatches || n > 0 && (w.solo || bytes > maxBytes) {
+		if len(r.group) == maxBatches || len(r.group) > 0 && (w.solo || r.group[0].solo || r.bytes+w.bytes > maxBytes) {
 			break
 		}
 		n++
-		if err := w.ctx.Err(); err != nil && n > 1 {
+		if err := w.ctx.Err(); err != nil && len(r.group) > 0 {
 			w.err = err
 			w.ready <- struct{}{}
 			continue
 		}
-		g.run.group = append(g.run.group, w)
-		if w.solo {
-			break
-		}
+		r.group = append(r.group, w)
+		r.bytes += w.bytes
 	}
 	g.queue = slices.Delete(g.queue, 0, n)
 }

@@ -12,6 +12,7 @@ import (
 // run judges and commits one group. Its memory is used again for the next.
 type run struct {
 	group    []*waiter // nil where one was answered already
+	bytes    int       // of their values
 	err      error     // what became of the group's commit
 	accepted bool      // at least one batch was
 
@@ -30,9 +31,14 @@ var (
 )
 
 // commit leaves in r.err how the group's commit went, and in each waiter whether it was
-// refused.
-func (r *run) commit(b Backend) {
+// refused. It may call more, which adds to the group.
+func (r *run) commit(b Backend, more func()) {
 	r.err = errPanicBefore
+	r.gather(r.group)
+	f, foresees := b.(Foreseer)
+	if foresees {
+		f.Foresee(r.keys)
+	}
 	tx, head, first, err := b.Begin()
 	if err != nil {
 		r.err = notApplied(err)
@@ -45,6 +51,11 @@ func (r *run) commit(b Backend) {
 		}
 	}()
 	r.changes.Head, r.changes.First = head, first
+	if foresees {
+		n := len(r.group)
+		more()
+		r.gather(r.group[n:])
+	}
 	if err := r.judge(tx); err != nil {
 		r.err = notApplied(err)
 		return
@@ -67,16 +78,20 @@ func (r *run) commit(b Backend) {
 	r.err = nil
 }
 
-// judge accepts or refuses each batch, in order. A refusal that no earlier batch of the
-// group has part in is answered at once.
-func (r *run) judge(tx Tx) error {
-	for _, w := range r.group {
+// gather collects the keys of the conditions of batches.
+func (r *run) gather(batches []*waiter) {
+	for _, w := range batches {
 		for _, c := range w.batch.If {
 			if !c.Under {
 				r.keys = append(r.keys, c.Key)
 			}
 		}
 	}
+}
+
+// judge accepts or refuses each batch, in order. A refusal that no earlier batch of the
+// group has part in is answered at once.
+func (r *run) judge(tx Tx) error {
 	r.versions = slices.Grow(r.versions, len(r.keys))[:len(r.keys)]
 	if len(r.keys) > 0 {
 		if err := tx.Versions(r.keys, r.versions); err != nil {

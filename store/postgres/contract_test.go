@@ -1,0 +1,90 @@
+package postgres_test
+
+import (
+	"os"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/denizenhq/denizen/store"
+	"github.com/denizenhq/denizen/store/postgres"
+	"github.com/denizenhq/denizen/store/storetest"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/stretchr/testify/require"
+)
+
+// harness makes stores in schemas of their own, all over one pool.
+func harness(t *testing.T, pool *pgxpool.Pool) storetest.Harness {
+	t.Helper()
+	var schemas sync.Map // store → schema
+	open := func(t testing.TB, name string) store.Store {
+		t.Helper()
+		s := open(t, pool, postgres.Options{Schema: name})
+		schemas.Store(s, name)
+		return s
+	}
+	return storetest.Harness{
+		New: func(t testing.TB) store.Store {
+			t.Helper()
+			return open(t, schema(t))
+		},
+		Reopen: func(t testing.TB, s store.Store) store.Store {
+			t.Helper()
+			require.NoError(t, s.Close())
+			name, _ := schemas.Load(s)
+			return open(t, name.(string))
+		},
+	}
+}
+
+func TestTheContractHolds(t *testing.T) {
+	dsn := server(t)
+	t.Parallel()
+	storetest.Run(t, harness(t, connect(t, dsn)))
+}
+
+// The pool is in the mode that one behind a pooler needs; the others are tried in
+// TestEveryModeOfThePoolWorks.
+func TestTheContractHoldsBehindTheWrappersWithoutPreparedStatements(t *testing.T) {
+	dsn := server(t)
+	t.Parallel()
+	h := harness(t, connect(t, dsn, plainly))
+	storetest.Run(t, h.Wrap(func(t testing.TB, s store.Store) store.Store {
+		s = storetest.Watchful(t, s, func(store.Key) bool { return true })
+		return storetest.Faulty(s, func(storetest.Call) storetest.Fault { return storetest.None })
+	}))
+}
+
+// behindPooler answers a pool through a pooler in transaction mode, or skips.
+func behindPooler(t *testing.T) *pgxpool.Pool {
+	t.Helper()
+	server(t)
+	dsn := os.Getenv("DENIZEN_PGBOUNCER")
+	if dsn == "" {
+		t.Skip("DENIZEN_PGBOUNCER is not set")
+	}
+	return connect(t, dsn, plainly)
+}
+
+func TestTheContractHoldsBehindAPooler(t *testing.T) {
+	pool := behindPooler(t)
+	t.Parallel()
+	storetest.Run(t, harness(t, pool))
+}
+
+func TestWhoWaitsBehindAPoolerIsWoken(t *testing.T) {
+	pool := behindPooler(t)
+	s, _, name := fresh(t)
+	other := open(t, pool, postgres.Options{Schema: name, Poll: 10 * time.Millisecond})
+	for i := range store.Seq(10) {
+		waited := make(chan error, 1)
+		go func() { waited <- other.Wait(soon(t), i) }()
+		commit(t, s, put("k", `{}`))
+		require.NoError(t, <-waited)
+	}
+	sessions, err := admin()
+	require.NoError(t, err)
+	var listening int
+	require.NoError(t, sessions.QueryRow(t.Context(), `SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'LISTEN denizen%'`).Scan(&listening))
+	require.Zero(t, listening)
+}

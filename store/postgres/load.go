@@ -1,0 +1,134 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"math"
+
+	"github.com/denizenhq/denizen/store"
+	"github.com/denizenhq/denizen/store/internal/group"
+	"github.com/jackc/pgx/v5"
+)
+
+// Bounds of what a load sends at once.
+const (
+	chunkRows  = 10_000
+	chunkBytes = 4 << 20
+)
+
+// Load implements [store.Store], by COPY and in one transaction: nothing of it is seen before
+// it is whole. Other writers wait meanwhile, and give up after their LockTimeout. Its last
+// step may leave the outcome unknown, as that of a commit.
+func (s *Store) Load(ctx context.Context, rs iter.Seq2[store.Record, error], cs iter.Seq2[store.Change, error], head store.Seq) error {
+	return s.group.Alone(ctx, func() error {
+		if head > math.MaxInt64 {
+			return fmt.Errorf("%w: a head of %d", store.ErrInvalid, head)
+		}
+		err := s.load(ctx, rs, cs, head)
+		if err != nil {
+			return failed(ctx, err)
+		}
+		s.head.Advance(head)
+		s.teller.tell(s)
+		return nil
+	})
+}
+
+func (s *Store) load(ctx context.Context, rs iter.Seq2[store.Record, error], cs iter.Seq2[store.Change, error], head store.Seq) error {
+	tx, err := s.pool.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.ReadCommitted, AccessMode: pgx.ReadWrite})
+	if err != nil {
+		return err
+	}
+	defer func() {
+		ctx, cancel := s.step()
+		defer cancel()
+		_ = tx.Rollback(ctx) // nothing to do after a commit
+	}()
+	// The one who is asked for records may take its time.
+	if _, err := tx.Exec(ctx, s.sql.lock, s.names.lock, millis(s.options.LockTimeout), "0"); err != nil {
+		return err
+	}
+	at, _, err := s.place(ctx, tx)
+	if err != nil {
+		return err
+	}
+	if at > 0 {
+		return store.ErrNotEmpty
+	}
+	first := head + 1
+	records := chunk{s: s, tx: tx, table: "records", columns: []string{"key", "version", "value"}}
+	for r, err := range rs {
+		if err := firstOf(err, ctx.Err(), group.CheckRecord(r, head), checkJSON(r.Value)); err != nil {
+			return &foreign{err}
+		}
+		if err := records.add(ctx, len(r.Value), []byte(r.Key), int64(r.Version), string(r.Value)); err != nil {
+			return err
+		}
+	}
+	changes := chunk{s: s, tx: tx, table: "changes", columns: []string{"seq", "event"}}
+	for c, err := range cs {
+		if err := firstOf(err, ctx.Err(), group.CheckChange(c, head), checkJSON(c.Event)); err != nil {
+			return &foreign{err}
+		}
+		first = min(first, c.Seq)
+		if err := changes.add(ctx, len(c.Event), int64(c.Seq), string(c.Event)); err != nil {
+			return err
+		}
+	}
+	if err := firstOf(records.write(ctx), changes.write(ctx)); err != nil {
+		return err
+	}
+	if _, err := tx.Exec(ctx, s.sql.advance, int64(head), int64(first)); err != nil {
+		return err
+	}
+	commit, cancel := s.step()
+	defer cancel()
+	if err := tx.Commit(commit); err != nil {
+		return afterSending(err)
+	}
+	return nil
+}
+
+func firstOf(errs ...error) error {
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// chunk gathers rows and copies them to a table.
+type chunk struct {
+	s       *Store
+	tx      pgx.Tx
+	table   string
+	columns []string
+	rows    [][]any
+	bytes   int
+}
+
+func (c *chunk) add(ctx context.Context, bytes int, row ...any) error {
+	c.rows = append(c.rows, row)
+	if c.bytes += bytes; len(c.rows) < chunkRows && c.bytes < chunkBytes {
+		return nil
+	}
+	return c.write(ctx)
+}
+
+func (c *chunk) write(ctx context.Context) error {
+	if len(c.rows) == 0 {
+		return nil
+	}
+	_, err := c.tx.CopyFrom(ctx, pgx.Identifier{c.s.names.schema, c.table}, c.columns, pgx.CopyFromRows(c.rows))
+	if code(err) == "23505" { // unique_violation
+		err = fmt.Errorf("%w: something is loaded twice", store.ErrInvalid)
+	}
+	clear(c.rows)
+	c.rows, c.bytes = c.rows[:0], 0
+	return err
+}
+
+// foreign carries an error that is not of PostgreSQL past those that are.
+type foreign struct{ error }

@@ -1,0 +1,87 @@
+package postgres
+
+import (
+	"fmt"
+	"strings"
+)
+
+// few is how many keys are looked up without an array. PostgreSQL would plan anew each time
+// for an array shorter than the ten elements it reckons with.
+const few = 8
+
+// statements are the texts of what is asked, with the names of one schema in them.
+//
+// What looks up several keys does it one by one (LATERAL ... LIMIT 1): PostgreSQL plans
+// such a statement once, often while the table is small, and then must not come to read
+// the whole table.
+type statements struct {
+	get, getMany, list, listKeys string
+	getFew                       [few + 1]string // by the number of keys
+	place, changes               string
+
+	begin, lock, standing, versions    string
+	under                              string
+	dropUnder, drop, insert, put, emit string
+	sweep, advance, loaded, notify     string
+}
+
+func newStatements(n names) statements {
+	in := func(sql string) string {
+		return strings.NewReplacer(
+			"{versions}", `ARRAY(SELECT coalesce((SELECT version FROM `+n.quoted+`.records WHERE key = k.key), 0)
+				FROM unnest($1::bytea[]) WITH ORDINALITY AS k(key, i) ORDER BY k.i)`,
+			"{records}", n.quoted+".records",
+			"{changes}", n.quoted+".changes",
+			"{head}", n.quoted+".head",
+		).Replace(sql)
+	}
+	s := statements{
+		get: in(`SELECT version, value FROM {records} WHERE key = $1`),
+		getMany: in(`SELECT k.i, r.version, r.value FROM unnest($1::bytea[]) WITH ORDINALITY AS k(key, i)
+			CROSS JOIN LATERAL (SELECT version, value FROM {records} WHERE key = k.key LIMIT 1) r`),
+		list:     in(`SELECT key, version, value FROM {records} WHERE key >= $1 AND key < $2 ORDER BY key LIMIT $3`),
+		listKeys: in(`SELECT key, version FROM {records} WHERE key >= $1 AND key < $2 ORDER BY key LIMIT $3`),
+		place:    in(`SELECT head, first FROM {head}`),
+		changes: in(`SELECT h.head, h.first, c.seq, c.event FROM {head} h LEFT JOIN LATERAL
+			(SELECT seq, event FROM {changes} WHERE seq > $1 AND $1 >= h.first - 1 ORDER BY seq LIMIT $2) c ON true`),
+
+		// The default isolation of the role or the database is not ours.
+		begin: `BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE`,
+		// What is in FROM comes before the lock. A session that holds the lock and hears no
+		// more of its client is to end; and what is acknowledged is to be durable, whatever
+		// the role's setting.
+		lock: `SELECT pg_advisory_xact_lock($1) FROM (SELECT
+			set_config('lock_timeout', $2, true),
+			set_config('idle_in_transaction_session_timeout', $3, true),
+			set_config('plan_cache_mode', 'force_generic_plan', true),
+			CASE current_setting('synchronous_commit') WHEN 'off' THEN set_config('synchronous_commit', 'on', true) END
+			OFFSET 0) settings`,
+		standing:  in(`SELECT head, first, {versions} FROM {head}`),
+		versions:  in(`SELECT {versions}`),
+		under:     in(`SELECT EXISTS (SELECT 1 FROM {records} WHERE key >= $1 AND key < $2)`),
+		dropUnder: in(`DELETE FROM {records} WHERE key >= $1 AND key < $2`),
+		drop: in(`DELETE FROM {records} WHERE ctid = ANY (ARRAY(SELECT r.ctid FROM unnest($1::bytea[]) AS k(key)
+			CROSS JOIN LATERAL (SELECT ctid FROM {records} WHERE key = k.key LIMIT 1) r))`),
+		insert: in(`INSERT INTO {records} (key, version, value)
+			SELECT k, v, j::jsonb FROM unnest($1::bytea[], $2::bigint[], $3::text[]) AS t(k, v, j)`),
+		put: in(`INSERT INTO {records} (key, version, value)
+			SELECT k, v, j::jsonb FROM unnest($1::bytea[], $2::bigint[], $3::text[]) AS t(k, v, j)
+			ON CONFLICT (key) DO UPDATE SET version = excluded.version, value = excluded.value`),
+		emit: in(`INSERT INTO {changes} (seq, event) SELECT s, j::jsonb FROM unnest($1::bigint[], $2::text[]) AS t(s, j)`),
+		sweep: in(`WITH gone AS (DELETE FROM {changes} WHERE ctid = ANY (ARRAY(
+			SELECT ctid FROM {changes} WHERE seq >= $1 AND seq < $2 ORDER BY seq LIMIT $3)) RETURNING seq)
+			SELECT count(*), coalesce(max(seq), 0) FROM gone`),
+		advance: in(`UPDATE {head} SET head = $1, first = $2`),
+		loaded:  in(`SELECT head FROM {head}`),
+		notify:  `SELECT pg_notify($1, '')`,
+	}
+	for n := 2; n <= few; n++ {
+		var keys []string
+		for i := range n {
+			keys = append(keys, fmt.Sprintf("(%d, $%d::bytea)", i+1, i+1))
+		}
+		s.getFew[n] = in(`SELECT k.i, r.version, r.value FROM (VALUES ` + strings.Join(keys, ", ") + `) AS k(i, key)
+			CROSS JOIN LATERAL (SELECT version, value FROM {records} WHERE key = k.key LIMIT 1) r`)
+	}
+	return s
+}

@@ -1,0 +1,214 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"sync"
+
+	"github.com/denizenhq/denizen/store"
+	"github.com/denizenhq/denizen/store/internal/group"
+	"github.com/jackc/pgx/v5"
+)
+
+// InTx answers a store inside the caller's own transaction, in the same database and at
+// READ COMMITTED: what it commits, and what the caller itself writes, becomes visible and
+// durable together, when the caller commits tx, or never.
+//
+// Get, List and Changes see the transaction as it is. Commit writes into it, in a
+// savepoint, so that after a refusal, such as a store.Conflict, the transaction can be
+// used as before. From the first Commit that succeeds until tx ends, all other writers
+// of the directory wait, each for its own LockTimeout at most, and then answer
+// store.ErrUnavailable: end it soon. The Seq of a Commit belongs to another commit if tx is rolled back.
+// Since tx is not committed here, no outcome is unknown. At a stricter isolation a Commit
+// answers store.ErrUnavailable when another came between; start anew then.
+//
+// Who waits learns of the commit after [Options].Poll at most: tx sends no wake-up. Wait and
+// Load answer store.ErrInvalid. Close leaves tx and s as they are.
+//
+// The store may be used by many goroutines at once, but not while the caller uses tx itself, and only as long
+// as tx is open. A context that ends in the middle of a read breaks the connection, and tx with it.
+func (s *Store) InTx(tx pgx.Tx) store.Store {
+	t := &inTx{s: s, tx: tx}
+	t.group = group.New(&txWriter{t: t}, &t.head)
+	return t
+}
+
+type inTx struct {
+	s     *Store
+	group *group.Group
+	head  group.Head // for the group; nobody waits for it
+
+	mu     sync.Mutex // held while tx is used
+	tx     pgx.Tx
+	closed bool
+}
+
+// use calls f with the transaction, which nobody else uses meanwhile.
+func (t *inTx) use(ctx context.Context, f func(pgx.Tx) error) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.closed {
+		return store.ErrClosed
+	}
+	return failed(ctx, f(t.tx))
+}
+
+// Get implements [store.Store].
+func (t *inTx) Get(ctx context.Context, keys ...store.Key) (records []store.Record, err error) {
+	if err := store.CheckKeys(keys...); err != nil {
+		return nil, err
+	}
+	err = t.use(ctx, func(tx pgx.Tx) error {
+		records, err = t.s.get(ctx, tx, keys)
+		return err
+	})
+	return records, err
+}
+
+// List implements [store.Store].
+func (t *inTx) List(ctx context.Context, r store.Range) (records []store.Record, err error) {
+	if err := r.Check(); err != nil {
+		return nil, err
+	}
+	err = t.use(ctx, func(tx pgx.Tx) error {
+		records, err = t.s.list(ctx, tx, r)
+		return err
+	})
+	return records, err
+}
+
+// Commit implements [store.Store].
+func (t *inTx) Commit(ctx context.Context, b store.Batch) (store.Seq, error) {
+	if err := checkBatch(b); err != nil {
+		return 0, err
+	}
+	return t.group.Commit(ctx, b)
+}
+
+// Changes implements [store.Store].
+func (t *inTx) Changes(ctx context.Context, after store.Seq, limit int) (feed store.Feed, err error) {
+	if err := store.CheckChanges(limit); err != nil {
+		return store.Feed{}, err
+	}
+	err = t.use(ctx, func(tx pgx.Tx) error {
+		feed, err = t.s.feed(ctx, tx, after, limit)
+		return err
+	})
+	return feed, err
+}
+
+// Wait implements [store.Store].
+func (t *inTx) Wait(ctx context.Context, _ store.Seq) error {
+	return t.use(ctx, func(pgx.Tx) error {
+		return fmt.Errorf("%w: nobody waits inside a transaction", store.ErrInvalid)
+	})
+}
+
+// Load implements [store.Store].
+func (t *inTx) Load(ctx context.Context, _ iter.Seq2[store.Record, error], _ iter.Seq2[store.Change, error], _ store.Seq) error {
+	return t.use(ctx, func(pgx.Tx) error {
+		return fmt.Errorf("%w: a load makes a transaction of its own", store.ErrInvalid)
+	})
+}
+
+// Close implements [store.Store].
+func (t *inTx) Close() error {
+	t.group.Close()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.closed = true
+	return nil
+}
+
+// txWriter writes batches into the transaction, each in a savepoint.
+type txWriter struct {
+	t    *inTx
+	keys []store.Key
+	at   []int64
+	save pgx.Tx // the savepoint
+	was  string // the transaction's lock_timeout
+	plan plan
+}
+
+// Foresee implements [group.Foreseer].
+func (w *txWriter) Foresee(keys []store.Key) { w.keys = keys }
+
+// Begin implements [group.Backend].
+func (w *txWriter) Begin() (_ group.Tx, head, first store.Seq, err error) {
+	w.t.mu.Lock()
+	if head, first, err = w.begin(); err != nil {
+		w.Rollback()
+		return nil, 0, 0, unavailable(err)
+	}
+	return w, head, first, nil
+}
+
+func (w *txWriter) begin() (head, first store.Seq, err error) {
+	s := w.t.s
+	ctx, cancel := context.WithTimeout(context.Background(), s.options.LockTimeout+s.options.Timeout)
+	defer cancel()
+	if w.save, err = w.t.tx.Begin(ctx); err != nil {
+		return 0, 0, err
+	}
+	var b pgx.Batch
+	b.Queue(`SELECT current_setting('lock_timeout')`).QueryRow(func(row pgx.Row) error { return row.Scan(&w.was) })
+	b.Queue(`SELECT set_config('lock_timeout', $1, true)`, millis(s.options.LockTimeout))
+	b.Queue(`SELECT pg_advisory_xact_lock($1)`, s.names.lock)
+	b.Queue(s.sql.standing, byteKeys(w.keys)).QueryRow(func(row pgx.Row) error {
+		return row.Scan((*uint64)(&head), (*uint64)(&first), &w.at)
+	})
+	err = w.save.SendBatch(ctx, &b).Close()
+	return head, first, err
+}
+
+// Versions implements [group.Tx].
+func (w *txWriter) Versions(keys []store.Key, into []store.Seq) error {
+	return w.plan.read(w.t.s, w.save, keys, w.at, into)
+}
+
+// Under implements [group.Tx].
+func (w *txWriter) Under(prefix store.Key) (bool, error) { return w.t.s.under(w.save, prefix) }
+
+// Write implements [group.Tx].
+func (w *txWriter) Write(c *group.Changes) error {
+	ctx, cancel := w.t.s.step()
+	defer cancel()
+	b := w.t.s.writes(c, &w.plan)
+	b.Queue(`SELECT set_config('lock_timeout', $1, true)`, w.was)
+	if err := w.save.SendBatch(ctx, b).Close(); err != nil {
+		return unavailable(err)
+	}
+	return nil
+}
+
+// Commit implements [group.Tx].
+func (w *txWriter) Commit() error {
+	ctx, cancel := w.t.s.step()
+	defer cancel()
+	if err := w.save.Commit(ctx); err != nil {
+		w.Rollback()
+		return unavailable(err)
+	}
+	w.end()
+	return nil
+}
+
+// Rollback implements [group.Tx]. It gives the lock back, unless an earlier batch has it.
+func (w *txWriter) Rollback() {
+	if w.save != nil {
+		ctx, cancel := w.t.s.step()
+		defer cancel()
+		_ = w.save.Rollback(ctx) // if it fails, the transaction is lost
+	}
+	w.end()
+}
+
+func (w *txWriter) end() {
+	w.save, w.keys, w.at = nil, nil, nil
+	clear(w.plan.absent)
+	w.t.mu.Unlock()
+}

@@ -1,0 +1,159 @@
+package postgres_test
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/denizenhq/denizen/store"
+	"github.com/denizenhq/denizen/store/postgres"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/stretchr/testify/require"
+)
+
+// never is longer than any test: only a wake-up can come before.
+const never = time.Hour
+
+// soon bounds what must happen.
+func soon(t *testing.T) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+func TestACommitWakesWhoWaitsInAnotherProcess(t *testing.T) {
+	s, pool, name := fresh(t)
+	other := open(t, pool, postgres.Options{Schema: name, Poll: never})
+	for i := range store.Seq(20) {
+		waited := make(chan error, 1)
+		go func() { waited <- other.Wait(soon(t), i) }()
+		commit(t, s, put("k", `{}`))
+		require.NoError(t, <-waited)
+		require.Equal(t, i+1, get(t, other, "k").Version)
+	}
+}
+
+func TestPollingIsEnough(t *testing.T) {
+	for name, change := range map[string]func(*postgres.Options, *pgxpool.Config){
+		"by choice":       func(o *postgres.Options, _ *pgxpool.Config) { o.PollOnly = true },
+		"in a small pool": func(_ *postgres.Options, c *pgxpool.Config) { c.MaxConns = 3 },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, _, schema := fresh(t)
+			o := postgres.Options{Schema: schema, Poll: 5 * time.Millisecond}
+			other := open(t, connect(t, server(t), func(c *pgxpool.Config) { change(&o, c) }), o)
+			for i := range store.Seq(10) {
+				waited := make(chan error, 1)
+				go func() { waited <- other.Wait(soon(t), i) }()
+				commit(t, s, put("k", `{}`))
+				require.NoError(t, <-waited)
+			}
+		})
+	}
+}
+
+func TestALostListenerIsReplaced(t *testing.T) {
+	s, _, name := fresh(t)
+	tag := strings.ReplaceAll(name, " ", "-")
+	pool := connect(t, server(t), func(c *pgxpool.Config) { c.ConnConfig.RuntimeParams["application_name"] = tag })
+	other := open(t, pool, postgres.Options{Schema: name, Poll: 20 * time.Millisecond})
+	for i := range store.Seq(5) {
+		waited := make(chan error, 1)
+		go func() { waited <- other.Wait(soon(t), i) }()
+		do(t, `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = $1`, tag)
+		commit(t, s, put("k", `{}`))
+		require.NoError(t, <-waited)
+	}
+}
+
+func TestAListenerIsThereOnlyWhileSomebodyWaits(t *testing.T) {
+	s, pool, name := fresh(t)
+	require.Zero(t, pool.Stat().AcquiredConns())
+	other := open(t, pool, postgres.Options{Schema: name, Poll: 20 * time.Millisecond})
+	held := func(n int32) func() bool { return func() bool { return pool.Stat().AcquiredConns() == n } }
+	for range 2 {
+		ctx, cancel := context.WithCancel(t.Context())
+		waited := make(chan error, 1)
+		go func() { waited <- other.Wait(ctx, 0) }()
+		require.Eventually(t, held(1), 30*time.Second, time.Millisecond)
+		cancel()
+		require.ErrorIs(t, <-waited, context.Canceled)
+		require.Eventually(t, held(0), 30*time.Second, time.Millisecond)
+	}
+	var channels int
+	require.NoError(t, pool.QueryRow(t.Context(), `SELECT count(*) FROM pg_listening_channels()`).Scan(&channels))
+	require.Zero(t, channels, "the connection goes back as it came")
+	_ = s
+}
+
+// ours counts the goroutines that run code of this package, tests apart.
+func ours() int {
+	stacks := make([]byte, 1<<20)
+	stacks = stacks[:runtime.Stack(stacks, true)]
+	n := 0
+	for _, stack := range strings.Split(string(stacks), "\n\n") {
+		if strings.Contains(stack, "store/postgres.") {
+			n++
+		}
+	}
+	return n
+}
+
+func TestCloseLeavesNoGoroutineAndNoConnection(t *testing.T) {
+	before := ours()
+	s, pool, _ := fresh(t)
+	require.Equal(t, before, ours(), "none before it is needed")
+	waited := make(chan error, 1)
+	go func() { waited <- s.Wait(t.Context(), 100) }()
+	for i := range 20 {
+		commit(t, s, put(store.Key(fmt.Sprint(i)), `{}`))
+	}
+	require.NoError(t, s.Close())
+	require.ErrorIs(t, <-waited, store.ErrClosed)
+	require.Equal(t, before, ours())
+	require.Zero(t, pool.Stat().AcquiredConns())
+	require.NoError(t, pool.Ping(t.Context()), "the pool stays the host's")
+}
+
+func TestWaitOutlivesAServerThatIsAway(t *testing.T) {
+	s, _, name := fresh(t)
+	p := newProxy(t)
+	other := open(t, connect(t, p.dsn(t)), postgres.Options{Schema: name, Poll: 10 * time.Millisecond, Timeout: 100 * time.Millisecond})
+	waited := make(chan error, 1)
+	ctx := soon(t)
+	go func() { waited <- other.Wait(ctx, 0) }()
+	p.refuse(true)
+	p.cut()
+	commit(t, s, put("k", `{}`))
+	select {
+	case err := <-waited:
+		require.NoError(t, err) // it may have seen the commit before
+	case <-time.After(50 * time.Millisecond):
+		p.refuse(false)
+		require.NoError(t, <-waited)
+	}
+}
+
+func TestBehindAPoolerNobodyListens(t *testing.T) {
+	s, _, name := fresh(t)
+	for _, pooler := range []bool{false, true} {
+		p := newProxy(t)
+		p.renumber = pooler // poolers tell their clients numbers of their own
+		listens := p.count("LISTEN denizen_")
+		other := open(t, connect(t, p.dsn(t)), postgres.Options{Schema: name, Poll: 10 * time.Millisecond})
+		for range 3 {
+			feed, err := s.Changes(t.Context(), 0, 1)
+			require.NoError(t, err)
+			waited := make(chan error, 1)
+			go func() { waited <- other.Wait(soon(t), feed.Head) }()
+			commit(t, s, put("k", `{}`))
+			require.NoError(t, <-waited)
+		}
+		require.NoError(t, other.Close())
+		require.Equal(t, pooler, listens() == 0)
+	}
+}
