@@ -2,7 +2,7 @@ package httpadapter
 
 import (
 	"errors"
-	"net/http"
+	"math"
 	"strconv"
 	"strings"
 
@@ -26,24 +26,37 @@ func matches(headers []string, etag string, weakly bool) bool {
 	return false
 }
 
+// maxTags bounds how many versions a write is tried for.
+const maxTags = 16
+
+// noVersion is the version of no record.
+const noVersion denizen.Version = math.MaxUint64
+
 // withVersion makes a write on condition of what If-Match names: once without a version where
-// the header is not there or is *, otherwise for each version until one is the present one.
-func (c *call) withVersion(write func(expected ...denizen.Version) error) error {
+// the header is not there or is *, otherwise for each version until one is the present one. Of
+// none it is made all the same, to be refused: who may not, or where nothing is, learns that first.
+func (c *call) withVersion(write func(expected ...denizen.Version) error) (err error) {
 	lines := c.r.Header["If-Match"]
 	if len(lines) == 0 || matches(lines, "*", false) {
 		return write()
 	}
-	err := error(refuse(http.StatusPreconditionFailed, "precondition_failed", "it is another version by now"))
+	tried := 0
 	for _, line := range lines {
 		for tag := range strings.SplitSeq(line, ",") {
 			version, ok := parseETag(strings.Trim(tag, " \t"))
 			if !ok {
 				continue // not one of ours, so it matches nothing
 			}
+			if tried++; tried > maxTags {
+				return badValue("If-Match", "must be 16 at most")
+			}
 			if err = write(version); !isConflict(err) {
 				return err
 			}
 		}
+	}
+	if tried == 0 {
+		return write(noVersion)
 	}
 	return err
 }

@@ -49,7 +49,7 @@ func tokenCookies(h http.Header) (values [len(cookieNames)]*string, err error) {
 		for pair := range strings.SplitSeq(line, ";") {
 			name, value, _ := strings.Cut(strings.Trim(pair, " \t"), "=")
 			for i := range cookieNames {
-				if name != cookieNames[i] {
+				if strings.TrimRight(name, " \t") != cookieNames[i] { // as net/http reads it
 					continue
 				}
 				if values[i] != nil {

@@ -106,7 +106,7 @@ func TestAnAttributeDefinitionIsMadeReadAndDropped(t *testing.T) {
 	a.do("DELETE", "/v1/attribute-def/users/open", "", app).refused(t, 404, "entity_not_found")
 	for body, code := range map[string]string{
 		`{}`: "invalid_parameter_set", `{"key":"a,b"}`: "invalid_parameter_set", `{"key":"k","maxBytes":65537}`: "invalid_parameter_set",
-		`{"key":"k","maxBytes":-1}`: "invalid_parameter_set", `{"key":"k","visibleTo":"all"}`: "invalid_parameter_set",
+		`{"key":"k","maxBytes":-1}`: "invalid_parameter_set", `{"key":"k","visibleTo":"all"}`: "invalid_parameter_set", `{"key":"k","visibleTo":""}`: "invalid_parameter_set", `{"key":"k","writableBy":""}`: "invalid_parameter_set",
 		`{"key":"k","writableBy":"peers"}`: "invalid_parameter_set", `{"key":"k","entityType":"channels"}`: "invalid_parameter_set",
 		`{"key":"k","canBeEmpty":0}`: "invalid_input_syntax", `{"key":"k","allowedContentTypes":[1]}`: "invalid_input_syntax", `{"key":["k"]}`: "invalid_input_syntax",
 	} {
@@ -135,6 +135,9 @@ func TestAProfileIsSetAllOrNone(t *testing.T) {
 	set(`{"attributes":[{"key":"colour"}]}`).refused(t, 400, "invalid_parameter_set")
 	set(`{}`).refused(t, 400, "invalid_parameter_set")
 	set(`{"attributes":[],"patchType":"diff"}`).refused(t, 400, "invalid_parameter_set")
+	set(`{"attributes":[],"patchType":""}`).refused(t, 400, "invalid_parameter_set")
+	set(`{"attributes":[],"entityId":{"identifier":"bob-00001"}}`).refused(t, 400, "invalid_parameter_set")
+	require.Equal(t, 204, set(`{"attributes":[],"entityId":{"identifier":"alice-0001"}}`).status)
 	set(`{"attributes":[7]}`).refused(t, 400, "invalid_input_syntax")
 	require.Equal(t, "colour=red note=*", values())
 	require.Equal(t, 204, a.do("POST", "/v1/users/alice-0001/profile", `{"attributes":[{"key":"rank","value":"1"}],"patchType":"Diff"}`, app).status)
@@ -188,12 +191,12 @@ func TestThePresenceOfSeveralIsAList(t *testing.T) {
 	list := decode[[]struct {
 		UserID   struct{ Identifier string }
 		Presence struct {
-			Presence *struct{ Type, Device string }
+			Presence *struct{ Type string }
 		}
 	}](t, a.do("GET", "/v1/users/bob-00001,email:a@b.example/presence", "", app), 200)
 	require.Equal(t, "bob-00001", list[0].UserID.Identifier)
 	require.Equal(t, "mitter.up.Online", list[0].Presence.Presence.Type, "the best device is shown")
-	require.Equal(t, "phone", list[0].Presence.Presence.Device)
+	require.NotContains(t, a.do("GET", "/v1/users/bob-00001/presence", "", app).body, "device", "strict clients know no such member")
 	require.Equal(t, "alice-0001", list[1].UserID.Identifier)
 	require.Nil(t, list[1].Presence.Presence)
 	a.do("GET", "/v1/users/bob-00001,carol-0001/presence", "", app).refused(t, 404, "entity_not_found")

@@ -38,6 +38,13 @@ func badCredential(message string) error {
 	return refuse(http.StatusUnauthorized, "authorization_error", message)
 }
 
+func noSuchRoute() error {
+	return &refusal{
+		status: http.StatusNotFound, code: "entity_not_found", message: "there is no such route",
+		diagnostics: map[string]any{"entityType": "route"},
+	}
+}
+
 func missingContext(what string) error {
 	return &refusal{
 		status: http.StatusForbidden, code: "missing_context", message: "this is not the " + what + " it has to be",

@@ -123,12 +123,12 @@ func (h *handler) answer(c *call) (answer reply, err error) {
 // routeTo finds the route of the request.
 func (h *handler) routeTo(c *call) error {
 	path, ok := strings.CutPrefix(c.r.URL.EscapedPath(), h.options.Prefix)
-	notFound := &refusal{
-		status: http.StatusNotFound, code: "entity_not_found", message: "there is no such route",
-		diagnostics: map[string]any{"entityType": "route"},
-	}
 	if !ok {
-		return notFound
+		return noSuchRoute()
+	}
+	if raw := c.r.URL.RawPath; raw != "" && raw != c.r.URL.EscapedPath() {
+		// EscapedPath spelled it anew, from the decoded path: a segment would not be as it was sent.
+		return badValue("path", "is not percent-encoded as it should be")
 	}
 	c.path = path
 	n, err := h.root.find(path, c.params[:])
@@ -136,7 +136,7 @@ func (h *handler) routeTo(c *call) error {
 		return err
 	}
 	if n == nil {
-		return notFound
+		return noSuchRoute()
 	}
 	if route := n.route(c.r.Method); route != nil {
 		c.route = route
@@ -208,7 +208,26 @@ func (c *call) user() (denizen.UserID, error) {
 	if err != nil {
 		return "", err
 	}
-	return c.resolve(ref)
+	id, err := c.resolve(ref)
+	if err != nil {
+		return "", err
+	}
+	return id, c.agrees(string(id))
+}
+
+// agrees refuses a body that names another user than the path.
+func (c *call) agrees(user string) error {
+	object, _ := c.given.(map[string]any)
+	for _, name := range [...]string{"userId", "entityId"} {
+		named := object[name]
+		if reference, ok := named.(map[string]any); ok {
+			named = reference["identifier"]
+		}
+		if named != nil && named != user {
+			return badValue(name, "must be the one of the path")
+		}
+	}
+	return nil
 }
 
 // users answers the users that the path names, and whether it is a list.

@@ -10,7 +10,6 @@ import (
 
 type presenceShape struct {
 	Type       string         `json:"type"`
-	Device     string         `json:"device,omitempty"`
 	TimeToLive int64          `json:"timeToLive"`
 	ExpiresTo  *presenceShape `json:"expiresTo,omitempty"`
 }
@@ -39,11 +38,7 @@ func newPresenceShape(p denizen.Presence) *presenceShape {
 
 func newWiredPresence(p denizen.UserPresence) wiredPresence {
 	at := millis(p.Since)
-	shape := newPresenceShape(p.Presence)
-	if shape != nil {
-		shape.Device = p.Presence.Device()
-	}
-	return wiredPresence{reference{string(p.User)}, timePresence{shape, at, at}}
+	return wiredPresence{reference{string(p.User)}, timePresence{newPresenceShape(p.Presence), at, at}}
 }
 
 // presence reads a chain of states.

@@ -74,11 +74,19 @@ func defineAttribute(c *call) (reply, error) {
 	if !f.has("key") {
 		d.Key = f.text("type")
 	}
+	if d.Key == "." || d.Key == ".." {
+		return reply{}, badValue("key", "must not be a dot segment: no path could name it")
+	}
 	if kind := f.text("entityType"); *f.err == nil && f.has("entityType") && kind != "users" {
 		return reply{}, badValue("entityType", "must be users")
 	}
 	if *f.err != nil {
 		return reply{}, *f.err
+	}
+	for _, name := range []string{"visibleTo", "writableBy"} {
+		if f.has(name) && f.text(name) == "" {
+			return reply{}, badValue(name, "must not be empty")
+		}
 	}
 	c.names = map[string]string{"attributeDef": d.Key}
 	if _, err := c.h.dir.DefineAttribute(c.r.Context(), c.by, d); err != nil {
@@ -116,7 +124,11 @@ func getProfile(c *call) (reply, error) {
 	if err != nil {
 		return reply{}, err
 	}
-	return reply{status: http.StatusOK, body: newProfileShape(profile), etag: etag(profile.Version, "")}, nil
+	a := reply{status: http.StatusOK, body: newProfileShape(profile)}
+	if c.by.IsSystem() || c.by.User() == id { // the version tells of attributes, too, that a peer does not see
+		a.etag = etag(profile.Version, "")
+	}
+	return a, nil
 }
 
 // attribute reads an attribute.
@@ -140,7 +152,7 @@ func attributes(f fields) (as []denizen.Attribute, err error) {
 }
 
 var patchModes = map[string]denizen.PatchMode{
-	"": denizen.Merge, "merge": denizen.Merge, "Diff": denizen.Merge, "replace": denizen.Replace, "Set": denizen.Replace,
+	"merge": denizen.Merge, "Diff": denizen.Merge, "replace": denizen.Replace, "Set": denizen.Replace,
 }
 
 func setAttributes(c *call) (reply, error) {
@@ -158,7 +170,7 @@ func setAttributes(c *call) (reply, error) {
 		return reply{}, *f.err
 	case !f.has("attributes"):
 		return reply{}, badValue("attributes", "is missing")
-	case !known:
+	case !known && f.has("patchType"):
 		return reply{}, badValue("patchType", "must be merge or replace")
 	}
 	id, err := c.user()

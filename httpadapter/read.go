@@ -98,12 +98,12 @@ func parse(b []byte) (any, error) {
 }
 
 func parseValue(d *json.Decoder, depth int) (any, error) {
-	if depth > maxDepth {
-		return nil, badSyntax("the body nests too deep")
-	}
 	t, err := d.Token()
 	if err != nil {
 		return nil, badSyntax("the body is not one JSON value")
+	}
+	if _, opens := t.(json.Delim); opens && depth == maxDepth {
+		return nil, badSyntax("the body nests too deep")
 	}
 	switch t {
 	case json.Delim('{'):

@@ -120,15 +120,12 @@ func decodeSegment(segment string) (string, error) {
 	if value == "." || value == ".." {
 		return "", badValue("path", "must not have dot segments")
 	}
+	if !utf8.ValidString(value) {
+		return "", badValue("path", "must be UTF-8")
+	}
 	for i := range len(value) {
 		if value[i] < ' ' || value[i] == 0x7f {
 			return "", badValue("path", "must not hold control characters")
-		}
-		if value[i] >= utf8.RuneSelf {
-			if !utf8.ValidString(value) {
-				return "", badValue("path", "must be UTF-8")
-			}
-			break
 		}
 	}
 	return value, nil

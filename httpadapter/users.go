@@ -49,7 +49,7 @@ type peerShape struct {
 	Identifier    denizen.UserID `json:"identifier"`
 	ScreenName    screenName     `json:"screenName"`
 	UserLocators  []locatorShape `json:"userLocators"`
-	EntityProfile *profileShape  `json:"entityProfile"`
+	EntityProfile *profileShape  `json:"entityProfile"` // null
 }
 
 // millis are Unix milliseconds, 0 for no time.
@@ -60,10 +60,13 @@ func millis(t time.Time) int64 {
 	return t.UnixMilli()
 }
 
-// userBody is the shape of u. The directory shows a peer no internal id.
+// isPeer reports whether u is as it is shown to a peer, who is told no internal id.
+func isPeer(u denizen.User) bool { return u.InternalID == "" }
+
+// userBody is the shape of u.
 func (c *call) userBody(u denizen.User, profile *profileShape) any {
-	if u.InternalID == "" {
-		return peerShape{u.ID, u.ID, screenName{u.ScreenName}, []locatorShape{}, profile}
+	if isPeer(u) {
+		return peerShape{UserID: u.ID, Identifier: u.ID, ScreenName: screenName{u.ScreenName}, UserLocators: []locatorShape{}}
 	}
 	return &userShape{
 		UserID: u.ID, Identifier: u.ID, InternalID: u.InternalID, ScreenName: screenName{u.ScreenName},
@@ -193,15 +196,14 @@ func getUser(c *call) (reply, error) {
 	if err != nil {
 		return reply{}, err
 	}
+	if isPeer(u) {
+		return ok(c.userBody(u, nil))
+	}
 	profile, version, err := c.profileOf(id, w)
 	if err != nil {
 		return reply{}, err
 	}
-	a := reply{status: http.StatusOK, body: c.userBody(u, profile)}
-	if u.Version != 0 {
-		a.etag = etag(u.Version, version)
-	}
-	return a, nil
+	return reply{status: http.StatusOK, body: c.userBody(u, profile), etag: etag(u.Version, version)}, nil
 }
 
 // listUsers answers the users behind locators, or a page of all.

@@ -115,6 +115,7 @@ func TestAPeerSeesTheNameOfAUserAlone(t *testing.T) {
 	bob, _ := a.token(t, a.create(t, "bob-00001"))
 	got := a.do("GET", "/v1/users/alice-0001", "", bearer(bob))
 	got.json(t, 200, `{"userId":"alice-0001","identifier":"alice-0001","screenName":{"screenName":"Name of alice-0001"},"userLocators":[],"entityProfile":null}`)
+	require.Equal(t, got.body, a.do("GET", "/v1/users/alice-0001?withProfileAttributes=*", "", bearer(bob)).body)
 	require.Empty(t, got.header.Get("ETag"), "a peer learns nothing of when a user changed")
 }
 
@@ -379,6 +380,7 @@ func TestAWriteMayRestOnAVersion(t *testing.T) {
 	}
 	a.create(t, "alice-0001")
 	require.Equal(t, 204, a.do("PUT", user+"/screenname", `{"screenName":"Any"}`, app, header("If-Match", "*")).status)
+	a.do("PUT", user+"/screenname", `{"screenName":"Any"}`, app, header("If-Match", strings.Repeat(`"1",`, 17))).refused(t, 400, "invalid_parameter_set")
 }
 
 func TestABlockedUserIsOutAtOnce(t *testing.T) {

@@ -496,7 +496,6 @@ func TestWhatDoesNotFitTheDocumentIsRefused(t *testing.T) {
 		"body to HEAD":                   answered("HEAD", "/v1/users/bob-0002", "", 200, peer, "ETag", `"1"`),
 		"other content type":             answered("GET", "/v1/users/bob-0002", "", 200, peer, "ETag", `"1"`, "Content-Type", "text/plain"),
 		"missing header":                 answered("POST", "/v1/users", `{"screenName":{"screenName":"A"}}`, 201, `{"identifier":"bob-0002"}`),
-		"profile without a version":      answered("GET", "/v1/users/me/profile", "", 200, `{"entityId":{"identifier":"bob-0002"},"attributes":[]}`),
 		"weak entity tag":                answered("GET", "/v1/users/bob-0002", "", 200, peer, "ETag", `W/"1"`),
 		"no request id":                  answered("DELETE", "/v1/users/bob-0002", "", 204, "", "X-Request-Id", ""),
 		"unknown route granted":          answered("GET", "/v1/nothing", "", 200, "{}"),
