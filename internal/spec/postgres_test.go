@@ -22,14 +22,14 @@ import (
 
 // requirePostgres skips what DENIZEN_POSTGRES is not set for.
 func requirePostgres(t testing.TB) {
-	if os.Getenv("DENIZEN_POSTGRES") == "" {
+	if postgresDSN() == "" {
 		t.Skip("DENIZEN_POSTGRES is not set")
 	}
 }
 
 // pool is the one pool of these tests.
 var pool = sync.OnceValue(func() *pgxpool.Pool {
-	p, err := pgxpool.New(context.Background(), os.Getenv("DENIZEN_POSTGRES"))
+	p, err := pgxpool.New(context.Background(), postgresDSN())
 	if err != nil {
 		panic(err)
 	}
@@ -70,7 +70,7 @@ type process struct {
 func newProcess(t *testing.T, schema string, o denizen.Options, ahead time.Duration) *process {
 	t.Helper()
 	requirePostgres(t)
-	own, err := pgxpool.New(t.Context(), os.Getenv("DENIZEN_POSTGRES"))
+	own, err := pgxpool.New(t.Context(), postgresDSN())
 	require.NoError(t, err)
 	t.Cleanup(own.Close)
 	s, err := postgres.Open(t.Context(), own, postgres.Options{Schema: schema, LockTimeout: time.Second})
@@ -260,6 +260,32 @@ func TestAUserAndTheHostsRowAreWrittenTogetherOrNotAtAll(t *testing.T) {
 	invariant.Check(t, p.store)
 }
 
+// order is how a host writes its own row with a user.
+func order(ctx context.Context, db *pgxpool.Pool, dir *denizen.Directory, people *postgres.Store, buyer denizen.NewUser, item string) error {
+	return pgx.BeginFunc(ctx, db, func(tx pgx.Tx) error {
+		u, err := dir.Over(people.InTx(tx)).CreateUser(ctx, denizen.System(), buyer)
+		if err != nil {
+			return err
+		}
+		_, err = tx.Exec(ctx, "INSERT INTO orders (person, item) VALUES ($1, $2)", u.ID, item)
+		return err
+	})
+}
+
+func TestAnOrderOfTheREADMEIsOfOneTransaction(t *testing.T) {
+	p := newProcesses(t, denizen.Options{}, 0)[0]
+	_, err := p.pool.Exec(ctx, "DROP TABLE IF EXISTS orders; CREATE TABLE orders (person text, item text NOT NULL CHECK (item <> ''))")
+	require.NoError(t, err)
+	defer func() { _, _ = p.pool.Exec(ctx, "DROP TABLE orders") }()
+	buyer := denizen.NewUser{ID: "buyer-0001", ScreenName: "Buyer"}
+	require.Error(t, order(ctx, p.pool, p.Directory, p.store, buyer, ""))
+	_, err = p.User(ctx, system, buyer.ID)
+	require.ErrorIs(t, err, denizen.ErrNotFound)
+	require.NoError(t, order(ctx, p.pool, p.Directory, p.store, buyer, "tea"))
+	_, err = p.User(ctx, system, buyer.ID)
+	require.NoError(t, err)
+}
+
 func TestARefusalLeavesTheHostsTransactionUsable(t *testing.T) {
 	p := newProcesses(t, denizen.Options{}, 0)[0]
 	id, token := p.alice(t)
@@ -304,3 +330,5 @@ func TestTwoDirectoriesOfOneDatabaseKnowNothingOfEachOther(t *testing.T) {
 	require.ErrorIs(t, err, denizen.ErrUnauthenticated)
 	b.alice(t)
 }
+
+func postgresDSN() string { return os.Getenv("DENIZEN_POSTGRES") }
