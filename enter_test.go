@@ -403,7 +403,8 @@ var onlyIn = map[string][]string{
 	"go.uber.org/goleak":              {},
 	"github.com/golang-jwt/jwt":       {},
 	"go.etcd.io/bbolt":                {"store/bolt"},
-	"github.com/jackc/pgx":            {"store/postgres"},
+	"github.com/jackc/pgx":            {"store/postgres", "examples/cluster"},
+	"github.com/getkin/kin-openapi":   {},
 	"testing":                         {"store/storetest", "denizentest", "internal/invariant"},
 	"net/http":                        {"httpadapter", "examples/quickstart", "examples/server", "examples/cluster"},
 }

@@ -39,11 +39,15 @@ import (
 const connections = 64
 
 // drive sends requests over keep-alive connections, each the next once the one before was
-// answered, and holds every answer to the length and the status of the first.
+// answered. The requests are made before the clock runs.
 func drive(b *testing.B, h http.Handler, request func(n uint64) []byte) {
 	server := httptest.NewServer(h)
 	defer server.Close()
 	address := server.Listener.Addr().String()
+	requests := make([][]byte, b.N)
+	for i := range requests {
+		requests[i] = request(uint64(i))
+	}
 	var n atomic.Uint64
 	b.ReportAllocs()
 	b.SetParallelism(max(1, connections/2))
@@ -57,7 +61,7 @@ func drive(b *testing.B, h http.Handler, request func(n uint64) []byte) {
 		defer func() { _ = c.Close() }()
 		r := bufio.NewReader(c)
 		for pb.Next() {
-			if _, err := c.Write(request(n.Add(1))); err != nil {
+			if _, err := c.Write(requests[n.Add(1)-1]); err != nil {
 				b.Error(err)
 				return
 			}
@@ -279,24 +283,40 @@ func BenchmarkGetUser(b *testing.B) {
 }
 
 // BenchmarkGetUserSigned is the same by the application, each request signed and its nonce
-// spent durably, beside a group commit that does nothing else: writers that share a commit.
+// spent durably, beside a group commit that does nothing else (writers that share a commit), and
+// beside the bare server with such a commit in it.
 func BenchmarkGetUserSigned(b *testing.B) {
-	b.Run("bare group commit", func(b *testing.B) {
+	floor := func(b *testing.B) func([]byte) error {
 		db, err := bbolt.Open(filepath.Join(b.TempDir(), "floor.db"), 0o600, &bbolt.Options{NoFreelistSync: true})
 		require.NoError(b, err)
-		defer func() { _ = db.Close() }()
-		commit := groupCommit(b.Context(), db)
-		var n atomic.Uint64
+		b.Cleanup(func() { require.NoError(b, db.Close()) })
+		return groupCommit(b.Context(), db)
+	}
+	var n atomic.Uint64
+	nonce := func() []byte { return fmt.Appendf(nil, "nonce-%016d", n.Add(1)) }
+	b.Run("bare group commit", func(b *testing.B) {
+		commit := floor(b)
 		b.ReportAllocs()
 		b.SetParallelism(max(1, connections/2))
 		b.RunParallel(func(pb *testing.PB) {
 			for pb.Next() {
-				if err := commit(fmt.Appendf(nil, "nonce-%016d", n.Add(1))); err != nil {
+				if err := commit(nonce()); err != nil {
 					b.Error(err)
 					return
 				}
 			}
 		})
+	})
+	b.Run("bare server and group commit", func(b *testing.B) {
+		s, commit := serveOver(b, boltDirectory(b)), floor(b)
+		write := bare(s.body)
+		drive(b, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if err := commit(nonce()); err != nil {
+				http.Error(w, err.Error(), http.StatusInternalServerError)
+				return
+			}
+			write.ServeHTTP(w, r)
+		}), func(uint64) []byte { return s.request })
 	})
 	b.Run("denizen/bolt", func(b *testing.B) {
 		s := serveOver(b, boltDirectory(b))

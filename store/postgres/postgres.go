@@ -22,6 +22,15 @@
 //	GRANT SELECT, INSERT, DELETE ON denizen.changes TO app;
 //	GRANT SELECT, UPDATE ON denizen.head TO app;
 //
+// # Views
+//
+// The views users, locators, attributes and presences of the schema are for queries and joins
+// of the host's own; \d+ describes their columns, which stay as they are. A role that only reads
+// them needs no right to the tables:
+//
+//	GRANT USAGE ON SCHEMA denizen TO reader;
+//	GRANT SELECT ON denizen.users, denizen.locators, denizen.attributes, denizen.presences TO reader;
+//
 // # Commits
 //
 // Commits of all processes come one after the other, under an advisory lock that belongs
