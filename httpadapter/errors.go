@@ -1,6 +1,7 @@
 package httpadapter
 
 import (
+	"context"
 	"errors"
 	"net/http"
 	"strings"
@@ -126,6 +127,9 @@ func refused(c *call, err error) *refusal {
 			diagnostics: map[string]any{"outcome": "unknown"},
 		}
 	case denizen.ErrUnavailable, denizen.ErrClosed:
+		if errors.Is(e.Cause(), context.Canceled) && c.r.Context().Err() != nil {
+			return refuse(http.StatusBadRequest, "invalid_input_syntax", "the client gave the request up")
+		}
 		return &refusal{status: 503, code: "unavailable", message: "the directory cannot answer now", cause: e.Cause()}
 	}
 	return &refusal{status: 500, code: "unknown_error", message: "something failed here", cause: err}

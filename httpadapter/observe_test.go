@@ -130,6 +130,17 @@ func TestAnAbortedHandlerIsLeftToTheServer(t *testing.T) {
 	require.PanicsWithValue(t, http.ErrAbortHandler, func() { a.do("GET", "/v1/users/bob-00001", "", bearer(alice)) })
 }
 
+func TestAClientThatGivesARequestUpIsNoFailureOfTheService(t *testing.T) {
+	a, last := watched(t, denizen.Options{})
+	a.create(t, "alice-0001")
+	a.do("PUT", "/v1/users/alice-0001/screenname", `{"screenName":"Late"}`, app, func(r *http.Request) {
+		ctx, leave := context.WithCancel(r.Context())
+		leave()
+		*r = *r.WithContext(ctx)
+	}).refused(t, 400, "invalid_input_syntax")
+	require.Nil(t, last().Cause)
+}
+
 func TestAClosedDirectoryIsUnavailable(t *testing.T) {
 	a, last := watched(t, denizen.Options{})
 	alice, _ := a.token(t, a.create(t, "alice-0001"))
