@@ -65,6 +65,7 @@ type call struct {
 	params     [maxParams]string
 	by         denizen.Principal
 	credential credential
+	refused    bool // the credential was
 	requestID  string
 
 	bodyRead  bool
@@ -80,7 +81,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	answer, err := h.answer(c)
 	x := Exchange{
 		RequestID: c.requestID, Method: r.Method, Route: c.route.pattern, Operation: c.route.operation,
-		Credential: c.credential.kind, Caller: c.by,
+		Credential: c.credential.kind, Refused: c.refused, Caller: c.by,
 	}
 	if err != nil {
 		refusal := refused(c, err)
@@ -106,6 +107,8 @@ func (h *handler) answer(c *call) (answer reply, err error) {
 	}
 	if !c.route.open {
 		if err := h.identify(c); err != nil {
+			status := refused(c, err).status
+			c.refused = status == http.StatusUnauthorized || status == http.StatusBadRequest
 			return answer, err
 		}
 		if c.by.IsAnonymous() {

@@ -11,14 +11,14 @@ import (
 )
 
 // Exchange is a request and what became of it, for logs, metrics and alarms. It holds no
-// secret, token, locator, query or body, and logs itself as a group of attributes. A refused
-// credential has Status 401, or 400 with a Credential that is no credential's form.
+// secret, token, locator, query or body, and logs itself as a group of attributes.
 type Exchange struct {
 	RequestID  string // also in the X-Request-Id header and in the body of a refusal
 	Method     string
 	Route      string // its pattern, such as "/v1/users/{userId}"; empty: there was none
 	Operation  string // the directory's method, such as "CreateUser"; may be empty
-	Credential string // "token", "cookie", "basic", "signed", or "" for none
+	Credential string // "token", "cookie", "basic", "signed", or "" for none that is known
+	Refused    bool   // the credential was: it is not good, doubled or malformed
 	Caller     denizen.Principal
 	Status     int
 	ErrorCode  string // of a refusal, such as "token_revoked"
@@ -41,6 +41,9 @@ func (x Exchange) LogValue() slog.Value {
 	}
 	if x.Credential != "" {
 		attributes = append(attributes, slog.String("credential", x.Credential))
+	}
+	if x.Refused {
+		attributes = append(attributes, slog.Bool("refused", true))
 	}
 	if x.ErrorCode != "" {
 		attributes = append(attributes, slog.String("error_code", x.ErrorCode))

@@ -58,13 +58,21 @@ func TestTheHookIsToldOfEachRefusedCredential(t *testing.T) {
 		{"Basic " + basic(appKey, "wrong"), "basic", "authorization_error", 401},
 		{"Basic !", "basic", "authorization_error", 401},
 		{"Auth key:digest", "signed", "authorization_error", 401},
+		{"Negotiate abc", "", "authorization_error", 401},
 	} {
 		a.do("GET", "/v1/users/alice-0001", "", header("Authorization", row.credential)).refused(t, row.status, row.code)
 		require.Equal(t, row.kind, last().Credential)
 		require.Equal(t, row.code, last().ErrorCode)
+		require.True(t, last().Refused)
 		require.True(t, last().Caller.IsAnonymous())
 		require.Equal(t, "/v1/users/{userId}", last().Route)
 	}
+	a.do("GET", "/v1/users/alice-0001", "", app, app, header("Authorization", "Bearer x")).refused(t, 400, "invalid_parameter_set")
+	require.True(t, last().Refused)
+	a.do("GET", "/v1/users/alice-0001", "").refused(t, 401, "authorization_error")
+	require.False(t, last().Refused, "none was there")
+	a.do("GET", "/v1/users/short", "", app).refused(t, 400, "invalid_parameter_set")
+	require.False(t, last().Refused)
 }
 
 func TestALogLineHoldsNothingThatIsNobodysBusiness(t *testing.T) {
