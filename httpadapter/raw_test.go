@@ -554,6 +554,15 @@ func TestAClientThatLeavesIsNoFailure(t *testing.T) {
 			require.NoError(t, conn.Close())
 		}
 		s.alive(t, "")
+		s.client.CloseIdleConnections()
+		require.Eventually(t, func() bool { // or the directory would be closed under a handler
+			for _, stack := range rawGoroutines() {
+				if strings.Contains(stack, "net/http.(*conn).serve") {
+					return false
+				}
+			}
+			return true
+		}, 30*time.Second, time.Millisecond)
 	})
 	lock.Lock()
 	defer lock.Unlock()
