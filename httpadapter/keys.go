@@ -1,10 +1,6 @@
 package httpadapter
 
-import (
-	"net/http"
-
-	"github.com/denizenhq/denizen"
-)
+import "net/http"
 
 type accessKey struct {
 	Key string `json:"key"`
@@ -77,5 +73,5 @@ func publicKeys(c *call) (reply, error) {
 	if err != nil {
 		return reply{}, err
 	}
-	return ok(denizen.KeySet(keys))
+	return ok(keys)
 }

@@ -5,7 +5,7 @@ import (
 	"encoding/json"
 )
 
-// OpenAPI is the OpenAPI 3.1 document of what a handler serves, as JSON. Paths begin with /v1.
+// document is the OpenAPI 3.1 document of what a handler serves. Its paths begin with /v1.
 //
 //go:embed openapi.json
 var document []byte
