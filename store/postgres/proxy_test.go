@@ -78,6 +78,9 @@ func (p *proxy) dsn(t *testing.T) string {
 	u, err := url.Parse(server(t))
 	require.NoError(t, err)
 	u.Host = p.listener.Addr().String()
+	q := u.Query()
+	q.Set("sslmode", "disable") // the proxy reads along
+	u.RawQuery = q.Encode()
 	return u.String()
 }
 
