@@ -284,7 +284,7 @@ type trimming struct {
 // uses is when tokens and access keys were last used, as far as that is not stored yet.
 type uses struct {
 	sync.Mutex
-	byOwner map[UserID]map[string]record.LastUse
+	byOwner map[UserID][]record.LastUse // a few of each
 }
 
 // use is one token of a user, or one access key if the user is nobody.
@@ -294,7 +294,7 @@ type use struct {
 	noted atomic.Int64 // when it was last put into the table
 }
 
-func newUses() *uses { return &uses{byOwner: map[UserID]map[string]record.LastUse{}} }
+func newUses() *uses { return &uses{byOwner: map[UserID][]record.LastUse{}} }
 
 // touch notes a use, once a minute.
 func (u *use) touch(d *Directory, now int64) {
@@ -309,30 +309,35 @@ func (t *uses) note(d *Directory, owner UserID, l record.LastUse) {
 	d.background.start()
 	t.Lock()
 	defer t.Unlock()
-	if t.byOwner[owner] == nil {
-		t.byOwner[owner] = map[string]record.LastUse{}
+	noted := t.byOwner[owner]
+	if i := useOf(noted, l.ID); i >= 0 {
+		noted[i] = l
+		return
 	}
-	t.byOwner[owner][l.ID] = l
+	t.byOwner[owner] = append(noted, l)
+}
+
+// useOf answers where the last use of a token or key is, or -1.
+func useOf(uses []record.LastUse, id string) int {
+	return slices.IndexFunc(uses, func(l record.LastUse) bool { return l.ID == id })
 }
 
 // of answers the last uses of an owner's tokens or keys that are not stored yet. It is asked
 // before what is stored is read: what is in neither was not used.
-func (t *uses) of(owner UserID) map[string]record.LastUse {
+func (t *uses) of(owner UserID) []record.LastUse {
 	t.Lock()
 	defer t.Unlock()
-	return maps.Clone(t.byOwner[owner])
+	return slices.Clone(t.byOwner[owner])
 }
 
 // lastUse answers the last use of a token or key, stored or not.
-func lastUse(id string, noted map[string]record.LastUse, stored *memo) record.LastUse {
-	if l, ok := noted[id]; ok {
-		return l
+func lastUse(id string, noted []record.LastUse, stored *memo) record.LastUse {
+	if i := useOf(noted, id); i >= 0 {
+		return noted[i]
 	}
 	if r, ok := stored.value.(*record.Uses); ok {
-		for _, l := range r.Uses {
-			if l.ID == id {
-				return l
-			}
+		if i := useOf(r.Uses, id); i >= 0 {
+			return r.Uses[i]
 		}
 	}
 	return record.LastUse{}
@@ -344,6 +349,7 @@ func (d *Directory) storeUses(ctx context.Context) error {
 	d.uses.Lock()
 	owners := slices.Collect(maps.Keys(d.uses.byOwner))
 	d.uses.Unlock()
+	slices.Sort(owners) // neighbours lie in the same pages
 	for some := range slices.Chunk(owners, maxSweep) {
 		if err := retry(func() error { return d.storeSomeUses(ctx, some) }); err != nil {
 			return err
@@ -365,30 +371,29 @@ func (d *Directory) storeSomeUses(ctx context.Context, owners []UserID) error {
 	if err != nil {
 		return err
 	}
-	taken := make([]map[string]record.LastUse, len(owners))
+	taken := make([][]record.LastUse, len(owners))
 	d.uses.Lock()
 	for i, owner := range owners {
-		taken[i] = maps.Clone(d.uses.byOwner[owner])
+		taken[i] = slices.Clone(d.uses.byOwner[owner])
 	}
 	d.uses.Unlock()
 	var batch batch
 	for i, owner := range owners {
-		uses := maps.Clone(taken[i])
+		uses := slices.Clone(taken[i])
 		if r, ok := memos[2*i].value.(*record.Uses); ok {
 			for _, l := range r.Uses {
-				if _, later := uses[l.ID]; !later {
-					uses[l.ID] = l
+				if useOf(taken[i], l.ID) < 0 {
+					uses = append(uses, l)
 				}
 			}
 		}
 		live := living(memos[2*i+1].value)
-		maps.DeleteFunc(uses, func(id string, _ record.LastUse) bool { return !live[id] })
+		uses = slices.DeleteFunc(uses, func(l record.LastUse) bool { return !live[l.ID] })
 		if len(uses) == 0 {
 			continue
 		}
-		next := record.Uses{User: string(owner), Uses: slices.SortedFunc(maps.Values(uses), func(a, b record.LastUse) int {
-			return strings.Compare(a.ID, b.ID)
-		})}
+		slices.SortFunc(uses, func(a, b record.LastUse) int { return strings.Compare(a.ID, b.ID) })
+		next := record.Uses{User: string(owner), Uses: uses}
 		// The record is dropped with the tokens, so it is written only while those stand.
 		batch.If = append(batch.If,
 			store.Cond{Key: keys[2*i], Version: memos[2*i].version}, store.Cond{Key: keys[2*i+1], Version: memos[2*i+1].version})
@@ -404,13 +409,12 @@ func (d *Directory) storeSomeUses(ctx context.Context, owners []UserID) error {
 }
 
 // stored takes out of the table what was stored, but for uses that came since.
-func (t *uses) stored(owners []UserID, taken []map[string]record.LastUse) {
+func (t *uses) stored(owners []UserID, taken [][]record.LastUse) {
 	t.Lock()
 	defer t.Unlock()
 	for i, owner := range owners {
-		noted := t.byOwner[owner]
-		maps.DeleteFunc(noted, func(id string, l record.LastUse) bool { return taken[i][id] == l })
-		if len(noted) == 0 {
+		since := slices.DeleteFunc(t.byOwner[owner], func(l record.LastUse) bool { return slices.Contains(taken[i], l) })
+		if t.byOwner[owner] = since; len(since) == 0 {
 			delete(t.byOwner, owner)
 		}
 	}

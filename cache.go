@@ -10,14 +10,19 @@ import (
 	"github.com/denizenhq/denizen/store"
 )
 
-// memo is a record that was read, decoded. It is never changed. Once it is dead nobody
-// vouches for it any longer: something wrote to its key, or tried to, or it was evicted.
+// memo is a record that was read, decoded. Once it is dead nobody vouches for it any longer:
+// something wrote to its key, or tried to, or it was evicted.
 type memo struct {
 	version store.Seq
 	value   any // a pointer to a struct of internal/record; nil if there is no such record
 	dead    atomic.Bool
 	beats   atomic.Pointer[beats] // of a presence: heartbeats that are not stored yet
-	user    atomic.Pointer[memo]  // of a presence or a user: the user, as last remembered
+	user    atomic.Pointer[memo]  // of a presence, a user or a locator's owner: the user, as last remembered
+
+	// Where it is remembered.
+	id   string
+	hash uint64
+	next atomic.Pointer[memo] // was remembered before it
 }
 
 // cache remembers records of a store that this directory alone writes to.
@@ -34,11 +39,15 @@ type cache struct {
 // table is the records of one kind that are remembered.
 type table [64]shard
 
+// shard is a hash table of lists that are read without a lock.
 type shard struct {
-	sync.RWMutex
-	memos   map[string]*memo
-	writing map[string]writers // writes under way
-	ended   uint64             // writes that came to an end
+	heads atomic.Pointer[[perShard / 2]atomic.Pointer[memo]] // nil while there is nothing
+
+	sync.Mutex                    // to change the lists, and for all else
+	kept       int                // memos in the lists
+	hand       int                // the list to evict from next
+	writing    map[string]writers // writes under way
+	ended      atomic.Uint64      // writes that came to an end
 }
 
 // writers is the writes under way to one key, and whether there ever were two of them at
@@ -69,7 +78,6 @@ func newCache() *cache {
 	for _, kind := range record.Remembered {
 		c.tables[kind] = new(table)
 		for i := range c.tables[kind] {
-			c.tables[kind][i].memos = map[string]*memo{}
 			c.tables[kind][i].writing = map[string]writers{}
 		}
 	}
@@ -81,89 +89,121 @@ func nameOf(key store.Key) name {
 	return name{kind, id}
 }
 
-// shard answers where a record is remembered, nil if its kind is not. A nil cache remembers
-// nothing.
-func (c *cache) shard(n name) *shard {
+// shard answers where a record is remembered, nil if its kind is not, and the hash of its id. A
+// nil cache remembers nothing.
+func (c *cache) shard(n name) (s *shard, hash uint64) {
 	if c == nil || c.tables[n.kind&127] == nil {
+		return nil, 0
+	}
+	hash = maphash.String(c.seed, n.id)
+	return &c.tables[n.kind&127][hash%64], hash
+}
+
+// list answers where the list of a hash begins, nil while there is nothing.
+func (s *shard) list(hash uint64) *atomic.Pointer[memo] {
+	heads := s.heads.Load()
+	if heads == nil {
 		return nil
 	}
-	return &c.tables[n.kind&127][maphash.String(c.seed, n.id)%64]
+	return &heads[hash/64%uint64(len(heads))]
+}
+
+// find answers what is remembered under an id, or nil. It needs no lock.
+func (s *shard) find(id string, hash uint64) *memo {
+	at := s.list(hash)
+	if at == nil {
+		return nil
+	}
+	for m := at.Load(); m != nil; m = m.next.Load() {
+		if m.hash == hash && m.id == id {
+			return m
+		}
+	}
+	return nil
 }
 
 // get answers what is remembered under a name, or nil.
 func (c *cache) get(n name) *memo {
-	s := c.shard(n)
+	s, hash := c.shard(n)
 	if s == nil {
 		return nil
 	}
-	s.RLock()
-	m := s.memos[n.id]
-	s.RUnlock()
-	return m
+	return s.find(n.id, hash)
 }
 
 // look is get, and where nothing is remembered it is called before the record is read from
 // the store: what else it answers goes to remember with the record.
 func (c *cache) look(n name) (m *memo, ended uint64) {
-	s := c.shard(n)
+	s, hash := c.shard(n)
 	if s == nil {
 		return nil, 0
 	}
-	s.RLock()
-	m, ended = s.memos[n.id], s.ended
-	s.RUnlock()
-	return m, ended
+	ended = s.ended.Load()
+	return s.find(n.id, hash), ended
 }
 
 // remember keeps m, unless its record may have been written since look. It answers
 // the memo that is remembered under the name now, or m itself, dead.
 func (c *cache) remember(n name, ended uint64, m *memo) *memo {
-	s := c.shard(n)
+	s, hash := c.shard(n)
 	if s == nil || m.value == nil {
 		m.dead.Store(true)
 		return m
 	}
 	s.Lock()
 	defer s.Unlock()
-	if s.ended != ended || s.writing[n.id].now > 0 {
+	if s.ended.Load() != ended || s.writing[n.id].now > 0 {
 		m.dead.Store(true)
 		return m
 	}
-	if known := s.memos[n.id]; known != nil {
+	if known := s.find(n.id, hash); known != nil {
 		return known
 	}
-	s.keep(n.id, m)
+	s.keep(n.id, hash, m)
 	return m
 }
 
 // keep puts a memo into the shard, in place of another if it is full.
-func (s *shard) keep(id string, m *memo) {
-	if len(s.memos) >= perShard {
-		s.evict()
+func (s *shard) keep(id string, hash uint64, m *memo) {
+	heads := s.heads.Load()
+	if heads == nil {
+		heads = new([perShard / 2]atomic.Pointer[memo])
+		s.heads.Store(heads)
 	}
-	s.memos[id] = m
+	for s.kept >= perShard {
+		if m := heads[s.hand].Load(); m != nil {
+			s.forget(m)
+		}
+		s.hand = (s.hand + 1) % len(heads)
+	}
+	s.kept++
+	m.id, m.hash = id, hash
+	at := s.list(hash)
+	m.next.Store(at.Load())
+	at.Store(m)
 }
 
-// evict forgets one record, whichever the map gives first.
-func (s *shard) evict() {
-	for id, m := range s.memos {
-		m.dead.Store(true)
-		delete(s.memos, id)
-		return
+// forget takes a memo out of its list. It still leads on whoever has just come by it.
+func (s *shard) forget(m *memo) {
+	m.dead.Store(true)
+	at := s.list(m.hash)
+	for at.Load() != m {
+		at = &at.Load().next
 	}
+	at.Store(m.next.Load())
+	s.kept--
 }
 
 // writes is called before a batch is committed: its records are forgotten until wrote is
 // called, whatever came of it.
 func (c *cache) writes(b *batch) {
-	c.each(b, func(s *shard, id string, _ record.Record) {
+	c.each(b, func(s *shard, id string, hash uint64, _ record.Record) {
 		w := s.writing[id]
 		w.now++
 		w.shared = w.now > 1
 		s.writing[id] = w
-		if m := s.memos[id]; m != nil {
-			m.dead.Store(true)
-			delete(s.memos, id)
+		if m := s.find(id, hash); m != nil {
+			s.forget(m)
 		}
 	})
 }
@@ -175,8 +215,8 @@ func (c *cache) wrote(b *batch, seq store.Seq, beating *beating) {
 		beating.Lock()
 		defer beating.Unlock()
 	}
-	c.each(b, func(s *shard, id string, r record.Record) {
-		s.ended++
+	c.each(b, func(s *shard, id string, hash uint64, r record.Record) {
+		s.ended.Add(1)
 		w := s.writing[id]
 		if w.now--; w.now > 0 {
 			s.writing[id] = w
@@ -188,7 +228,7 @@ func (c *cache) wrote(b *batch, seq store.Seq, beating *beating) {
 			if devices, ok := r.(*record.Devices); ok {
 				m.beats.Store(beating.find(devices))
 			}
-			s.keep(id, m)
+			s.keep(id, hash, m)
 		}
 	})
 }
@@ -200,12 +240,12 @@ func isDevices(r record.Record) bool {
 
 // each goes over what a batch writes of the kinds that are remembered; the record is nil
 // where the key is dropped.
-func (c *cache) each(b *batch, do func(s *shard, id string, r record.Record)) {
+func (c *cache) each(b *batch, do func(s *shard, id string, hash uint64, r record.Record)) {
 	visit := func(key store.Key, r record.Record) {
 		n := nameOf(key)
-		if s := c.shard(n); s != nil {
+		if s, hash := c.shard(n); s != nil {
 			s.Lock()
-			do(s, n.id, r)
+			do(s, n.id, hash, r)
 			s.Unlock()
 		}
 	}
@@ -249,13 +289,15 @@ func newGrants(f *following) *grants {
 	return g
 }
 
-// The end of a token's text is the end of its signature.
+// at answers where a text is remembered, by the end of its signature. Its last two characters
+// do not tell texts apart: the last byte of an Ed25519 signature is below 0x11 (RFC 8032, 5.1.7).
 func (g *grants) at(text string) *grantShard {
-	return &g.shards[text[len(text)-2]%64]
+	n := len(text)
+	return &g.shards[(uint(text[n-3])+3*uint(text[n-4]))%64]
 }
 
 func (g *grants) get(text string, now int64) *grant {
-	if g == nil || len(text) < 2 || g.following != nil && !g.following.fresh(now) {
+	if g == nil || len(text) < 4 || g.following != nil && !g.following.fresh(now) {
 		return nil
 	}
 	s := g.at(text)

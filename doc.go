@@ -104,6 +104,13 @@
 // screen names, locators, attributes, presence, labels and times of tokens, and the events.
 // Who can write to the store can do anything.
 //
+// # Telephone numbers
+//
+// Whether a number can be one is judged by the numbering plans of all countries, whose
+// tables cost a program some milliseconds and megabytes at its start. One that needs no
+// telephone numbers is built with -tags denizen_notele: then each new one is ErrInvalid, and
+// those that are stored already keep their owners and are found.
+//
 // # Limits
 //
 // The constants of this package bound what one user or one call can hold, and are enforced

@@ -457,6 +457,19 @@ func TestTheDirectoryBringsNeitherServersNorTests(t *testing.T) {
 	}
 }
 
+// Its tables cost each start of a program milliseconds and megabytes, whether or not it meets a
+// telephone number.
+func TestWithoutTelephoneNumbersTheirLibraryIsLeftOut(t *testing.T) {
+	library := func(args ...string) (found bool) {
+		for _, p := range list(t, append(args, "-deps", ".")...) {
+			found = found || p.ImportPath == "github.com/nyaruka/phonenumbers"
+		}
+		return found
+	}
+	require.True(t, library())
+	require.False(t, library("-tags", "denizen_notele"))
+}
+
 func TestEverythingExportedIsDocumented(t *testing.T) {
 	for _, p := range packages(t) {
 		if len(p.GoFiles) == 0 {

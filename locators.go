@@ -124,17 +124,22 @@ func isCanonical(l record.Locator, canonical string) bool {
 
 func locatorsOf(stored []record.Locator) []Locator {
 	locators := make([]Locator, len(stored))
-	for i, l := range stored {
-		locators[i] = locatorOf(l)
+	for i := range stored {
+		locators[i].fill(&stored[i])
 	}
 	return locators
 }
 
-func locatorOf(l record.Locator) Locator {
-	return Locator{
-		ID: LocatorID(l.ID), Type: LocatorType(l.Type), Address: l.Raw, Canonical: l.Canonical,
-		Status: VerificationStatus(l.Status), Owned: l.Owned, AddedAt: at(l.Added), VerifiedAt: at(l.Verified),
-	}
+func locatorOf(r *record.Locator) (l Locator) {
+	l.fill(r)
+	return l
+}
+
+// fill makes l the locator of a record.
+func (l *Locator) fill(r *record.Locator) {
+	l.ID, l.Type, l.Address, l.Canonical = LocatorID(r.ID), LocatorType(r.Type), r.Raw, r.Canonical
+	l.Status, l.Owned = VerificationStatus(r.Status), r.Owned
+	l.AddedAt, l.VerifiedAt = at(r.Added), at(r.Verified)
 }
 
 // newLocators answers locators that .system sets: owned at once.
@@ -229,7 +234,7 @@ func (d *Directory) Locator(ctx context.Context, by Principal, user UserID, id L
 	if err != nil {
 		return Locator{}, err
 	}
-	return locatorOf(r.Locators[i]), nil
+	return locatorOf(&r.Locators[i]), nil
 }
 
 func locatorIn(r *record.User, id LocatorID) (int, error) {
@@ -263,14 +268,14 @@ func (d *Directory) AddLocator(ctx context.Context, by Principal, user UserID, n
 	_, err = d.change(ctx, &c, nil, func(p *plan, r *record.User) error {
 		i := slices.IndexFunc(r.Locators, func(l record.Locator) bool { return isCanonical(l, key) })
 		if i >= 0 && (r.Locators[i].Owned || c.role == self) {
-			added = locatorOf(r.Locators[i])
+			added = locatorOf(&r.Locators[i])
 			return errUnchanged
 		}
 		if i >= 0 {
 			l := &r.Locators[i]
 			setStatus(l, statusOr(n.Status, StatusNotProvided), c.now)
 			p.emit(LocatorOwned, r, l.ID)
-			added = locatorOf(*l)
+			added = locatorOf(l)
 			added.Owned = true
 			return p.take(l, r)
 		}
@@ -288,7 +293,7 @@ func (d *Directory) AddLocator(ctx context.Context, by Principal, user UserID, n
 		}
 		r.Locators = append(r.Locators, l)
 		p.emit(LocatorAdded, r, l.ID)
-		added = locatorOf(l)
+		added = locatorOf(&l)
 		return nil
 	})
 	if err != nil {
@@ -391,7 +396,7 @@ func (d *Directory) SetVerification(ctx context.Context, by Principal, user User
 		}
 		l := &r.Locators[i]
 		if status != Verified && l.Status == string(status) {
-			set = locatorOf(*l)
+			set = locatorOf(l)
 			return errUnchanged
 		}
 		setStatus(l, status, c.now)
@@ -403,7 +408,7 @@ func (d *Directory) SetVerification(ctx context.Context, by Principal, user User
 		} else {
 			p.emit(LocatorVerification, r, l.ID)
 		}
-		set = locatorOf(*l)
+		set = locatorOf(l)
 		return nil
 	})
 	if err != nil {

@@ -174,14 +174,14 @@ func (d *Directory) over(r *record.Devices) []presence.Device {
 	if r == nil {
 		return nil
 	}
-	return d.beating.of(r).over(nil, r)
+	return d.beating.of(r).over(r)
 }
 
 // isBeat reports whether setting a device is a heartbeat, and when the one before was: the
 // same chain stands on it and its first state still runs.
 func isBeat(devices []presence.Device, set presence.Device) (start int64, beats bool) {
-	i, found := slices.BinarySearchFunc(devices, set.Name, byName)
-	if !found || !presence.Equal(devices[i].Chain, set.Chain) {
+	i := deviceIn(devices, set.Name)
+	if i < 0 || !presence.Equal(devices[i].Chain, set.Chain) {
 		return 0, false
 	}
 	link, _ := set.Chain.At(devices[i].Start, set.Start)
@@ -227,8 +227,8 @@ func (d *Directory) ClearPresence(ctx context.Context, by Principal, user UserID
 			left = slices.Clone(d.over(r))
 		}
 		for _, name := range device {
-			i, found := slices.BinarySearchFunc(left, name, byName)
-			if !found || !left[i].Runs(c.now) {
+			i := deviceIn(left, name)
+			if i < 0 || !left[i].Runs(c.now) {
 				return refuse(ErrNotFound, "device", "")
 			}
 			left = slices.Delete(left, i, i+1)
@@ -258,14 +258,16 @@ func (d *Directory) Presence(ctx context.Context, by Principal, user UserID) (p 
 	}
 	// What is remembered needs no keys and no slices.
 	if m := d.cache.get(name{kindDevices, string(user)}); m != nil && d.standsRemembered(&c, m) && d.usable() == nil {
-		return c.presence(m.value.(*record.Devices), m.beats.Load()), nil
+		c.presence(&p, m.value.(*record.Devices), m.beats.Load())
+		return p, nil
 	}
 	id := string(user)
 	memos, err := d.read(ctx, &c, record.DevicesKey(id), record.UserKey(id))
 	if err != nil {
 		return UserPresence{}, err
 	}
-	return d.presence(&c, memos[0], memos[1])
+	err = d.presence(&p, &c, memos[0], memos[1])
+	return p, err
 }
 
 // standsRemembered reports whether the caller is known to stand without asking the store. m is
@@ -311,31 +313,37 @@ func (d *Directory) Presences(ctx context.Context, by Principal, users ...UserID
 			}
 			user = found[0]
 		}
-		if ps[i], err = d.presence(&calls[i], memos[i], user); err != nil {
+		if err = d.presence(&ps[i], &calls[i], memos[i], user); err != nil {
 			return nil, err
 		}
 	}
 	return ps, nil
 }
 
-func (d *Directory) presence(c *call, devices, user *memo) (UserPresence, error) {
+func (d *Directory) presence(p *UserPresence, c *call, devices, user *memo) error {
 	if r, ok := devices.value.(*record.Devices); ok {
-		return c.presence(r, devices.beats.Load()), nil
+		c.presence(p, r, devices.beats.Load())
+		return nil
 	}
 	if _, err := userIn(user); err != nil {
-		return UserPresence{}, err
+		return err
 	}
-	return UserPresence{User: c.target}, nil
+	p.User = c.target
+	return nil
 }
 
-func (c *call) presence(r *record.Devices, b *beats) UserPresence {
-	var space [4]presence.Device
-	reading := presence.Read(b.over(space[:0], r), c.now)
-	return UserPresence{
-		User:     c.target,
-		Presence: Presence{device: reading.Device, chain: reading.Rest},
-		Since:    at(reading.Since),
+// presence makes p what a record and heartbeats that are not in it yet say; b may be nil.
+func (c *call) presence(p *UserPresence, r *record.Devices, b *beats) {
+	var reading presence.Reading
+	if b == nil || b.incarnation != r.Incarnation {
+		reading = presence.Read(r.Devices, c.now)
+	} else {
+		b.Lock()
+		reading = presence.Read(r.Devices, c.now, b.devices...)
+		b.Unlock()
 	}
+	p.User, p.Since = c.target, at(reading.Since)
+	p.Presence.device, p.Presence.chain = reading.Device, reading.Rest
 }
 
 // heartbeat keeps p in memory if that is all there is to do: the same chain is set on the
@@ -353,19 +361,25 @@ func (d *Directory) heartbeat(ctx context.Context, c *call, p Presence) (done bo
 		m = memos[0]
 	}
 	r, ok := m.value.(*record.Devices)
-	if !ok || m.dead.Load() {
+	if !ok {
 		return false, nil
 	}
-	i, found := slices.BinarySearchFunc(r.Devices, p.device, byName)
-	if !found || !presence.Equal(r.Devices[i].Chain, p.chain) {
+	i := deviceIn(r.Devices, p.device)
+	if i < 0 || !presence.Equal(r.Devices[i].Chain, p.chain) {
 		return false, nil
 	}
 	for {
 		b := m.beats.Load()
-		if b == nil || b.gone.Load() {
-			if b = d.beating.begin(r, d.cache); b == nil {
-				return false, nil
-			}
+		switch {
+		case m.dead.Load():
+			// Somebody writes the record, most likely because its heartbeats are being stored. Those
+			// take one more as long as they are in the table, and it is stored with the next.
+			b = d.beating.of(r)
+		case b == nil || b.gone.Load():
+			b = d.beating.begin(r, d.cache)
+		}
+		if b == nil {
+			return false, nil
 		}
 		if kept, done := b.beat(&r.Devices[i], c.now); done {
 			if kept {
@@ -392,7 +406,15 @@ func (d *Directory) rememberDevices(m *memo, r *record.Devices, ended uint64, be
 	return known
 }
 
-func byName(d presence.Device, name string) int { return strings.Compare(d.Name, name) }
+// deviceIn answers where the device of a name is, or -1.
+func deviceIn(devices []presence.Device, name string) int {
+	for i := range devices {
+		if devices[i].Name == name {
+			return i
+		}
+	}
+	return -1
+}
 
 // beating is the users with heartbeats that are not stored yet.
 type beating struct {
@@ -503,28 +525,29 @@ func (b *beats) beat(stored *presence.Device, now int64) (kept, done bool) {
 		return false, false
 	}
 	start := stored.Start
-	for i := range b.devices {
-		if d := &b.devices[i]; d.Name == stored.Name && presence.Equal(d.Chain, stored.Chain) {
-			start = max(start, d.Start)
-			if link, _ := stored.Chain.At(start, now); link != 0 {
-				return false, true
-			}
-			d.Start = max(start, now)
-			return true, true
-		}
+	i := deviceIn(b.devices, stored.Name)
+	same := i >= 0 && presence.Equal(b.devices[i].Chain, stored.Chain)
+	switch {
+	case same:
+		start = max(start, b.devices[i].Start)
+	case i >= 0 && b.devices[i].Start >= now:
+		return true, true // another chain was set and kept alive since this heartbeat came
 	}
 	if link, _ := stored.Chain.At(start, now); link != 0 {
 		return false, true
 	}
-	b.devices = slices.DeleteFunc(b.devices, func(d presence.Device) bool { return d.Name == stored.Name })
-	b.devices = append(b.devices, presence.Device{Name: stored.Name, Start: max(start, now), Chain: stored.Chain})
+	beat := presence.Device{Name: stored.Name, Start: max(start, now), Chain: stored.Chain}
+	if i >= 0 {
+		b.devices[i] = beat
+	} else {
+		b.devices = append(b.devices, beat)
+	}
 	return true, true
 }
 
 // over answers the devices of a record with the heartbeats applied: a heartbeat moves the
-// start of a device on which the same chain still stands. The devices may lie in space. b
-// may be nil, and so may r.
-func (b *beats) over(space []presence.Device, r *record.Devices) []presence.Device {
+// start of a device on which the same chain still stands. b may be nil, and so may r.
+func (b *beats) over(r *record.Devices) []presence.Device {
 	if r == nil {
 		return nil
 	}
@@ -533,18 +556,17 @@ func (b *beats) over(space []presence.Device, r *record.Devices) []presence.Devi
 	}
 	b.Lock()
 	defer b.Unlock()
-	return moved(space, r.Devices, b.devices)
+	return moved(r.Devices, b.devices)
 }
 
-func moved(space, stored, beats []presence.Device) []presence.Device {
+func moved(stored, beats []presence.Device) []presence.Device {
 	devices := stored
-	for i := range beats {
-		j, found := slices.BinarySearchFunc(stored, beats[i].Name, byName)
-		if found && beats[i].Start > devices[j].Start && presence.Equal(devices[j].Chain, beats[i].Chain) {
+	for i := range stored {
+		if start := stored[i].Latest(beats); start != stored[i].Start {
 			if &devices[0] == &stored[0] {
-				devices = append(space, stored...)
+				devices = slices.Clone(stored)
 			}
-			devices[j].Start = beats[i].Start
+			devices[i].Start = start
 		}
 	}
 	return devices
@@ -562,6 +584,8 @@ func (d *Directory) storeBeats(ctx context.Context) error {
 		users = append(users, b)
 	}
 	d.beating.Unlock()
+	// Neighbours lie in the same pages, which are then written once.
+	slices.SortFunc(users, func(a, b *beats) int { return strings.Compare(a.user, b.user) })
 	for some := range slices.Chunk(users, maxSweep) {
 		if err := retry(func() error { return d.storeSomeBeats(ctx, some) }); err != nil {
 			return err
@@ -590,7 +614,7 @@ func (d *Directory) storeSomeBeats(ctx context.Context, users []*beats) error {
 			continue
 		}
 		next := *r
-		if next.Devices = moved(nil, r.Devices, taken[i]); len(r.Devices) == 0 || &next.Devices[0] == &r.Devices[0] {
+		if next.Devices = moved(r.Devices, taken[i]); len(r.Devices) == 0 || &next.Devices[0] == &r.Devices[0] {
 			continue
 		}
 		batch.If = append(batch.If, store.Cond{Key: keys[i], Version: memos[i].version})

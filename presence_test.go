@@ -487,6 +487,40 @@ func TestHeartbeatsAreStoredOnceInAFlush(t *testing.T) {
 	})
 }
 
+// A disk that takes its time to store heartbeats holds up no heartbeat.
+func TestAHeartbeatWaitsForNoHeartbeatsThatAreBeingStored(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		inner := memory.New()
+		s := &slow{Store: inner, takes: func(b store.Batch) time.Duration {
+			if b.Emit == nil {
+				return 500 * time.Millisecond
+			}
+			return 0
+		}}
+		d := newOver(t, &owned{s, inner}, denizen.Options{})
+		ctx, sys := t.Context(), denizen.System()
+		const user = "the-one-user"
+		create(t, d, user)
+		online := denizen.Online(time.Hour)
+		require.NoError(t, d.SetPresence(ctx, sys, user, online))
+		time.Sleep(time.Minute)
+		require.NoError(t, d.SetPresence(ctx, sys, user, online))
+		time.Sleep(1100 * time.Millisecond)
+		require.EqualValues(t, 1, s.underWay.Load(), "they are being stored")
+		again := time.Now()
+		require.NoError(t, d.SetPresence(ctx, sys, user, online))
+		require.Zero(t, time.Since(again))
+		require.EqualValues(t, 1, s.underWay.Load())
+		now, err := d.Presence(ctx, sys, user)
+		require.NoError(t, err)
+		require.Equal(t, again.UnixMilli(), now.Since.UnixMilli())
+		require.NoError(t, d.Close())
+		now, err = newOver(t, inner, denizen.Options{}).Presence(ctx, sys, user)
+		require.NoError(t, err)
+		require.Equal(t, again.UnixMilli(), now.Since.UnixMilli(), "it was stored with the next")
+	})
+}
+
 func TestHeartbeatsOfManyUsersAreStoredAThousandAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		inner := memory.New()

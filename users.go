@@ -250,13 +250,15 @@ func (d *Directory) User(ctx context.Context, by Principal, id UserID) (u User, 
 	}
 	// What is remembered needs no keys and no slices.
 	if m := d.cache.get(name{kindUsers, string(id)}); m != nil && d.standsRemembered(&c, m) && d.usable() == nil {
-		return c.shown(m)
+		err = c.show(&u, m)
+		return u, err
 	}
 	memos, err := d.read(ctx, &c, record.UserKey(string(id)))
 	if err != nil {
 		return User{}, err
 	}
-	return c.shown(memos[0])
+	err = c.show(&u, memos[0])
+	return u, err
 }
 
 // Users answers several users, at most MaxList, in the order asked: all of them or
@@ -269,7 +271,7 @@ func (d *Directory) Users(ctx context.Context, by Principal, ids ...UserID) (use
 	}
 	users = make([]User, len(ids))
 	for i := range ids {
-		if users[i], err = calls[i].shown(memos[i]); err != nil {
+		if err = calls[i].show(&users[i], memos[i]); err != nil {
 			return nil, err
 		}
 	}
@@ -304,17 +306,18 @@ func (d *Directory) readAll(ctx context.Context, op op, by Principal, ids []User
 	return calls, memos, err
 }
 
-// shown answers what the caller is shown of a user.
-func (c *call) shown(m *memo) (u User, err error) {
+// show makes u what the caller is shown of a user.
+func (c *call) show(u *User, m *memo) error {
 	r, err := userIn(m)
 	if err != nil {
-		return User{}, err
+		return err
 	}
 	if c.role == other {
-		return User{ID: UserID(r.ID), ScreenName: r.ScreenName}, nil
+		u.ID, u.ScreenName = UserID(r.ID), r.ScreenName
+		return nil
 	}
-	u = userOf(r, m.version)
-	return u, nil
+	u.fill(r, m.version)
+	return nil
 }
 
 func userIn(m *memo) (*record.User, error) {
@@ -325,11 +328,17 @@ func userIn(m *memo) (*record.User, error) {
 	return r, nil
 }
 
-func userOf(r *record.User, version store.Seq) User {
-	return User{
-		ID: UserID(r.ID), InternalID: r.Incarnation, ScreenName: r.ScreenName, Locators: locatorsOf(r.Locators),
-		Blocked: r.Blocked, CreatedAt: at(r.Created), UpdatedAt: at(r.Updated), Version: Version(version),
-	}
+func userOf(r *record.User, version store.Seq) (u User) {
+	u.fill(r, version)
+	return u
+}
+
+// fill makes u the user of a record.
+func (u *User) fill(r *record.User, version store.Seq) {
+	u.ID, u.InternalID, u.ScreenName = UserID(r.ID), r.Incarnation, r.ScreenName
+	u.Blocked, u.Version = r.Blocked, Version(version)
+	u.CreatedAt, u.UpdatedAt = at(r.Created), at(r.Updated)
+	u.Locators = locatorsOf(r.Locators)
 }
 
 // Resolve answers the id that a reference names: an id itself, not looked up; "me" for the
@@ -408,9 +417,10 @@ func (d *Directory) UsersByLocator(ctx context.Context, by Principal, locators .
 	}
 	users = make([]User, 0, len(owners))
 	for _, m := range owners {
-		u := userOf(m.value.(*record.User), m.version)
-		if !slices.ContainsFunc(users, func(o User) bool { return o.ID == u.ID }) {
-			users = append(users, u)
+		r := m.value.(*record.User)
+		if !slices.ContainsFunc(users, func(o User) bool { return string(o.ID) == r.ID }) {
+			users = users[:len(users)+1]
+			users[len(users)-1].fill(r, m.version)
 		}
 	}
 	return users, nil
@@ -456,9 +466,13 @@ func (d *Directory) rememberedOwners(owners []*memo, locators []string) []*memo 
 		if o == nil {
 			return nil
 		}
-		u := d.cache.get(name{kindUsers, o.value.(*record.Owner).User})
-		if u == nil || !owns(u.value.(*record.User), l) {
-			return nil
+		u := o.user.Load()
+		if u == nil || u.dead.Load() {
+			u = d.cache.get(name{kindUsers, o.value.(*record.Owner).User})
+			if u == nil || !owns(u.value.(*record.User), l) {
+				return nil
+			}
+			o.user.Store(u)
 		}
 		owners = append(owners, u)
 	}
@@ -524,7 +538,7 @@ func (d *Directory) UserPage(ctx context.Context, by Principal, q Query) (page P
 		if err != nil {
 			return Page{}, err
 		}
-		page.Users[i] = userOf(value.(*record.User), r.Version)
+		page.Users[i].fill(value.(*record.User), r.Version)
 	}
 	if more {
 		page.Next = d.sealCursor(page.Users[q.Limit-1].ID)

@@ -27,6 +27,7 @@ func (b Batch) Check() error {
 	if err := CheckKeys(b.DropUnder...); err != nil {
 		return err
 	}
+	ordered := true
 	for i, r := range b.Put {
 		if err := CheckKeys(r.Key); err != nil {
 			return err
@@ -34,7 +35,11 @@ func (b Batch) Check() error {
 		if err := CheckValue(r.Value); err != nil {
 			return err
 		}
-		// A batch puts a handful of keys; a map would cost more than looking again.
+		// A batch of many keys has them in order. Any other puts a handful, where a map would cost
+		// more than looking again.
+		if ordered = ordered && (i == 0 || b.Put[i-1].Key < r.Key); ordered {
+			continue
+		}
 		for _, earlier := range b.Put[:i] {
 			if earlier.Key == r.Key {
 				return fmt.Errorf("%w: a key put twice", ErrInvalid)

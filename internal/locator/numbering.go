@@ -1,14 +1,19 @@
+//go:build !denizen_notele
+
 package locator
 
 import "github.com/nyaruka/phonenumbers"
 
-// numberingPlan returns a canonical number as its country's numbering plan writes it
-// in E.164, and whether it is valid there. All knowledge of numbering plans is
-// behind this function.
-func numberingPlan(canonical string) (formatted string, valid bool) {
+// judgeTele holds a canonical number against the numbering plans. A number that they
+// would write otherwise is refused, never corrected: a second spelling would be a
+// second locator. All knowledge of numbering plans is behind this function.
+func judgeTele(canonical string) error {
 	number, err := phonenumbers.Parse(canonical, phonenumbers.UNKNOWN_REGION)
 	if err != nil || !phonenumbers.IsValidNumber(number) {
-		return "", false
+		return refuse("telephone number is not valid in any country's numbering plan")
 	}
-	return phonenumbers.Format(number, phonenumbers.E164), true
+	if phonenumbers.Format(number, phonenumbers.E164) != canonical {
+		return refuse("telephone number is not in its E.164 format, which has no trunk zero or other prefix")
+	}
+	return nil
 }

@@ -44,17 +44,3 @@ func shapeTele(address string) (string, error) {
 	}
 	return string(canonical), nil
 }
-
-// judgeTele holds a canonical number against the numbering plans. A number that they
-// would write otherwise is refused, never corrected: a second spelling would be a
-// second locator.
-func judgeTele(canonical string) error {
-	formatted, valid := numberingPlan(canonical)
-	if !valid {
-		return refuse("telephone number is not valid in any country's numbering plan")
-	}
-	if formatted != canonical {
-		return refuse("telephone number is not in its E.164 format, which has no trunk zero or other prefix")
-	}
-	return nil
-}

@@ -45,6 +45,17 @@ func rank(state string) int {
 	return 5
 }
 
+var standard = [...]string{Online, Away, Sleeping, Missing, Offline}
+
+// Shared answers the one copy there is of the name of a standard state, which is told from
+// itself without reading it, and any other name as it is.
+func Shared(state string) string {
+	if r := rank(state); r < len(standard) {
+		return standard[r]
+	}
+	return state
+}
+
 // Link is one state of a chain and how long it stays, in seconds. Zero: for good.
 type Link struct {
 	State   string
@@ -139,6 +150,17 @@ func (d Device) Runs(now int64) bool {
 	return link < len(d.Chain)
 }
 
+// Latest answers when d was set last: heartbeats of the same name and chain set it too.
+func (d *Device) Latest(beats []Device) int64 {
+	start := d.Start
+	for i := range beats {
+		if b := &beats[i]; b.Start > start && b.Name == d.Name && Equal(b.Chain, d.Chain) {
+			start = b.Start
+		}
+	}
+	return start
+}
+
 // Reading is what a user's presence is at an instant: what is left of the best device's
 // chain from the active link on, and since when that is active. Rest is empty if nothing
 // runs; Since is then when the last chain ended, or 0 if none was ever set.
@@ -150,12 +172,12 @@ type Reading struct {
 
 // Read answers the presence at now of a user with these devices: of those that still run
 // the one in the best state; among equals the one whose state began later; among those
-// the one whose name comes first in byte order.
-func Read(devices []Device, now int64) Reading {
+// the one whose name comes first in byte order. Beats are heartbeats of the devices, as of Latest.
+func Read(devices []Device, now int64, beats ...Device) Reading {
 	var best Reading
 	for i := range devices {
 		d := &devices[i]
-		link, since := d.Chain.At(d.Start, now)
+		link, since := d.Chain.At(d.Latest(beats), now)
 		r := Reading{Device: d.Name, Rest: d.Chain[link:], Since: since}
 		if i == 0 || better(r, best) {
 			best = r

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"unsafe"
 
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
@@ -347,4 +348,14 @@ func TestASeventeenthDeviceReplacesTheFirstNameOfThoseEquallyLong(t *testing.T) 
 	more := presence.Set(all, static("one more", presence.Online, set), set)
 	require.NotContains(t, names(more), "device 00")
 	require.Len(t, more, presence.MaxDevices)
+}
+
+func TestAStandardNameIsSharedAndAnyOtherIsKept(t *testing.T) {
+	for _, state := range []string{presence.Online, presence.Away, presence.Sleeping, presence.Missing, presence.Offline} {
+		one, other := presence.Shared(strings.Clone(state)), presence.Shared(strings.Clone(state))
+		require.Equal(t, state, one)
+		require.Same(t, unsafe.StringData(one), unsafe.StringData(other))
+	}
+	require.Equal(t, "Lunch", presence.Shared("Lunch"))
+	require.Empty(t, presence.Shared(""))
 }

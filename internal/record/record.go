@@ -234,6 +234,9 @@ func device(d *presence.Device, c *coder) {
 
 func link(l *presence.Link, c *coder) {
 	c.str("state", &l.State)
+	if c.reading {
+		l.State = presence.Shared(l.State)
+	}
 	c.num("seconds", &l.Seconds)
 }
 

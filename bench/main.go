@@ -1,0 +1,183 @@
+// Command bench measures a directory beside what people would use instead, and beside what the
+// same work costs at the least, in turns of one run: see README.md.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"time"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	if err := run(ctx, os.Args[1:]); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, args []string) (err error) {
+	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
+	quick := flags.Bool("quick", false, "three short rounds, directories of 1,000 and 100,000 users, peers in this process only")
+	full := flags.Bool("full", false, "five rounds, directories of up to 5,000,000 users, all peers; needs redis-server and postgresql")
+	own := flags.Bool("own", false, "leave out the peers")
+	only := flags.String("only", "", "the groups to measure, comma separated: reads, writes, http, postgres, importer; empty: all")
+	raw := flags.String("raw", "bench.txt", "the file that the raw lines go to, for benchstat")
+	from := flags.String("from", "", "measure nothing: print the tables of a file of raw lines")
+	short := flags.Bool("short", false, "print the short table alone")
+	dir := flags.String("dir", ".", "where to make the scratch directory: on a disk, or what is durable costs nothing")
+	if err := flags.Parse(args); errors.Is(err, flag.ErrHelp) {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	if *from == "" {
+		if *quick == *full {
+			return errors.New("one of -quick and -full, or -from a file")
+		}
+		b := &bench{ctx: ctx, peers: !*own, rounds: 3, turn: 60 * time.Millisecond, users: []int{1_000, 100_000}, pocketBase: 20_000}
+		if *full {
+			b.rounds, b.turn, b.users, b.pocketBase = 5, 300*time.Millisecond, []int{1_000, 100_000, 1_000_000, 5_000_000}, 100_000
+		}
+		if err := measure(b, *dir, *raw, *full && !*own, *only); err != nil {
+			return err
+		}
+		*from = *raw
+	}
+	file, err := os.Open(*from)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	rs, err := parse(file)
+	if err != nil {
+		return err
+	}
+	if *short {
+		return printShort(os.Stdout, rs)
+	}
+	return printTables(os.Stdout, rs)
+}
+
+// measure measures the groups and writes the raw lines.
+func measure(b *bench, dir, raw string, withServers bool, only string) (err error) {
+	if dir, err = filepath.Abs(dir); err != nil {
+		return err
+	}
+	if b.scratch, err = os.MkdirTemp(dir, "scratch-"); err != nil {
+		return err
+	}
+	defer func() { err = first(err, os.RemoveAll(b.scratch)) }()
+	file, err := os.Create(raw)
+	if err != nil {
+		return err
+	}
+	defer func() { err = first(err, file.Close()) }()
+	b.out = file
+	if withServers {
+		if b.servers, err = startServers(b.ctx, b.scratch); err != nil {
+			return err
+		}
+		defer func() { err = first(err, b.servers.stop()) }()
+	}
+	if err := b.writeConfig(); err != nil {
+		return err
+	}
+	for _, t := range groups {
+		if only != "" && !slices.Contains(strings.Split(only, ","), t.name) {
+			continue
+		}
+		began := time.Now()
+		if err := t.measure(b); err != nil {
+			return fmt.Errorf("%s: %w", t.name, err)
+		}
+		runtime.GC()
+		fmt.Fprintf(os.Stderr, "bench: %s: %v\n", t.name, time.Since(began).Round(time.Second))
+	}
+	return nil
+}
+
+// goroutines is how many do what needs no disk: one, and one for each core.
+func (b *bench) goroutines() []int {
+	if runtime.GOMAXPROCS(0) == 1 {
+		return []int{1}
+	}
+	return []int{1, runtime.GOMAXPROCS(0)}
+}
+
+// versionsOf names what is compared: the rest of what the program is built of does not matter.
+var versionsOf = []string{
+	"go.etcd.io/bbolt", "github.com/golang-jwt/jwt/v5", "github.com/go-jose/go-jose/v4", "github.com/alexedwards/scs/v2",
+	"github.com/pocketbase/pocketbase", "modernc.org/sqlite", "github.com/jellydator/ttlcache/v3",
+	"github.com/redis/go-redis/v9", "github.com/jackc/pgx/v5",
+}
+
+// writeConfig writes what holds for all lines.
+func (b *bench) writeConfig() error {
+	versions := map[string]string{}
+	if info, is := debug.ReadBuildInfo(); is {
+		for _, m := range info.Deps {
+			versions[m.Path] = m.Version
+		}
+	}
+	var named []string
+	for _, path := range versionsOf {
+		named = append(named, path+" "+versions[path])
+	}
+	if b.servers != nil {
+		named = append(named, b.servers.versions...)
+	}
+	for _, line := range [][2]string{
+		{"goos", runtime.GOOS},
+		{"goarch", runtime.GOARCH},
+		{"pkg", "github.com/denizenhq/denizen/bench"},
+		{"cpu", cpu()},
+		{"cores", fmt.Sprint(runtime.GOMAXPROCS(0))},
+		{"go", runtime.Version()},
+		{"date", time.Now().UTC().Format(time.DateOnly)},
+		{"commit", commit()},
+		{"rounds", fmt.Sprint(b.rounds)},
+		{"versions", strings.Join(named, ", ")},
+	} {
+		if _, err := fmt.Fprintf(b.out, "%s: %s\n", line[0], line[1]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// commit is what the checkout is at, with a plus sign if it was changed since.
+func commit() string {
+	at := firstLine("git", "rev-parse", "--short=12", "HEAD")
+	if changed := firstLine("git", "status", "--porcelain", "--untracked-files=no"); changed != "" {
+		at += "+"
+	}
+	return at
+}
+
+func cpu() string {
+	info, _ := os.ReadFile("/proc/cpuinfo")
+	for line := range strings.Lines(string(info)) {
+		if key, value, is := strings.Cut(line, ":"); is && strings.TrimSpace(key) == "model name" {
+			return strings.TrimSpace(value)
+		}
+	}
+	return runtime.GOARCH
+}
+
+func firstLine(name string, args ...string) string {
+	out, _ := exec.Command(name, args...).Output()
+	line, _, _ := strings.Cut(string(out), "\n")
+	return strings.TrimSpace(line)
+}

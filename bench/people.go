@@ -1,0 +1,226 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"fmt"
+	"io"
+	mathrand "math/rand/v2"
+	"os"
+	"slices"
+	"sync"
+	"time"
+
+	"go.etcd.io/bbolt"
+
+	"github.com/denizenhq/denizen"
+	"github.com/denizenhq/denizen/internal/presence"
+	"github.com/denizenhq/denizen/internal/record"
+	"github.com/denizenhq/denizen/store"
+	"github.com/denizenhq/denizen/store/bolt"
+	"github.com/denizenhq/denizen/store/memory"
+)
+
+var system = denizen.System()
+
+// remembered is how many users or tokens are asked after, in turn, where the directory knows
+// them from before; it remembers 65,536.
+const remembered = 10_000
+
+// people is a directory of many users in a file, each with a locator. A copy of the file is
+// read with bbolt alone: that is the floor.
+type people struct {
+	n     int
+	path  string
+	store *bolt.Store
+	dir   *denizen.Directory
+	floor *bbolt.DB
+
+	ids    []denizen.UserID // of up to 100,000 users, in a random order
+	emails []string         // theirs
+	texts  []string         // tokens of the first of them
+}
+
+// newPeople makes a directory of n users. Where all of it is wanted, each also has a token and
+// a presence.
+func newPeople(b *bench, n int, all bool) (p *people, err error) {
+	p = &people{n: n, path: b.file(fmt.Sprintf("people-%d", n))}
+	if p.store, err = bolt.Open(b.ctx, p.path, bolt.Options{}); err != nil {
+		return nil, err
+	}
+	if err := p.fill(b.ctx, all); err != nil {
+		return nil, err
+	}
+	if err := p.forget(); err != nil {
+		return nil, err
+	}
+	for _, i := range mathrand.Perm(n)[:min(n, 100_000)] {
+		p.ids, p.emails = append(p.ids, userID(i)), append(p.emails, "email:"+email(i))
+	}
+	return p, nil
+}
+
+// issue issues tokens to the first of the users.
+func (p *people) issue(ctx context.Context, tokens int) error {
+	p.texts = make([]string, min(tokens, len(p.ids)))
+	errs := make([]error, 64)
+	var wg sync.WaitGroup
+	for w := range errs {
+		wg.Go(func() {
+			for i := w; i < len(p.texts) && errs[w] == nil; i += len(errs) {
+				var t denizen.IssuedToken
+				t, errs[w] = p.dir.IssueToken(ctx, system, p.ids[i], denizen.TokenOptions{})
+				p.texts[i] = t.Signed
+			}
+		})
+	}
+	wg.Wait()
+	return first(errs...)
+}
+
+// copy opens a copy of the file for the floor, once nothing more is to be written that is read
+// from both.
+func (p *people) copy() (err error) {
+	if err := p.dir.Close(); err != nil {
+		return err
+	}
+	from, err := os.Open(p.path)
+	if err != nil {
+		return err
+	}
+	defer from.Close()
+	to, err := os.Create(p.path + ".floor")
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(to, from)
+	if err := first(err, to.Sync(), to.Close()); err != nil {
+		return err
+	}
+	if p.floor, err = openBare(p.path + ".floor"); err != nil {
+		return err
+	}
+	p.dir = nil
+	return p.forget()
+}
+
+// forget makes a directory that remembers nothing yet.
+func (p *people) forget() (err error) {
+	if p.dir != nil {
+		if err := p.dir.Close(); err != nil {
+			return err
+		}
+	}
+	p.dir, err = denizen.New(context.Background(), p.store, denizen.Options{})
+	return err
+}
+
+func (p *people) close() error {
+	errs := []error{p.dir.Close(), p.store.Close()}
+	if p.floor != nil {
+		errs = append(errs, p.floor.Close(), os.Remove(p.path+".floor"))
+	}
+	return first(errs...)
+}
+
+func userID(i int) denizen.UserID {
+	return denizen.UserID(fmt.Sprintf("01926f3a-0000-7000-8000-%012x", i))
+}
+func email(i int) string { return fmt.Sprintf("user%09d@example.com", i) }
+
+// fill loads the file with what the directory would have stored, in the order of its keys.
+func (p *people) fill(ctx context.Context, all bool) error {
+	small := memory.New()
+	dir, err := denizen.New(ctx, small, denizen.Options{})
+	if err != nil {
+		return err
+	}
+	own, err := small.Get(ctx, record.DirectoryKey, record.SigningKeysKey)
+	if err := first(err, dir.Close()); err != nil {
+		return err
+	}
+	now := time.Now().UnixMilli()
+	expires := now/1000*1000 + 24*time.Hour.Milliseconds()
+	incarnation := func(i int) string { return fmt.Sprintf("01926f3b-0000-7000-8000-%012x", i) }
+	locator := func(i int) record.Locator {
+		return record.Locator{
+			ID: fmt.Sprintf("LOCATOR%019d", i), Type: "email", Canonical: email(i), Raw: email(i),
+			Status: string(denizen.Verified), Owned: true, Added: now, Verified: now,
+		}
+	}
+	var digests [][32]byte // of tokens nobody has: what counts is that they are there
+	if all {
+		digests = make([][32]byte, p.n)
+		for i := range digests {
+			if _, err := rand.Read(digests[i][:]); err != nil {
+				return err
+			}
+		}
+	}
+	tokenID := func(i int) string { return fmt.Sprintf("TOKEN%021d", i) }
+	user := func(i int) (store.Key, record.Record) {
+		id := string(userID(i))
+		return record.UserKey(id), &record.User{
+			ID: id, Incarnation: incarnation(i), ScreenName: "Somebody", Created: now, Updated: now,
+			Locators: []record.Locator{locator(i)},
+		}
+	}
+	owner := func(i int) (store.Key, record.Record) {
+		name := "email:" + email(i)
+		return record.OwnerKey(name), &record.Owner{Locator: name, User: string(userID(i)), Incarnation: incarnation(i)}
+	}
+	devices := func(i int) (store.Key, record.Record) {
+		id := string(userID(i))
+		return record.DevicesKey(id), &record.Devices{User: id, Incarnation: incarnation(i), Devices: []presence.Device{
+			{Start: now, Chain: presence.Chain{{State: presence.Online, Seconds: 86400}, {State: presence.Away, Seconds: 60}, {State: presence.Offline}}},
+		}}
+	}
+	tokens := func(i int) (store.Key, record.Record) {
+		id := string(userID(i))
+		return record.TokensKey(id), &record.Tokens{User: id, Incarnation: incarnation(i), Tokens: []record.Token{{
+			ID: tokenID(i), Issued: now, Latest: expires,
+			Texts: []record.Text{{Digest: hex.EncodeToString(digests[i][:]), Expires: expires}},
+		}}}
+	}
+	byDigest := make([]int, len(digests))
+	for i := range byDigest {
+		byDigest[i] = i
+	}
+	slices.SortFunc(byDigest, func(a, b int) int { return slices.Compare(digests[a][:], digests[b][:]) })
+	grant := func(at int) (store.Key, record.Record) {
+		i := byDigest[at]
+		return record.GrantKey(digests[i]), &record.Grant{
+			Digest: hex.EncodeToString(digests[i][:]), User: string(userID(i)), Incarnation: incarnation(i), Token: tokenID(i), Expires: expires,
+		}
+	}
+	kinds := []func(int) (store.Key, record.Record){owner, user}
+	if all {
+		kinds = []func(int) (store.Key, record.Record){owner, devices, tokens, user, grant}
+	}
+	records := func(yield func(store.Record, error) bool) {
+		for _, r := range own {
+			if !yield(r, nil) {
+				return
+			}
+		}
+		for _, kind := range kinds {
+			for i := range p.n {
+				key, r := kind(i)
+				if !yield(store.Record{Key: key, Version: 1, Value: record.Encode(r)}, nil) {
+					return
+				}
+			}
+		}
+	}
+	return p.store.Load(ctx, records, func(func(store.Change, error) bool) {}, 1)
+}
+
+func first(errs ...error) error {
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
