@@ -63,6 +63,7 @@ func (p *pair) remember(t *testing.T) {
 // costs answers how often two asks the store to authenticate Alice's token, which must be good.
 func (p *pair) costs(t *testing.T) int64 {
 	t.Helper()
+	synctest.Wait() // what goes on in the background at this moment asks, too
 	before := p.asked.Load()
 	by, err := p.two.Authenticate(t.Context(), p.signed)
 	require.NoError(t, err)
