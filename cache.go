@@ -29,8 +29,9 @@ type memo struct {
 //
 // What it answers is never older than what the store would answer: a key that is being
 // written is forgotten before the write and not remembered again until its outcome is
-// known, and nothing is remembered that was read while a write to its shard ended. It
-// holds a bounded number of records, none of them absent ones.
+// known, and nothing is remembered that was read while a write to its shard ended. Where
+// a write only retells what readers know, it is forgotten when the outcome is known. The
+// cache holds a bounded number of records, none of them absent ones.
 type cache struct {
 	seed   maphash.Seed
 	tables [128]*table // by kind; nil for kinds that are not remembered
@@ -195,14 +196,14 @@ func (s *shard) forget(m *memo) {
 }
 
 // writes is called before a batch is committed: its records are forgotten until wrote is
-// called, whatever came of it.
+// called, whatever came of it, unless it retells what they say.
 func (c *cache) writes(b *batch) {
 	c.each(b, func(s *shard, id string, hash uint64, _ record.Record) {
 		w := s.writing[id]
 		w.now++
 		w.shared = w.now > 1
 		s.writing[id] = w
-		if m := s.find(id, hash); m != nil {
+		if m := s.find(id, hash); m != nil && !b.retells {
 			s.forget(m)
 		}
 	})
@@ -217,6 +218,9 @@ func (c *cache) wrote(b *batch, seq store.Seq, beating *beating) {
 	}
 	c.each(b, func(s *shard, id string, hash uint64, r record.Record) {
 		s.ended.Add(1)
+		if m := s.find(id, hash); m != nil {
+			s.forget(m)
+		}
 		w := s.writing[id]
 		if w.now--; w.now > 0 {
 			s.writing[id] = w

@@ -51,14 +51,25 @@ func TestWhatIsWrittenIsForgottenAndNothingElse(t *testing.T) {
 			known[id] = m
 			continue
 		}
-		b := &batch{Batch: store.Batch{Drop: []store.Key{record.UserKey(id)}}}
-		c.writes(b)
-		require.Nil(t, c.get(name{kindUsers, id}))
+		b, m := new(batch), known[id]
+		b.put(record.UserKey(id), &record.User{ID: id})
+		if b.retells = i%2 == 0; b.retells {
+			c.writes(b)
+			require.Same(t, m, c.get(name{kindUsers, id}), "it goes on being remembered")
+		} else {
+			c.writes(b)
+			require.Nil(t, c.get(name{kindUsers, id}))
+		}
 		require.True(t, remembering(c, id).dead.Load(), "it is being written")
-		c.wrote(b, 1, nil)
-		if m := known[id]; m != nil {
-			require.True(t, m.dead.Load())
-			delete(known, id)
+		outcome := store.Seq(i % 5) // 0: it failed, or may have
+		c.wrote(b, outcome, nil)
+		require.True(t, m == nil || m.dead.Load())
+		delete(known, id)
+		if now := c.get(name{kindUsers, id}); outcome == 0 {
+			require.Nil(t, now)
+		} else {
+			require.Equal(t, outcome, now.version)
+			known[id] = now
 		}
 	}
 	for i := range 3000 {

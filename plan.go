@@ -240,6 +240,10 @@ func (d *Directory) write(ctx context.Context, c *call, decide func(*plan) error
 type batch struct {
 	store.Batch
 	records []record.Record // of Put
+	// retells says that readers know what the records will say: heartbeats that are stored. What
+	// is remembered stays so during the write; only its version may be an older one, and a write
+	// that rests on that meets a conflict.
+	retells bool
 }
 
 func (b *batch) put(key store.Key, r record.Record) {

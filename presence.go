@@ -370,16 +370,10 @@ func (d *Directory) heartbeat(ctx context.Context, c *call, p Presence) (done bo
 	}
 	for {
 		b := m.beats.Load()
-		switch {
-		case m.dead.Load():
-			// Somebody writes the record, most likely because its heartbeats are being stored. Those
-			// take one more as long as they are in the table, and it is stored with the next.
-			b = d.beating.of(r)
-		case b == nil || b.gone.Load():
-			b = d.beating.begin(r, d.cache)
-		}
-		if b == nil {
-			return false, nil
+		if b == nil || b.gone.Load() {
+			if b = d.beating.begin(r, d.cache); b == nil {
+				return false, nil
+			}
 		}
 		if kept, done := b.beat(&r.Devices[i], c.now); done {
 			if kept {
@@ -603,7 +597,7 @@ func (d *Directory) storeSomeBeats(ctx context.Context, users []*beats) error {
 	if err != nil {
 		return err
 	}
-	var batch batch
+	batch := batch{retells: true}
 	taken := make([][]presence.Device, len(users))
 	for i, b := range users {
 		b.Lock()

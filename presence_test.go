@@ -487,38 +487,80 @@ func TestHeartbeatsAreStoredOnceInAFlush(t *testing.T) {
 	})
 }
 
-// A disk that takes its time to store heartbeats holds up no heartbeat.
-func TestAHeartbeatWaitsForNoHeartbeatsThatAreBeingStored(t *testing.T) {
+// whileStored runs over a store that takes half a second to store heartbeats, 100 ms after it
+// began to store one of Alice's.
+func whileStored(t *testing.T, f func(t *testing.T, h *house, s *slow, calls *counting)) {
 	synctest.Test(t, func(t *testing.T) {
 		inner := memory.New()
 		s := &slow{Store: inner, takes: func(b store.Batch) time.Duration {
 			if b.Emit == nil {
-				return 500 * time.Millisecond
+				return 500 * ms
 			}
 			return 0
 		}}
-		d := newOver(t, &owned{s, inner}, denizen.Options{})
-		ctx, sys := t.Context(), denizen.System()
-		const user = "the-one-user"
-		create(t, d, user)
-		online := denizen.Online(time.Hour)
-		require.NoError(t, d.SetPresence(ctx, sys, user, online))
-		time.Sleep(time.Minute)
-		require.NoError(t, d.SetPresence(ctx, sys, user, online))
-		time.Sleep(1100 * time.Millisecond)
+		calls := &counting{Store: s}
+		h := &house{newOver(t, &owned{calls, inner}, denizen.Options{}), inner}
+		h.create(t, alice)
+		h.set(t, alice, beat)
+		time.Sleep(5 * time.Second)
+		h.set(t, alice, beat)
+		time.Sleep(1100 * ms)
 		require.EqualValues(t, 1, s.underWay.Load(), "they are being stored")
-		again := time.Now()
-		require.NoError(t, d.SetPresence(ctx, sys, user, online))
+		f(t, h, s, calls)
+	})
+}
+
+func TestAHeartbeatWaitsForNoHeartbeatsThatAreBeingStored(t *testing.T) {
+	whileStored(t, func(t *testing.T, h *house, s *slow, calls *counting) {
+		before, again := calls.calls(), time.Now()
+		h.set(t, alice, beat)
+		requirePresence(t, h, alice, beat, again.Sub(epoch))
 		require.Zero(t, time.Since(again))
 		require.EqualValues(t, 1, s.underWay.Load())
-		now, err := d.Presence(ctx, sys, user)
-		require.NoError(t, err)
-		require.Equal(t, again.UnixMilli(), now.Since.UnixMilli())
-		require.NoError(t, d.Close())
-		now, err = newOver(t, inner, denizen.Options{}).Presence(ctx, sys, user)
-		require.NoError(t, err)
-		require.Equal(t, again.UnixMilli(), now.Since.UnixMilli(), "it was stored with the next")
+		require.Equal(t, before, calls.calls(), "a presence stays remembered while its heartbeats are stored")
+		require.NoError(t, h.Close())
+		after := &house{newOver(t, h.store, denizen.Options{}), h.store}
+		requirePresence(t, after, alice, beat, again.Sub(epoch)) // it was stored with the next
 	})
+}
+
+func TestWhatIsRememberedOnceHeartbeatsAreStoredIsWhatWasStored(t *testing.T) {
+	whileStored(t, func(t *testing.T, h *house, _ *slow, calls *counting) {
+		time.Sleep(time.Second)
+		synctest.Wait()
+		before := calls.commits.Load()
+		h.set(t, alice, idle)
+		require.Equal(t, before+1, calls.commits.Load(), "a change that rests on an older version is refused and tried again")
+	})
+}
+
+func TestAChangeWhileHeartbeatsAreStoredStands(t *testing.T) {
+	for what, change := range map[string]func(t *testing.T, h *house){
+		"another chain":  func(t *testing.T, h *house) { h.set(t, alice, idle) },
+		"there and back": func(t *testing.T, h *house) { h.set(t, alice, idle); h.set(t, alice, beat) },
+		"another device": func(t *testing.T, h *house) { h.set(t, alice, denizen.Offline().On("desk")) },
+		"cleared":        func(t *testing.T, h *house) { require.NoError(t, h.ClearPresence(t.Context(), sys, alice)) },
+		"deleted and there again": func(t *testing.T, h *house) {
+			require.NoError(t, h.DeleteUser(t.Context(), sys, alice))
+			h.create(t, alice)
+		},
+	} {
+		t.Run(what, func(t *testing.T) {
+			whileStored(t, func(t *testing.T, h *house, _ *slow, _ *counting) {
+				change(t, h)
+				want, err := h.Presence(t.Context(), sys, alice)
+				require.NoError(t, err)
+				time.Sleep(5 * time.Second)
+				synctest.Wait()
+				for _, in := range []*denizen.Directory{h.Directory, crashed(t, h).Directory} {
+					got, err := in.Presence(t.Context(), sys, alice)
+					require.NoError(t, err)
+					require.Equal(t, want, got)
+				}
+				invariant.Check(t, h.store)
+			})
+		})
+	}
 }
 
 func TestHeartbeatsOfManyUsersAreStoredAThousandAtOnce(t *testing.T) {
