@@ -26,7 +26,7 @@ var (
 
 // openBare opens a file with bbolt alone, with the settings that store/bolt has.
 func openBare(path string) (*bbolt.DB, error) {
-	db, err := bbolt.Open(path, 0o600, &bbolt.Options{FreelistType: bbolt.FreelistMapType, NoStatistics: true})
+	db, err := bbolt.Open(path, 0o600, &bbolt.Options{FreelistType: bbolt.FreelistArrayType, NoStatistics: true})
 	if err != nil {
 		return nil, err
 	}

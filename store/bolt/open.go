@@ -120,8 +120,9 @@ func openFile(ctx context.Context, f *os.File, timeout time.Duration) (_ *Store,
 
 func options(timeout time.Duration, openFile func(string, int, os.FileMode) (*os.File, error)) *bbolt.Options {
 	return &bbolt.Options{
-		Timeout:      timeout,
-		FreelistType: bbolt.FreelistMapType,
+		Timeout: timeout,
+		// Each commit writes the list of free pages in order, which a map would first have to sort.
+		FreelistType: bbolt.FreelistArrayType,
 		NoStatistics: true, // or every read takes one more lock
 		OpenFile:     openFile,
 	}
