@@ -113,8 +113,11 @@ func (g goal) text(f figure) string {
 
 func printGoals(out *strings.Builder, rs *results) {
 	cores := rs.cores()
-	fmt.Fprintf(out, "\n## What was aimed at\n\nMedians of the rounds' own ratios, and their spread. Not remembered, in a directory of %s users; written to, one of %s.\n\n"+
-		"| operation | aim | 1 caller | %s | holds |\n|---|---|---|---|---|\n", count(rs.main()), count(written), callers(cores))
+	out.WriteString("\n## What was aimed at\n\nMedians of the rounds' own ratios, and their spread.")
+	if n := rs.main(); n > 0 {
+		fmt.Fprintf(out, " Read from is a directory of %s users.", count(n))
+	}
+	fmt.Fprintf(out, " Written to is one of %s.\n\n| operation | aim | 1 caller | %s | holds |\n|---|---|---|---|---|\n", count(written), callers(cores))
 	for _, g := range goals(rs) {
 		var cells []string
 		holds, measured := true, false

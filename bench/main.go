@@ -144,6 +144,7 @@ func (b *bench) writeConfig() error {
 		{"pkg", "github.com/denizenhq/denizen/bench"},
 		{"cpu", cpu()},
 		{"cores", fmt.Sprint(runtime.GOMAXPROCS(0))},
+		{"files", filesystem(b.scratch)},
 		{"go", runtime.Version()},
 		{"date", time.Now().UTC().Format(time.DateOnly)},
 		{"commit", commit()},

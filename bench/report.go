@@ -97,8 +97,8 @@ func (rs *results) cores() int {
 // printTables prints all there is as Markdown.
 func printTables(w io.Writer, rs *results) error {
 	var out strings.Builder
-	fmt.Fprintf(&out, "Measured on %s at commit %s: %s, %s cores, %s, %s rounds.\n\nVersions: %s.\n",
-		rs.config["date"], rs.config["commit"], rs.config["cpu"], rs.config["cores"], rs.config["go"], rs.config["rounds"], rs.config["versions"])
+	fmt.Fprintf(&out, "Measured on %s at commit %s: %s, %s cores, files on %s, %s, %s rounds.\n\nVersions: %s.\n",
+		rs.config["date"], rs.config["commit"], rs.config["cpu"], rs.config["cores"], rs.config["files"], rs.config["go"], rs.config["rounds"], rs.config["versions"])
 	printGoals(&out, rs)
 	for _, t := range tables {
 		t.print(&out, rs)

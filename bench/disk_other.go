@@ -1,0 +1,13 @@
+//go:build !linux
+
+package main
+
+import (
+	"os"
+	"runtime"
+)
+
+func datasync(f *os.File) error { return f.Sync() }
+
+// filesystem is what dir lies on, which is not known here.
+func filesystem(string) string { return "a file system of " + runtime.GOOS }
