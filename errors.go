@@ -113,3 +113,17 @@ func fail(op string, err error) error {
 	}
 	return e
 }
+
+// naming makes an error the *Error of the method it is named after.
+func naming(op string, err *error) {
+	if *err != nil {
+		*err = fail(op, *err)
+	}
+}
+
+func unchanged(err error) error {
+	if err == errUnchanged {
+		return nil
+	}
+	return err
+}

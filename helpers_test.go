@@ -105,6 +105,10 @@ type owned struct {
 	store.Sole
 }
 
+// tokenBegins is what each signed text begins with, and no name of a key or user by chance:
+// {"alg": in base64.
+const tokenBegins = "eyJhbGciOi"
+
 // world is a small directory with two users who have some of everything, for tests that try
 // every method: Alice, whom things are done to, and Bob, her peer.
 type world struct {

@@ -116,6 +116,31 @@ func (c *call) stands(memos []*memo) error {
 	return nil
 }
 
+// standsRemembered reports whether the caller is known to stand without asking the store. m is
+// what is remembered of its target, which leads to a user who asks about itself.
+func (d *Directory) standsRemembered(c *call, m *memo) bool {
+	switch {
+	case c.by.accessKey != "":
+		return false
+	case c.by.kind != kindUser:
+		return true
+	}
+	var user *memo
+	if c.role == self {
+		user = m.user.Load()
+	}
+	if user == nil || user.dead.Load() {
+		if user = d.cache.get(name{kindUsers, string(c.by.user)}); user == nil {
+			return false
+		}
+		if c.role == self {
+			m.user.Store(user)
+		}
+	}
+	r := user.value.(*record.User)
+	return !r.Blocked && r.Incarnation == c.by.incarnation
+}
+
 func holds(keys *record.AccessKeys, key, incarnation string) bool {
 	for i := range keys.Keys {
 		if k := &keys.Keys[i]; k.Key == key && k.Incarnation == incarnation {

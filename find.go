@@ -1,0 +1,148 @@
+package denizen
+
+import (
+	"context"
+	"slices"
+	"strings"
+
+	"github.com/denizenhq/denizen/internal/record"
+	"github.com/denizenhq/denizen/store"
+)
+
+// Resolve answers the id that a reference names: an id itself, not looked up; "me" for the
+// acting user; or a serialized locator, such as "email:alice@example.org". A locator names
+// anyone for .system, ErrNotFound if nobody owns it. For a user it names itself if its own
+// record owns it, and otherwise another user, who is never looked up: ErrDenied.
+func (d *Directory) Resolve(ctx context.Context, by Principal, ref string) (id UserID, err error) {
+	defer naming("Resolve", &err)
+	c, err := d.enter(ctx, opResolve, by, by.user)
+	if err != nil {
+		return "", err
+	}
+	if _, err := d.read(ctx, &c); err != nil {
+		return "", err
+	}
+	if ref == "me" {
+		if c.role != self {
+			return "", refuse(ErrDenied, "user", "only a user is me")
+		}
+		return by.user, nil
+	}
+	if !strings.Contains(ref, ":") {
+		if reason := checkUserID(ref); reason != "" {
+			return "", invalid("user", reason)
+		}
+		return UserID(ref), nil
+	}
+	locator, err := canonical(ref)
+	if err != nil {
+		return "", err
+	}
+	if c.role == self {
+		memos, err := d.read(ctx, &c, record.UserKey(string(by.user)))
+		if err != nil {
+			return "", err
+		}
+		if r, ok := memos[0].value.(*record.User); ok && owns(r, locator) {
+			return by.user, nil
+		}
+		return "", refuse(ErrDenied, "", "")
+	}
+	owners, err := d.owners(ctx, &c, []string{locator})
+	if err != nil {
+		return "", err
+	}
+	if len(owners) == 0 {
+		return "", refuse(ErrNotFound, "locator", "")
+	}
+	return UserID(owners[0].value.(*record.User).ID), nil
+}
+
+// UsersByLocator answers the users who own these serialized locators, at most MaxList, each
+// user once and in the order of the locators; a locator nobody owns is left out. Pending
+// claims are never found. For .system only.
+func (d *Directory) UsersByLocator(ctx context.Context, by Principal, locators ...string) (users []User, err error) {
+	defer naming("UsersByLocator", &err)
+	c, err := d.enter(ctx, opFindUsers, by, nobody)
+	if err != nil {
+		return nil, err
+	}
+	if len(locators) > MaxList {
+		return nil, invalid("locators", "must be 100 at most")
+	}
+	var few [4]*memo
+	owners := d.rememberedOwners(few[:0], locators)
+	if owners == nil || !d.standsRemembered(&c, nil) || d.usable() != nil {
+		wanted := make([]string, len(locators))
+		for i, l := range locators {
+			if wanted[i], err = canonical(l); err != nil {
+				return nil, err
+			}
+		}
+		if owners, err = d.owners(ctx, &c, wanted); err != nil {
+			return nil, err
+		}
+	}
+	users = make([]User, 0, len(owners))
+	for _, m := range owners {
+		r := m.value.(*record.User)
+		if !slices.ContainsFunc(users, func(o User) bool { return string(o.ID) == r.ID }) {
+			users = users[:len(users)+1]
+			users[len(users)-1].fill(r, m.version)
+		}
+	}
+	return users, nil
+}
+
+// owners answers the users who own canonical serialized locators, in their order and
+// without those that nobody owns. A user that was read must still own the locator: between
+// the two reads it may have gone to another.
+func (d *Directory) owners(ctx context.Context, c *call, locators []string) ([]*memo, error) {
+	keys := make([]store.Key, len(locators))
+	for i, l := range locators {
+		keys[i] = record.OwnerKey(l)
+	}
+	found, err := d.read(ctx, c, keys...)
+	if err != nil {
+		return nil, err
+	}
+	var owned []string
+	keys = keys[:0]
+	for i, m := range found {
+		if o, ok := m.value.(*record.Owner); ok {
+			owned, keys = append(owned, locators[i]), append(keys, record.UserKey(o.User))
+		}
+	}
+	users, err := d.read(ctx, c, keys...)
+	if err != nil {
+		return nil, err
+	}
+	owners := users[:0]
+	for i, m := range users {
+		if r, ok := m.value.(*record.User); ok && owns(r, owned[i]) {
+			owners = append(owners, m)
+		}
+	}
+	return owners, nil
+}
+
+// rememberedOwners appends owners where all of them are remembered, and is nil otherwise.
+// What is remembered to be owned is in canonical form.
+func (d *Directory) rememberedOwners(owners []*memo, locators []string) []*memo {
+	for _, l := range locators {
+		o := d.cache.get(name{kindOwners, l})
+		if o == nil {
+			return nil
+		}
+		u := o.user.Load()
+		if u == nil || u.dead.Load() {
+			u = d.cache.get(name{kindUsers, o.value.(*record.Owner).User})
+			if u == nil || !owns(u.value.(*record.User), l) {
+				return nil
+			}
+			o.user.Store(u)
+		}
+		owners = append(owners, u)
+	}
+	return owners
+}

@@ -1,0 +1,224 @@
+package denizen
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/base64"
+	"strings"
+	"time"
+
+	"github.com/denizenhq/denizen/internal/record"
+	"github.com/denizenhq/denizen/store"
+)
+
+// AccessKey is a key of the application, without its secret.
+type AccessKey struct {
+	Key        string
+	CreatedAt  time.Time
+	LastUsedAt time.Time // zero if never
+	LastAction string    // "Basic" or "Signed"
+}
+
+// NewAccessKey is a key with its secret, in base64 (RFC 4648 §4). It is the only time the
+// secret is seen.
+type NewAccessKey struct {
+	Key       string
+	Secret    string
+	CreatedAt time.Time
+}
+
+// String hides the secret of a new access key from logs.
+func (k NewAccessKey) String() string { return "access key " + k.Key + " (secret not shown)" }
+
+// GoString: see String.
+func (k NewAccessKey) GoString() string { return k.String() }
+
+// CreateAccessKey makes an access key with a secret of 32 random bytes. At most
+// MaxAccessKeys live: another is ErrLimited. For .system only.
+func (d *Directory) CreateAccessKey(ctx context.Context, by Principal) (key NewAccessKey, err error) {
+	defer naming("CreateAccessKey", &err)
+	c, err := d.enter(ctx, opAccessKeys, by, nobody)
+	if err != nil {
+		return NewAccessKey{}, err
+	}
+	secret := make([]byte, 32)
+	rand.Read(secret)
+	key = NewAccessKey{Key: rand.Text(), Secret: base64.StdEncoding.EncodeToString(secret), CreatedAt: at(c.now)}
+	if err := d.addAccessKey(ctx, &c, key.Key, secret); err != nil {
+		return NewAccessKey{}, err
+	}
+	return key, nil
+}
+
+// PutAccessKey makes an access key that the host brought: 8 to 128 letters, digits, dots,
+// dashes and underscores, and a secret of 32 bytes at least in base64 (RFC 4648 §4, with
+// padding). Putting the same key and secret again changes nothing; the same key with
+// another secret is ErrTaken. For .system only.
+func (d *Directory) PutAccessKey(ctx context.Context, by Principal, key, secret string) (err error) {
+	defer naming("PutAccessKey", &err)
+	c, err := d.enter(ctx, opAccessKeys, by, nobody)
+	if err != nil {
+		return err
+	}
+	if len(key) < 8 || len(key) > 128 || strings.ContainsFunc(key, func(r rune) bool { return !applicationID(string(r)) }) {
+		return invalid("accessKey", "must be 8 to 128 letters, digits, dots, dashes and underscores")
+	}
+	raw, ok := accessSecret(secret)
+	if !ok || len(raw) < 32 || len(raw) > 1024 {
+		return invalid("accessSecret", "must be 32 to 1024 bytes in base64")
+	}
+	return d.addAccessKey(ctx, &c, key, raw)
+}
+
+func accessSecret(text string) ([]byte, bool) {
+	raw, err := base64.StdEncoding.Strict().DecodeString(text)
+	return raw, err == nil && base64.StdEncoding.EncodeToString(raw) == text
+}
+
+func (d *Directory) addAccessKey(ctx context.Context, c *call, key string, secret []byte) error {
+	_, err := d.write(ctx, c, func(p *plan) error {
+		keys, err := p.accessKeys()
+		if err != nil {
+			return err
+		}
+		for _, k := range keys.Keys {
+			if k.Key != key {
+				continue
+			}
+			known, err := d.unseal("access key "+k.Key, k.Secret)
+			if err != nil {
+				return err
+			}
+			if subtle.ConstantTimeCompare(known, secret) == 1 {
+				return errUnchanged
+			}
+			return refuse(ErrTaken, "accessKey", "has another secret")
+		}
+		if len(keys.Keys) >= MaxAccessKeys {
+			return refuse(ErrLimited, "accessKey", "three live already")
+		}
+		keys.Keys = append(keys.Keys, record.AccessKey{
+			Key: key, Incarnation: rand.Text(), Secret: d.seal("access key "+key, secret), Created: c.now,
+		})
+		p.put(record.AccessKeysKey, &keys)
+		p.emit(AccessKeyCreated, nil, key)
+		return nil
+	})
+	return unchanged(err)
+}
+
+// AccessKeys lists the access keys that live, oldest first, without their secrets. For
+// .system only.
+func (d *Directory) AccessKeys(ctx context.Context, by Principal) (keys []AccessKey, err error) {
+	defer naming("AccessKeys", &err)
+	c, err := d.enter(ctx, opAccessKeys, by, nobody)
+	if err != nil {
+		return nil, err
+	}
+	noted := d.uses.of(nobody)
+	memos, err := d.read(ctx, &c, record.AccessKeysKey, record.UsesKey(""))
+	if err != nil {
+		return nil, err
+	}
+	stored, _ := memos[0].value.(*record.AccessKeys)
+	if stored == nil {
+		return []AccessKey{}, nil
+	}
+	for _, k := range stored.Keys {
+		used := lastUse(k.Incarnation, noted, memos[1])
+		keys = append(keys, AccessKey{Key: k.Key, CreatedAt: at(k.Created), LastUsedAt: at(used.At), LastAction: used.Action})
+	}
+	return keys, nil
+}
+
+// DeleteAccessKey deletes an access key: nothing that came with it is let in any longer,
+// nor who it acts for. Tokens issued with it stay; RevokeTokensIssuedBy ends those. For
+// .system only.
+func (d *Directory) DeleteAccessKey(ctx context.Context, by Principal, key string) (err error) {
+	defer naming("DeleteAccessKey", &err)
+	c, err := d.enter(ctx, opAccessKeys, by, nobody)
+	if err != nil {
+		return err
+	}
+	_, err = d.write(ctx, &c, func(p *plan) error {
+		keys, err := p.accessKeys()
+		if err != nil {
+			return err
+		}
+		left := record.AccessKeys{}
+		for _, k := range keys.Keys {
+			if k.Key != key {
+				left.Keys = append(left.Keys, k)
+			}
+		}
+		if len(left.Keys) == len(keys.Keys) {
+			return refuse(ErrNotFound, "accessKey", "")
+		}
+		if len(left.Keys) == 0 {
+			p.drop(record.AccessKeysKey, record.UsesKey(""))
+		} else {
+			p.put(record.AccessKeysKey, &left)
+		}
+		p.emit(AccessKeyDeleted, nil, key)
+		return nil
+	})
+	return err
+}
+
+// accessKeys answers a copy of the access keys.
+func (p *plan) accessKeys() (record.AccessKeys, error) {
+	memos, err := p.read(record.AccessKeysKey)
+	if err != nil {
+		return record.AccessKeys{}, err
+	}
+	keys, _ := memos[0].value.(*record.AccessKeys)
+	if keys == nil {
+		return record.AccessKeys{}, nil
+	}
+	return record.AccessKeys{Keys: append([]record.AccessKey(nil), keys.Keys...)}, nil
+}
+
+// AuthenticateKey answers .system for an access key and its secret in base64, and
+// ErrUnauthenticated for anything else.
+func (d *Directory) AuthenticateKey(ctx context.Context, key, secret string) (by Principal, err error) {
+	defer naming("AuthenticateKey", &err)
+	k, known, err := d.accessKey(ctx, key)
+	if err != nil {
+		return Principal{}, err
+	}
+	given, ok := accessSecret(secret)
+	// Digests are compared, so that the time tells nothing of the secret's length either.
+	a, b := sha256.Sum256(given), sha256.Sum256(known)
+	if subtle.ConstantTimeCompare(a[:], b[:]) != 1 || !ok || k == nil {
+		return Principal{}, refuse(ErrUnauthenticated, "accessKey", "")
+	}
+	d.uses.note(d, nobody, record.LastUse{ID: k.Incarnation, At: d.clock.Now(), Action: "Basic"})
+	return Principal{kind: kindSystem, accessKey: k.Key, keyIncarnation: k.Incarnation}, nil
+}
+
+// accessKey answers an access key and its secret, or nil and a secret that nobody knows.
+func (d *Directory) accessKey(ctx context.Context, key string) (*record.AccessKey, []byte, error) {
+	if err := d.usable(); err != nil {
+		return nil, nil, err
+	}
+	memos, err := d.load(ctx, d.cache, []store.Key{record.AccessKeysKey})
+	if err != nil {
+		return nil, nil, err
+	}
+	// Opening a stranger's secret costs an unknown key what it costs a known one.
+	found := &record.AccessKey{Secret: d.stranger}
+	if keys, _ := memos[0].value.(*record.AccessKeys); keys != nil {
+		for i := range keys.Keys {
+			if keys.Keys[i].Key == key {
+				found = &keys.Keys[i]
+			}
+		}
+	}
+	secret, err := d.unseal("access key "+found.Key, found.Secret)
+	if found.Key == "" {
+		found = nil
+	}
+	return found, secret, err
+}

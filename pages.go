@@ -1,0 +1,124 @@
+package denizen
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"iter"
+
+	"github.com/denizenhq/denizen/internal/record"
+	"github.com/denizenhq/denizen/store"
+)
+
+// Query asks for a page of users.
+type Query struct {
+	Limit int    // 1 to MaxPage; 0: MaxPage
+	After Cursor // where the page before ended; empty: from the start
+}
+
+// Cursor is where a page ended. It is opaque, of one directory, and refused when it was
+// not made by it: ErrInvalid with Field "after".
+type Cursor string
+
+// Page is users in the order of their ids.
+type Page struct {
+	Users []User
+	Next  Cursor // where to go on; empty: that was all
+}
+
+// UserPage answers a page of users in bytewise order of their ids. Users created or
+// deleted meanwhile may be in it or not; all others are, once. For .system only.
+func (d *Directory) UserPage(ctx context.Context, by Principal, q Query) (page Page, err error) {
+	defer naming("UserPage", &err)
+	c, err := d.enter(ctx, opListUsers, by, nobody)
+	if err != nil {
+		return Page{}, err
+	}
+	if q.Limit == 0 {
+		q.Limit = MaxPage
+	}
+	if q.Limit < 1 || q.Limit > MaxPage {
+		return Page{}, invalid("limit", "must be 1 to 1000")
+	}
+	r := store.Range{Under: record.Users, Limit: q.Limit + 1}
+	if q.After != "" {
+		after, err := d.openCursor(q.After)
+		if err != nil {
+			return Page{}, err
+		}
+		r.After = record.UserKey(string(after))
+	}
+	if err := d.usable(); err != nil {
+		return Page{}, err
+	}
+	records, err := d.store.List(ctx, r)
+	if err != nil {
+		return Page{}, err
+	}
+	// The caller is looked at after the data, as everywhere.
+	if _, err := d.read(ctx, &c); err != nil {
+		return Page{}, err
+	}
+	more := len(records) > q.Limit
+	if more {
+		records = records[:q.Limit]
+	}
+	page.Users = make([]User, len(records))
+	for i, r := range records {
+		value, err := record.Decode(r.Key, r.Value)
+		if err != nil {
+			return Page{}, err
+		}
+		page.Users[i].fill(value.(*record.User), r.Version)
+	}
+	if more {
+		page.Next = d.sealCursor(page.Users[q.Limit-1].ID)
+	}
+	return page, nil
+}
+
+// AllUsers goes through all users, page by page; nothing is held open between them. It
+// ends at the first error, which it yields. For .system only.
+func (d *Directory) AllUsers(ctx context.Context, by Principal) iter.Seq2[User, error] {
+	return func(yield func(User, error) bool) {
+		for q := (Query{}); ; {
+			page, err := d.UserPage(ctx, by, q)
+			if err != nil {
+				yield(User{}, err)
+				return
+			}
+			for _, u := range page.Users {
+				if !yield(u, nil) {
+					return
+				}
+			}
+			if q.After = page.Next; q.After == "" {
+				return
+			}
+		}
+	}
+}
+
+func (d *Directory) sealCursor(last UserID) Cursor {
+	// The nonce is derived from what is sealed: the same page has the same cursor, and no
+	// nonce ever serves two of them.
+	digest := sha256.Sum256([]byte(last))
+	nonce := digest[:d.cursors.NonceSize()]
+	return Cursor(base64.RawURLEncoding.EncodeToString(d.cursors.Seal(nonce, nonce, []byte(last), []byte("users"))))
+}
+
+func (d *Directory) openCursor(c Cursor) (UserID, error) {
+	refused := invalid("after", "is not a cursor of this directory")
+	if len(c) > 256 {
+		return "", refused
+	}
+	raw, err := base64.RawURLEncoding.Strict().DecodeString(string(c))
+	if err != nil || len(raw) < d.cursors.NonceSize() || base64.RawURLEncoding.EncodeToString(raw) != string(c) {
+		return "", refused
+	}
+	last, err := d.cursors.Open(nil, raw[:d.cursors.NonceSize()], raw[d.cursors.NonceSize():], []byte("users"))
+	if err != nil {
+		return "", refused
+	}
+	return UserID(last), nil
+}

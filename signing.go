@@ -1,0 +1,291 @@
+package denizen
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/denizenhq/denizen/internal/record"
+	"github.com/denizenhq/denizen/internal/token"
+	"github.com/denizenhq/denizen/store"
+)
+
+// signers is the key ring, ready for use, as of a version of its record.
+type signers struct {
+	version store.Seq
+	stored  []record.SigningKey // in the order in which they sign
+	keys    []token.SigningKey
+	public  []token.PublicKey
+}
+
+// signing answers which key signs at an instant: the last whose time has come, or the first
+// if the clock is behind that too.
+func (s *signers) signing(now int64) int {
+	for i := len(s.stored) - 1; i > 0; i-- {
+		if s.stored[i].Signs <= now {
+			return i
+		}
+	}
+	return 0
+}
+
+// MaxSigningKeys is how many signing keys there may be at once, those included that only
+// are published until the last token signed with them has expired.
+const MaxSigningKeys = 16
+
+func (d *Directory) newSigningKey(now, signs int64) record.SigningKey {
+	seed := make([]byte, 32)
+	rand.Read(seed)
+	key, err := token.NewSigningKey(seed)
+	if err != nil {
+		panic(err) // a seed of 32 bytes is always one
+	}
+	return record.SigningKey{
+		ID: key.ID(), Seed: d.seal("signing key "+key.ID(), seed), Created: now, Signs: signs,
+	}
+}
+
+// ring answers the key ring.
+func (d *Directory) ring(ctx context.Context) (*signers, error) {
+	memos, err := d.load(ctx, d.cache, []store.Key{record.SigningKeysKey})
+	if err != nil {
+		return nil, err
+	}
+	return d.ringOf(memos[0])
+}
+
+func (d *Directory) ringOf(m *memo) (*signers, error) {
+	if ready := d.signers.Load(); ready != nil && ready.version == m.version {
+		return ready, nil
+	}
+	r, ok := m.value.(*record.SigningKeys)
+	if !ok || len(r.Keys) == 0 {
+		return nil, record.ErrCorrupt
+	}
+	ring := &signers{version: m.version, stored: r.Keys}
+	for _, stored := range r.Keys {
+		seed, err := d.unseal("signing key "+stored.ID, stored.Seed)
+		if err != nil {
+			return nil, err
+		}
+		key, err := token.NewSigningKey(seed)
+		if err != nil {
+			return nil, err
+		}
+		ring.keys, ring.public = append(ring.keys, key), append(ring.public, key.Public())
+	}
+	d.signers.Store(ring)
+	return ring, nil
+}
+
+// ring answers the key ring for a decision.
+func (p *plan) ring() (*signers, error) {
+	memos, err := p.read(record.SigningKeysKey)
+	if err != nil {
+		return nil, err
+	}
+	return p.d.ringOf(memos[0])
+}
+
+// signer answers the key that signs now, for a token that expires as given.
+func (p *plan) signer(expires int64) (token.SigningKey, error) {
+	ring, err := p.ring()
+	if err != nil {
+		return token.SigningKey{}, err
+	}
+	i := ring.signing(p.c.now)
+	if gone := ring.stored[i].Gone; gone != 0 && gone < expires {
+		// When it was given an end tokens lived for shorter.
+		keys := slices.Clone(ring.stored)
+		keys[i].Gone = expires
+		p.put(record.SigningKeysKey, &record.SigningKeys{Keys: keys})
+	}
+	return ring.keys[i], nil
+}
+
+// RotateSigningKey makes a new key that signs tokens from notice on. Until then it is only
+// announced, so that services that verify offline can fetch the keys again; a key that was
+// announced and would sign no sooner is forgotten. The key before stays published until the
+// last token signed with it has expired. Nobody is logged out. A notice is a year at most;
+// more than MaxSigningKeys at once are ErrLimited. It goes through the tokens of all users.
+// For .system only.
+func (d *Directory) RotateSigningKey(ctx context.Context, by Principal, notice time.Duration) (err error) {
+	defer naming("RotateSigningKey", &err)
+	c, err := d.enter(ctx, opSigningKeys, by, nobody)
+	if err != nil {
+		return err
+	}
+	if notice < 0 || notice > 365*24*time.Hour {
+		return invalid("notice", "must be a year at most")
+	}
+	if _, err := d.read(ctx, &c); err != nil {
+		return err
+	}
+	signs := c.now + notice.Milliseconds()
+	gone, err := d.lastEnd(ctx, signs)
+	if err != nil {
+		return err
+	}
+	_, err = d.write(ctx, &c, func(p *plan) error {
+		ring, err := p.ring()
+		if err != nil {
+			return err
+		}
+		signing := ring.signing(c.now)
+		next := record.SigningKeys{Keys: slices.Clone(ring.stored[:signing+1])}
+		for _, k := range ring.stored[signing+1:] {
+			if k.Signs < signs {
+				next.Keys = append(next.Keys, k)
+			}
+		}
+		next.Keys[len(next.Keys)-1].Gone = gone
+		next.Keys = slices.DeleteFunc(next.Keys, func(k record.SigningKey) bool { return k.Gone <= c.now })
+		if len(next.Keys) >= MaxSigningKeys {
+			return refuse(ErrLimited, "signingKeys", "must be 16 at most")
+		}
+		key := d.newSigningKey(c.now, signs)
+		next.Keys = append(next.Keys, key)
+		p.put(record.SigningKeysKey, &next)
+		p.emit(SigningKeyRotated, nil, key.ID)
+		return nil
+	})
+	return err
+}
+
+// lastEnd answers when the last token expires that is there or will be issued until an
+// instant, and an hour, for what is being issued meanwhile and by other clocks. Tokens may
+// live for longer than Options says now, if it said otherwise when they were issued.
+func (d *Directory) lastEnd(ctx context.Context, until int64) (int64, error) {
+	last := until + d.options.TokenLongest.Milliseconds()
+	for r, err := range d.walk(ctx, record.AllTokens) {
+		if err != nil {
+			return 0, err
+		}
+		value, err := record.Decode(r.Key, r.Value)
+		if err != nil {
+			return 0, err
+		}
+		for _, t := range value.(*record.Tokens).Tokens {
+			last = max(last, end(t))
+		}
+	}
+	return ceil(last) + everyHour.Milliseconds(), nil
+}
+
+// DropSigningKey takes a key, by its kid, out of the published keys at once, such as one
+// that leaked: services that verify offline refuse all that it signed once they fetch the
+// keys again. Here nobody is logged out: this directory knows what it issued. The key that
+// signs now is ErrConflict with Field "signingKey": rotate first. One that is not there is
+// ErrNotFound. For .system only.
+func (d *Directory) DropSigningKey(ctx context.Context, by Principal, id string) (err error) {
+	defer naming("DropSigningKey", &err)
+	c, err := d.enter(ctx, opSigningKeys, by, nobody)
+	if err != nil {
+		return err
+	}
+	_, err = d.write(ctx, &c, func(p *plan) error {
+		ring, err := p.ring()
+		if err != nil {
+			return err
+		}
+		i := slices.IndexFunc(ring.stored, func(k record.SigningKey) bool { return k.ID == id })
+		signing := ring.signing(c.now)
+		switch {
+		case i < 0:
+			return refuse(ErrNotFound, "signingKey", "")
+		case i == signing:
+			return refuse(ErrConflict, "signingKey", "signs now")
+		}
+		keys := slices.Clone(ring.stored)
+		if i > signing {
+			keys[i-1].Gone = keys[i].Gone // it signs in the other's stead
+		}
+		p.put(record.SigningKeysKey, &record.SigningKeys{Keys: slices.Delete(keys, i, i+1)})
+		p.emit(SigningKeyDropped, nil, id)
+		return nil
+	})
+	return err
+}
+
+// KeySet is the public keys of a directory. Encoded as JSON it is a JWK set (RFC 7517, RFC
+// 8037).
+type KeySet struct {
+	keys []token.PublicKey
+}
+
+// PublicKeys answers the keys that live tokens were signed with or soon will be. They are
+// no secret, and it takes no principal.
+func (d *Directory) PublicKeys(ctx context.Context) (keys KeySet, err error) {
+	defer naming("PublicKeys", &err)
+	if err := d.usable(); err != nil {
+		return KeySet{}, err
+	}
+	ring, err := d.ring(ctx)
+	if err != nil {
+		return KeySet{}, err
+	}
+	now := d.clock.Now()
+	for i, k := range ring.stored {
+		if k.Gone == 0 || now < k.Gone {
+			keys.keys = append(keys.keys, ring.public[i])
+		}
+	}
+	return keys, nil
+}
+
+// IDs answers the ids of the keys, the kid of the JWK set, oldest first.
+func (k KeySet) IDs() []string {
+	ids := make([]string, len(k.keys))
+	for i, key := range k.keys {
+		ids[i] = key.ID()
+	}
+	return ids
+}
+
+// MarshalJSON answers the JWK set.
+func (k KeySet) MarshalJSON() ([]byte, error) { return token.EncodeKeys(k.keys...), nil }
+
+// UnmarshalJSON reads a JWK set. Keys of other kinds in it are passed over.
+func (k *KeySet) UnmarshalJSON(set []byte) error {
+	keys, err := token.ParseKeys(set)
+	if err != nil {
+		return &Error{Op: "KeySet", Kind: ErrInvalid, Field: "keys", Reason: "are no JWK set"}
+	}
+	k.keys = keys
+	return nil
+}
+
+// Claims is what a token says of itself, once its signature was verified.
+type Claims struct {
+	User       UserID
+	InternalID string // tells a user from a later one of the same id
+	Token      TokenID
+	IssuedAt   time.Time
+	ExpiresAt  time.Time
+}
+
+// VerifyOffline checks the signature and the times of a token with a directory's public
+// keys, its ID and its ApplicationID, without asking the directory. Revocation was not
+// looked at: a token that was revoked passes until it expires. So that a clock that is
+// behind does not refuse a fresh token, one that becomes valid within a minute passes; an
+// end is an end. The errors are ErrExpired and ErrUnauthenticated.
+func VerifyOffline(keys KeySet, id, applicationID, signed string) (claims Claims, err error) {
+	defer naming("VerifyOffline", &err)
+	want, now := token.Want{Issuer: id, Audience: applicationID}, time.Now()
+	c, err := token.Verify(signed, keys.keys, want, now.Unix())
+	if errors.Is(err, token.ErrNotYetValid) {
+		c, err = token.Verify(signed, keys.keys, want, now.Add(time.Minute).Unix())
+	}
+	switch {
+	case errors.Is(err, token.ErrExpired):
+		return Claims{}, refuse(ErrExpired, "token", "")
+	case err != nil:
+		return Claims{}, refuse(ErrUnauthenticated, "token", "is none of this directory's")
+	}
+	return Claims{
+		User: UserID(c.UserID), InternalID: c.Generation, Token: TokenID(c.ID),
+		IssuedAt: at(c.IssuedAt * 1000), ExpiresAt: at(c.Expires * 1000),
+	}, nil
+}
