@@ -158,10 +158,10 @@ func (b *bench) writeConfig() error {
 	return nil
 }
 
-// commit is what the checkout is at, with a plus sign if it was changed since.
+// commit is what the checkout is at, with a plus sign if more than results was changed since.
 func commit() string {
 	at := firstLine("git", "rev-parse", "--short=12", "HEAD")
-	if changed := firstLine("git", "status", "--porcelain", "--untracked-files=no"); changed != "" {
+	if changed := firstLine("git", "status", "--porcelain", "--untracked-files=no", "--", ":/", ":(exclude)results"); changed != "" {
 		at += "+"
 	}
 	return at
