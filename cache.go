@@ -42,7 +42,7 @@ type table [64]shard
 
 // shard is a hash table of lists that are read without a lock.
 type shard struct {
-	heads atomic.Pointer[[perShard / 2]atomic.Pointer[memo]] // nil while there is nothing
+	heads atomic.Pointer[[perShard]atomic.Pointer[memo]] // nil while there is nothing
 
 	sync.Mutex                    // to change the lists, and for all else
 	kept       int                // memos in the lists
@@ -168,7 +168,7 @@ func (c *cache) remember(n name, ended uint64, m *memo) *memo {
 func (s *shard) keep(id string, hash uint64, m *memo) {
 	heads := s.heads.Load()
 	if heads == nil {
-		heads = new([perShard / 2]atomic.Pointer[memo])
+		heads = new([perShard]atomic.Pointer[memo])
 		s.heads.Store(heads)
 	}
 	for s.kept >= perShard {
