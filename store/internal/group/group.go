@@ -95,7 +95,7 @@ type waiter struct {
 
 	// Who hands over, answers or passes the lead on writes these before it sends.
 	ready chan struct{} // nil for one that led from the start
-	lead  bool          // it was not answered but told to lead; guarded by Group.mu
+	lead  bool          // it found nobody at work, or was told to lead; guarded by Group.mu
 	seq   store.Seq
 	err   error
 	tied  bool // err rests on a batch earlier in the group
@@ -157,28 +157,26 @@ func (g *Group) do(w *waiter) error {
 	}
 	g.queue = append(g.queue, w)
 	if !g.leading {
-		g.leading = true
+		g.leading, w.lead = true, true
 		g.mu.Unlock()
-		g.leadOne(w)
-		return w.err
-	}
-	w.ready = make(chan struct{}, 1)
-	g.mu.Unlock()
-
-	select {
-	case <-w.ready:
-		if !w.lead {
+	} else {
+		w.ready = make(chan struct{}, 1)
+		g.mu.Unlock()
+		select {
+		case <-w.ready:
+			if !w.lead {
+				return w.err
+			}
+		case <-w.ctx.Done():
+			if g.withdraw(w) {
+				return w.ctx.Err()
+			}
+			<-w.ready
 			return w.err
 		}
-	case <-w.ctx.Done():
-		if g.withdraw(w) {
-			return w.ctx.Err()
-		}
-		<-w.ready
-		return w.err
 	}
-	// The group before has just been answered. Its writers get a chance to queue their
-	// next batches, or every other group would be a small one.
+	// The group before has just been answered, or so it may be. Its writers get a chance to queue
+	// their next batches, or every other group would be a small one.
 	runtime.Gosched()
 	if w.ctx.Err() != nil && g.withdraw(w) {
 		return w.ctx.Err()

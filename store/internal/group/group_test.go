@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -235,6 +236,24 @@ func TestBatchesThatComeDuringACommitShareTheNext(t *testing.T) {
 		}
 		require.Equal(t, 2, r.b.count("commit"))
 	})
+}
+
+// Those who were answered together write again at the same time: the first of them must not
+// commit alone, for the others would wait for it.
+func TestWritersThatCanRunShareTheFirstGroup(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	const writers = 8
+	b := newBackend()
+	g := group.New(b, new(group.Head))
+	var all sync.WaitGroup
+	for i := range writers {
+		all.Go(func() {
+			_, err := g.Commit(context.Background(), put(store.Key(fmt.Sprint("key ", i))))
+			require.NoError(t, err)
+		})
+	}
+	all.Wait()
+	require.Less(t, b.count("commit"), writers/2)
 }
 
 func TestTheLeadIsHandedOnUntilNobodyWaits(t *testing.T) {
