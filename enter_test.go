@@ -152,8 +152,8 @@ func source(e ast.Expr) string {
 	return fmt.Sprintf("%T", e)
 }
 
-// principalsToldApart is where the kind of a principal is looked at outside access.go and
-// identity.go, and why.
+// principalsToldApart is where the kind of a principal is looked at outside access.go,
+// identity.go and where principals are made, and why.
 var principalsToldApart = map[string]string{
 	"plan.go standing":         "which records a caller rests on follows from what it is",
 	"plan.go standsRemembered": "the same, for records that are remembered",

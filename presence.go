@@ -117,9 +117,9 @@ type UserPresence struct {
 // SetPresence sets the presence of one device of a user. It is durable on return.
 //
 // Setting the same chain again while its first state still runs is a heartbeat: the chain
-// starts anew from now, or goes on if it started later by a clock that was ahead. Heartbeats are kept in memory for up to Options.PresenceFlush, in
-// which a crash loses them and the chain counts from the heartbeat before; they are no
-// events of the feed.
+// starts anew from now, or goes on if it started later by a clock that was ahead.
+// Heartbeats are kept in memory for up to Options.PresenceFlush, in which a crash loses
+// them and the chain counts from the heartbeat before; they are no events of the feed.
 //
 // A chain has at most 32 states and lasts 2147483647 seconds at most, and none but its
 // last state stays for good. A user has at most 16 devices: devices that ran out go when
