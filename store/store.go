@@ -48,6 +48,18 @@
 //     and no sequence comes twice. A Load that fails leaves a store that is empty or refuses to open, and its error wraps that of
 //     the iterator.
 //  17. Everything may be called by many goroutines at once.
+//  18. Damage. A record or an event that is there but cannot be read stops nobody: Get, List
+//     and Changes return it in its place, marked Damaged and without a value, beside the good
+//     ones. A condition on the version of a damaged record refuses its batch with
+//     [ErrCorrupt]; one with Damaged holds exactly while the record is damaged. A drop or a
+//     put without a condition on it replaces it. The error ErrCorrupt of a read says that more
+//     is damaged than records: nothing is known of what is missing.
+//  19. A store that went back. After a restored backup or a lossy failover the head may be below
+//     what a reader has seen. Changes after a Seq beyond the head, but [End], is ErrMissed,
+//     with First and Head; so is Wait, as soon as the store knows. Nothing waits on a Seq of
+//     the history that was lost.
+//  20. Urgent. A batch that is Urgent, such as one that ends a token, may use room that the store
+//     keeps back from all others, so that it is applied on a full disk. It changes nothing else.
 package store
 
 import (
@@ -68,6 +80,10 @@ const (
 // Seq is a place in the order of commits. The first is 1; 0 is before all.
 type Seq uint64
 
+// End, as the Seq that Changes is asked for what comes after, stands for wherever the head is: the
+// Feed has First and Head, and no changes.
+const End = ^Seq(0)
+
 // Key names a record: any bytes, compared bytewise, never text for people.
 type Key string
 
@@ -76,6 +92,7 @@ type Record struct {
 	Key     Key
 	Version Seq    // the Seq of the commit that wrote it, 0 if there is none
 	Value   []byte // one JSON object; nil if there is none or only keys were asked for
+	Damaged bool   // it is there and cannot be read: Value is nil, Version is not to be trusted
 }
 
 // Range asks for the records whose keys begin with Under and come after After.
@@ -91,6 +108,7 @@ type Cond struct {
 	Key     Key
 	Version Seq  // the version Key must be at; 0: Key must be absent
 	Under   bool // instead: no key may begin with Key, Version is not looked at
+	Damaged bool // instead: Key must be there and damaged, Version is not looked at
 }
 
 // Batch is one write: all of it or nothing. At least one of Drop, DropUnder, Put,
@@ -102,12 +120,14 @@ type Batch struct {
 	Put       []Record // Version is ignored: it becomes the Seq of this batch
 	Emit      []byte   // one event, a JSON object, or nil for none
 	Trim      Seq      // forget events up to here; at most to the commit before this one
+	Urgent    bool     // may use what the store keeps back for a full disk
 }
 
 // Change is an event as the feed tells it.
 type Change struct {
-	Seq   Seq
-	Event []byte
+	Seq     Seq
+	Event   []byte
+	Damaged bool // there is an event that cannot be read: Event is nil
 }
 
 // Feed is a part of the feed. Changes shorter than the limit asked for hold all there
@@ -137,6 +157,15 @@ type Store interface {
 	Load(ctx context.Context, rs iter.Seq2[Record, error], cs iter.Seq2[Change, error], head Seq) error
 	// Close releases what the store holds.
 	Close() error
+}
+
+// Checker is implemented by a store that can say how it fares. A wrapper forwards it.
+type Checker interface {
+	// Health returns nil while all is well as far as the store knows; it asks nobody and does not
+	// wait. Otherwise it returns an error that wraps ErrCorrupt, where a check in the background
+	// found damage, or ErrUnavailable, where the store refuses reads or writes, such as one whose
+	// sync failed, until it is opened anew.
+	Health() error
 }
 
 // Sole is implemented by a store that no other process can write to while this one has
