@@ -41,19 +41,21 @@ func (w *writer) Foresee(keys []store.Key) { w.keys = keys }
 // Begin implements [group.Backend]: it has the lock once it returns. It changes nothing, so
 // that a connection which turns out to be dead is replaced.
 func (w *writer) Begin() (_ group.Tx, head, first store.Seq, err error) {
+	// One bound for all attempts: who commits waits for LockTimeout once.
+	until := time.Now().Add(w.s.options.LockTimeout)
 	for range 3 {
-		if head, first, err = w.begin(); err == nil {
+		if head, first, err = w.begin(until); err == nil {
 			return w, head, first, nil
 		}
-		if c := code(err); pgconn.Timeout(err) || c != "" && !strings.HasPrefix(c, "57P") {
+		if c := code(err); pgconn.Timeout(err) || !time.Now().Before(until) || c != "" && !strings.HasPrefix(c, "57P") {
 			break
 		}
 	}
 	return nil, 0, 0, unavailable(err)
 }
 
-func (w *writer) begin() (head, first store.Seq, err error) {
-	ctx, cancel := context.WithTimeout(context.Background(), w.s.options.LockTimeout)
+func (w *writer) begin(until time.Time) (head, first store.Seq, err error) {
+	ctx, cancel := context.WithDeadline(context.Background(), until)
 	defer cancel()
 	if w.conn, err = w.s.pool.Acquire(ctx); err != nil {
 		return 0, 0, err
@@ -63,11 +65,11 @@ func (w *writer) begin() (head, first store.Seq, err error) {
 			w.Rollback()
 		}
 	}()
-	ctx, cancel = context.WithTimeout(context.Background(), w.s.options.LockTimeout+w.s.options.Timeout)
+	ctx, cancel = context.WithDeadline(context.Background(), until.Add(w.s.options.Timeout))
 	defer cancel()
 	var b pgx.Batch
 	b.Queue(w.s.sql.begin)
-	b.Queue(w.s.sql.lock, w.s.names.lock, millis(w.s.options.LockTimeout), millis(w.s.options.Timeout))
+	b.Queue(w.s.sql.lock, w.s.names.lock, millis(time.Until(until)), millis(w.s.options.Timeout))
 	b.Queue(w.s.sql.standing, byteKeys(w.keys)).QueryRow(func(row pgx.Row) error {
 		return row.Scan((*uint64)(&head), (*uint64)(&first), &w.at)
 	})
@@ -82,14 +84,14 @@ func millis(d time.Duration) string {
 
 // Versions implements [group.Tx].
 func (w *writer) Versions(keys []store.Key, into []store.Seq) (err error) {
-	return w.plan.read(w.s, w.conn, keys, w.at, into)
+	return w.plan.read(context.Background(), w.s, w.conn, keys, w.at, into)
 }
 
 // read sets into[i] to the version of keys[i], of which the first are at hand already.
-func (p *plan) read(s *Store, q querier, keys []store.Key, at []int64, into []store.Seq) error {
+func (p *plan) read(ctx context.Context, s *Store, q querier, keys []store.Key, at []int64, into []store.Seq) error {
 	// Some were not foreseen: their batches came while the lock was waited for.
 	if late := keys[len(at):]; len(late) > 0 {
-		ctx, cancel := s.step()
+		ctx, cancel := s.stepOf(ctx)
 		defer cancel()
 		var rest []int64
 		if err := q.QueryRow(ctx, s.sql.versions, byteKeys(late)).Scan(&rest); err != nil {
@@ -111,10 +113,12 @@ func (p *plan) read(s *Store, q querier, keys []store.Key, at []int64, into []st
 }
 
 // Under implements [group.Tx].
-func (w *writer) Under(prefix store.Key) (bool, error) { return w.s.under(w.conn, prefix) }
+func (w *writer) Under(prefix store.Key) (bool, error) {
+	return w.s.under(context.Background(), w.conn, prefix)
+}
 
-func (s *Store) under(q querier, prefix store.Key) (found bool, err error) {
-	ctx, cancel := s.step()
+func (s *Store) under(ctx context.Context, q querier, prefix store.Key) (found bool, err error) {
+	ctx, cancel := s.stepOf(ctx)
 	defer cancel()
 	if err := q.QueryRow(ctx, s.sql.under, []byte(prefix), behind(prefix)).Scan(&found); err != nil {
 		return false, unavailable(err)
@@ -125,7 +129,12 @@ func (s *Store) under(q querier, prefix store.Key) (found bool, err error) {
 // step answers the context of one step of a commit. It is nobody's who commits: what was
 // handed over is carried out.
 func (s *Store) step() (context.Context, context.CancelFunc) {
-	return context.WithTimeout(context.Background(), s.options.Timeout)
+	return s.stepOf(context.Background())
+}
+
+// stepOf returns the context of one step under parent, which never ends by itself.
+func (s *Store) stepOf(parent context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(parent, s.options.Timeout)
 }
 
 // Write implements [group.Tx]. Nothing is sent before Commit.
