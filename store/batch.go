@@ -13,7 +13,7 @@ import (
 // empty batch, a key of the wrong length, a key put twice, a value or event that is not
 // one JSON object in UTF-8, is too long or holds U+0000 or a lone surrogate. Stores call it; callers need not.
 func (b Batch) Check() error {
-	if len(b.Drop) == 0 && len(b.DropUnder) == 0 && len(b.Put) == 0 && b.Emit == nil && b.Trim == 0 {
+	if len(b.Drop) == 0 && len(b.Put) == 0 && b.Emit == nil && b.Trim == 0 {
 		return fmt.Errorf("%w: a batch that does nothing", ErrInvalid)
 	}
 	for _, c := range b.If {
@@ -22,9 +22,6 @@ func (b Batch) Check() error {
 		}
 	}
 	if err := CheckKeys(b.Drop...); err != nil {
-		return err
-	}
-	if err := CheckKeys(b.DropUnder...); err != nil {
 		return err
 	}
 	ordered := true

@@ -111,16 +111,15 @@ type Cond struct {
 	Damaged bool // instead: Key must be there and damaged, Version is not looked at
 }
 
-// Batch is one write: all of it or nothing. At least one of Drop, DropUnder, Put,
-// Emit and Trim must be set, and no key may be put twice.
+// Batch is one write: all of it or nothing. At least one of Drop, Put, Emit
+// and Trim must be set, and no key may be put twice.
 type Batch struct {
-	If        []Cond
-	Drop      []Key
-	DropUnder []Key    // every key that begins with one of these
-	Put       []Record // Version is ignored: it becomes the Seq of this batch
-	Emit      []byte   // one event, a JSON object, or nil for none
-	Trim      Seq      // forget events up to here; at most to the commit before this one
-	Urgent    bool     // may use what the store keeps back for a full disk
+	If     []Cond
+	Drop   []Key
+	Put    []Record // Version is ignored: it becomes the Seq of this batch
+	Emit   []byte   // one event, a JSON object, or nil for none
+	Trim   Seq      // forget events up to here; at most to the commit before this one
+	Urgent bool     // may use what the store keeps back for a full disk
 }
 
 // Change is an event as the feed tells it.

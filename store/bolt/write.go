@@ -95,11 +95,6 @@ func (w *writer) Under(prefix store.Key) (found bool, err error) {
 func (w *writer) Write(c *group.Changes) (err error) {
 	defer caught(debug.SetPanicOnFault(true), &err)
 	w.records.FillPercent = recordsFill
-	for _, prefix := range c.DropUnder {
-		if err := dropUnder(w.records, []byte(prefix)); err != nil {
-			return err
-		}
-	}
 	for _, k := range c.Drops {
 		w.key = append(w.key[:0], k...)
 		if err := w.records.Delete(w.key); err != nil {
@@ -145,21 +140,6 @@ func (w *writer) put(b *bbolt.Bucket, key []byte, version store.Seq, value []byt
 	at := len(w.sealed)
 	w.sealed = seal(w.sealed, key, version, value)
 	return b.Put(key, w.sealed[at:len(w.sealed):len(w.sealed)])
-}
-
-// dropUnder deletes the keys that begin with prefix.
-func dropUnder(b *bbolt.Bucket, prefix []byte) error {
-	var keys [][]byte
-	c := b.Cursor()
-	for key, _ := c.Seek(prefix); key != nil && bytes.HasPrefix(key, prefix); key, _ = c.Next() {
-		keys = append(keys, key)
-	}
-	for _, key := range keys {
-		if err := b.Delete(key); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // forget deletes events below first, at most sweep of them, and reports whether none is left.

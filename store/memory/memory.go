@@ -266,9 +266,6 @@ func (t *transaction) Commit() error {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for _, prefix := range c.DropUnder {
-		t.dropUnder(prefix)
-	}
 	for _, k := range c.Drops {
 		t.records.Delete(k)
 	}
@@ -283,20 +280,6 @@ func (t *transaction) Commit() error {
 	}
 	t.first, t.seq = c.First, c.Head
 	return nil
-}
-
-func (t *transaction) dropUnder(prefix store.Key) {
-	var keys []store.Key
-	t.records.Ascend(prefix, func(k store.Key, _ value) bool {
-		if !k.HasPrefix(prefix) {
-			return false
-		}
-		keys = append(keys, k)
-		return true
-	})
-	for _, k := range keys {
-		t.records.Delete(k)
-	}
 }
 
 func (t *transaction) Rollback() {}

@@ -19,10 +19,10 @@ type statements struct {
 	getFew                       [few + 1]string // by the number of keys
 	place, changes               string
 
-	begin, lock, standing, versions    string
-	under                              string
-	dropUnder, drop, insert, put, emit string
-	sweep, advance, loaded, notify     string
+	begin, lock, standing, versions string
+	under                           string
+	drop, insert, put, emit         string
+	sweep, advance, loaded, notify  string
 }
 
 func newStatements(n names) statements {
@@ -56,10 +56,9 @@ func newStatements(n names) statements {
 			set_config('plan_cache_mode', 'force_generic_plan', true),
 			CASE current_setting('synchronous_commit') WHEN 'off' THEN set_config('synchronous_commit', 'on', true) END
 			OFFSET 0) settings`,
-		standing:  in(`SELECT head, first, {versions} FROM {head}`),
-		versions:  in(`SELECT {versions}`),
-		under:     in(`SELECT EXISTS (SELECT 1 FROM {records} WHERE key >= $1 AND key < $2)`),
-		dropUnder: in(`DELETE FROM {records} WHERE key >= $1 AND key < $2`),
+		standing: in(`SELECT head, first, {versions} FROM {head}`),
+		versions: in(`SELECT {versions}`),
+		under:    in(`SELECT EXISTS (SELECT 1 FROM {records} WHERE key >= $1 AND key < $2)`),
 		drop: in(`DELETE FROM {records} WHERE ctid = ANY (ARRAY(SELECT r.ctid FROM unnest($1::bytea[]) AS k(key)
 			CROSS JOIN LATERAL (SELECT ctid FROM {records} WHERE key = k.key LIMIT 1) r))`),
 		insert: in(`INSERT INTO {records} (key, version, value)

@@ -146,9 +146,6 @@ func (w *writer) Write(c *group.Changes) error {
 // writes answers what makes the changes.
 func (s *Store) writes(c *group.Changes, p *plan) *pgx.Batch {
 	b := &pgx.Batch{}
-	for _, prefix := range c.DropUnder {
-		b.Queue(s.sql.dropUnder, []byte(prefix), behind(prefix))
-	}
 	if len(c.Drops) > 0 {
 		b.Queue(s.sql.drop, byteKeys(c.Drops))
 	}

@@ -42,7 +42,7 @@ func theAcknowledgedIsKept(t testing.TB, h Harness) {
 		}
 		together(t, fs...)
 		if generation == 1 {
-			commit(t, s, store.Batch{DropUnder: []store.Key{"0/1"}, Trim: 20})
+			commit(t, s, store.Batch{Drop: []store.Key{"0/1"}, Trim: 20})
 		}
 		before := read(t, s)
 		s = h.reopen(t, s)
@@ -55,7 +55,7 @@ func theSequenceGoesOn(t testing.TB, h Harness) {
 	s = h.reopen(t, s)
 	require.Equal(t, store.Seq(1), commit(t, s, store.Batch{Put: puts("k"), Emit: val(1)}))
 	last := store.Seq(1)
-	for _, b := range []store.Batch{{Put: puts("k")}, {Emit: val(1)}, {Drop: []store.Key{"k"}}, {Trim: 9}, {DropUnder: []store.Key{"k"}}} {
+	for _, b := range []store.Batch{{Put: puts("k")}, {Emit: val(1)}, {Drop: []store.Key{"k"}}, {Trim: 9}} {
 		before := commit(t, s, b)
 		s = h.reopen(t, s)
 		require.Equal(t, before, changes(t, s, before, 1).Head)
@@ -77,7 +77,7 @@ func anEndedContextWithdraws(t testing.TB, h Harness) {
 	for range 5 {
 		_, err := s.Commit(cancelled, store.Batch{Put: puts("k", "new"), Emit: val(2)})
 		require.ErrorIs(t, err, context.Canceled)
-		_, err = s.Commit(late, store.Batch{DropUnder: []store.Key{"k"}, Emit: val(2)})
+		_, err = s.Commit(late, store.Batch{Drop: []store.Key{"k"}, Emit: val(2)})
 		require.ErrorIs(t, err, context.DeadlineExceeded)
 	}
 	require.Equal(t, before, read(t, s))
@@ -202,12 +202,11 @@ func theReturnedBelongsToTheCaller(t testing.TB, h Harness) {
 // fullBatch uses everything a batch has, for a store that holds drop, p/1 and k at 1.
 func fullBatch(n int) store.Batch {
 	return store.Batch{
-		If:        []store.Cond{{Key: "absent"}, {Key: "none/", Under: true}},
-		Drop:      []store.Key{"drop", "absent"},
-		DropUnder: []store.Key{"p/", "none/"},
-		Put:       []store.Record{put("k", n), {Key: "l", Version: 5, Value: val(n)}},
-		Emit:      val(n),
-		Trim:      1,
+		If:   []store.Cond{{Key: "absent"}, {Key: "none/", Under: true}},
+		Drop: []store.Key{"drop", "absent", "p/1"},
+		Put:  []store.Record{put("k", n), {Key: "l", Version: 5, Value: val(n)}},
+		Emit: val(n),
+		Trim: 1,
 	}
 }
 
@@ -215,10 +214,8 @@ func scribbleBatch(b store.Batch) {
 	for i := range b.If {
 		b.If[i] = store.Cond{Key: "scribbled", Version: 9}
 	}
-	for _, keys := range [][]store.Key{b.Drop, b.DropUnder} {
-		for i := range keys {
-			keys[i] = "scribbled"
-		}
+	for i := range b.Drop {
+		b.Drop[i] = "scribbled"
 	}
 	for i := range b.Put {
 		scribble(b.Put[i].Value)
@@ -270,7 +267,6 @@ func thePassedInIsNotChanged(t testing.TB, h Harness) {
 		b.Put[0].Value = []byte(`{ "z" : 1, "a" : [ 1 , 2 ], "s" : "\u00e9" }`)
 		b.Emit = []byte(`{ "z" : 1,  "a" : 2 }`)
 		b.Drop = []store.Key{"z", "a", "m"}
-		b.DropUnder = []store.Key{"z", "b", "y"}
 		b.If = []store.Cond{{Key: "z"}, {Key: "b"}, {Key: "none/", Under: true}}
 		b.Put = append(b.Put, put("b", 1), put("a", 1))
 		return b
@@ -349,11 +345,10 @@ func keysOfTheWrongLengthAreRefused(t testing.TB, h Harness) {
 	fill(t, s, "a")
 	for _, k := range []store.Key{"", store.Key(strings.Repeat("k", store.MaxKey+1))} {
 		for what, b := range map[string]store.Batch{
-			"If":        {If: []store.Cond{{Key: "a", Version: 1}, {Key: k}}, Put: puts("b")},
-			"If Under":  {If: []store.Cond{{Key: k, Under: true}}, Put: puts("b")},
-			"Drop":      {Drop: []store.Key{"a", k}},
-			"DropUnder": {DropUnder: []store.Key{"a", k}},
-			"Put":       {Put: puts("a", "b", k)},
+			"If":       {If: []store.Cond{{Key: "a", Version: 1}, {Key: k}}, Put: puts("b")},
+			"If Under": {If: []store.Cond{{Key: k, Under: true}}, Put: puts("b")},
+			"Drop":     {Drop: []store.Key{"a", k}},
+			"Put":      {Put: puts("a", "b", k)},
 		} {
 			requireRefused(t, s, b, fmt.Sprintf("%s with a key of %d bytes", what, len(k)))
 		}

@@ -222,9 +222,6 @@ func (s *frail) dropFirst(b store.Batch) store.Batch {
 	for _, k := range b.Drop {
 		delete(m.records, k)
 	}
-	for _, u := range b.DropUnder {
-		maps.DeleteFunc(m.records, func(k store.Key, _ store.Record) bool { return k.HasPrefix(u) })
-	}
 	return b
 }
 
@@ -248,34 +245,9 @@ func (s *frail) apply(b store.Batch) store.Seq {
 		seq = m.head + 1
 	case "puts come before drops":
 		for _, r := range b.Put {
-			dropped := slices.Contains(b.Drop, r.Key) || slices.ContainsFunc(b.DropUnder, r.Key.HasPrefix)
+			dropped := slices.Contains(b.Drop, r.Key)
 			if dropped {
 				b.Put = slices.DeleteFunc(slices.Clone(b.Put), func(p store.Record) bool { return p.Key == r.Key })
-			}
-		}
-	case "half of what lies under is dropped":
-		var drop []store.Key
-		for _, u := range b.DropUnder {
-			rs := m.list(store.Range{Under: u, Limit: 1000})
-			drop = append(drop, keysOf(rs[:(len(rs)+1)/2])...)
-		}
-		b.Drop, b.DropUnder = append(drop, b.Drop...), nil
-	case "the end of a prefix is its last byte plus one":
-		var drop []store.Key
-		for _, u := range b.DropUnder {
-			end := []byte(u)
-			end[len(end)-1]++
-			for k := range m.records {
-				if k >= u && k < store.Key(end) {
-					drop = append(drop, k)
-				}
-			}
-		}
-		b.Drop, b.DropUnder = append(drop, b.Drop...), nil
-	case "dropping under a key spares the key":
-		for _, u := range b.DropUnder {
-			if r, ok := m.records[u]; ok && !slices.ContainsFunc(b.Put, func(p store.Record) bool { return p.Key == u }) {
-				defer func() { m.records[u] = r }()
 			}
 		}
 	case "an event is lost now and then":

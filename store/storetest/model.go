@@ -42,9 +42,6 @@ func (m *model) apply(b store.Batch, seq store.Seq) {
 	for _, k := range b.Drop {
 		delete(m.records, k)
 	}
-	for _, under := range b.DropUnder {
-		maps.DeleteFunc(m.records, func(k store.Key, _ store.Record) bool { return k.HasPrefix(under) })
-	}
 	for _, r := range b.Put {
 		m.records[r.Key] = store.Record{Key: r.Key, Version: seq, Value: plain(r.Value)}
 	}
@@ -118,9 +115,6 @@ func (s step) String() string {
 		}
 		for _, k := range s.batch.Drop {
 			fmt.Fprintf(&b, " drop(%q)", k)
-		}
-		for _, k := range s.batch.DropUnder {
-			fmt.Fprintf(&b, " dropUnder(%q)", k)
 		}
 		for _, r := range s.batch.Put {
 			fmt.Fprintf(&b, " put(%q %s)", r.Key, r.Value)
@@ -210,9 +204,6 @@ func newScript(random *rand.Rand, n int) []step {
 			if random.IntN(3) == 0 {
 				s.batch.Drop = keys(2)
 			}
-			if random.IntN(4) == 0 {
-				s.batch.DropUnder = keys(2)
-			}
 			ks := keys(5)
 			slices.Sort(ks)
 			for j, k := range slices.Compact(ks) {
@@ -224,7 +215,7 @@ func newScript(random *rand.Rand, n int) []step {
 			if random.IntN(6) == 0 {
 				s.trim = 1 + random.IntN(8)
 			}
-			if random.IntN(3) > 0 || len(s.batch.Drop)+len(s.batch.DropUnder)+len(s.batch.Put) == 0 {
+			if random.IntN(3) > 0 || len(s.batch.Drop)+len(s.batch.Put) == 0 {
 				s.batch.Emit = val(i)
 			}
 		}

@@ -62,13 +62,12 @@ const Damaged = ^store.Seq(0)
 
 // Changes is the net effect of a group. Its parts are to be applied in this order.
 type Changes struct {
-	DropUnder []store.Key    // every key that begins with one of these goes
-	Drops     []store.Key    // in key order, none of them also put
-	Puts      []store.Record // in key order, each key once, with the version it gets
-	Events    []store.Change // in commit order, without those that are forgotten at once
-	First     store.Seq      // from now on; events below it are forgotten
-	Trimmed   bool           // First has moved
-	Head      store.Seq      // from now on
+	Drops   []store.Key    // in key order, none of them also put
+	Puts    []store.Record // in key order, each key once, with the version it gets
+	Events  []store.Change // in commit order, without those that are forgotten at once
+	First   store.Seq      // from now on; events below it are forgotten
+	Trimmed bool           // First has moved
+	Head    store.Seq      // from now on
 }
 
 // Group commits batches to a [Backend]. It may be used by many goroutines at once.
@@ -113,7 +112,7 @@ func (g *Group) Commit(ctx context.Context, b store.Batch) (store.Seq, error) {
 	if err := b.Check(); err != nil {
 		return 0, err
 	}
-	w := &waiter{ctx: ctx, batch: b, solo: len(b.DropUnder) > 0, bytes: len(b.Emit)}
+	w := &waiter{ctx: ctx, batch: b, bytes: len(b.Emit)}
 	for _, c := range b.If {
 		w.solo = w.solo || c.Under
 	}

@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"runtime"
 	"slices"
 	"sync"
@@ -88,7 +87,7 @@ func (t *tx) Under(prefix store.Key) (bool, error) {
 func (t *tx) Write(c *group.Changes) error {
 	t.changes = c
 	noted := *c
-	noted.DropUnder, noted.Drops = slices.Clone(c.DropUnder), slices.Clone(c.Drops)
+	noted.Drops = slices.Clone(c.Drops)
 	noted.Puts, noted.Events = slices.Clone(c.Puts), slices.Clone(c.Events)
 	t.wrote = append(t.wrote, noted)
 	return t.step("write")
@@ -99,9 +98,6 @@ func (t *tx) Commit() error {
 		return err
 	}
 	c := t.changes
-	for _, prefix := range c.DropUnder {
-		maps.DeleteFunc(t.records, func(k store.Key, _ store.Seq) bool { return k.HasPrefix(prefix) })
-	}
 	for _, k := range c.Drops {
 		delete(t.records, k)
 	}
@@ -487,8 +483,7 @@ func TestOneGroupIsWrittenAsItsNetEffect(t *testing.T) {
 			store.Batch{Emit: []byte(`{"n":4}`)},
 		)
 		require.Equal(t, group.Changes{
-			DropUnder: nil,
-			Drops:     []store.Key{"gone", "y", "z"},
+			Drops: []store.Key{"gone", "y", "z"},
 			Puts: []store.Record{
 				{Key: "a", Version: 3, Value: []byte(`{}`)},
 				{Key: "b", Version: 2, Value: []byte(`{}`)},
@@ -535,7 +530,7 @@ func TestBatchesThatLookUnderAKeyAreAloneInTheirGroup(t *testing.T) {
 	under := put("u")
 	under.If = []store.Cond{{Key: "x", Under: true}}
 	run(t, func(t *testing.T, r rig) {
-		as := r.together(put("a"), under, store.Batch{DropUnder: []store.Key{"a"}}, put("b"), put("x"))
+		as := r.together(put("a"), under, put("b"), put("x"))
 		for _, a := range as {
 			require.NoError(t, a.err)
 		}
@@ -543,8 +538,7 @@ func TestBatchesThatLookUnderAKeyAreAloneInTheirGroup(t *testing.T) {
 		for _, c := range r.b.wrote {
 			heads = append(heads, c.Head)
 		}
-		require.Equal(t, []store.Seq{1, 2, 3, 4, 6}, heads)
-		require.Equal(t, []store.Key{"a"}, r.b.wrote[3].DropUnder)
+		require.Equal(t, []store.Seq{1, 2, 3, 5}, heads)
 	})
 }
 

@@ -159,7 +159,6 @@ func (r *run) accept(w *waiter) {
 	c := &r.changes
 	c.Head++
 	w.seq = c.Head
-	c.DropUnder = append(c.DropUnder, w.batch.DropUnder...)
 	for _, k := range w.batch.Drop {
 		r.set(store.Record{Key: k})
 	}
@@ -224,7 +223,6 @@ func (r *run) reset() {
 	clear(r.records)
 	clear(r.at)
 	c := &r.changes
-	clear(c.DropUnder)
 	clear(c.Drops)
 	clear(c.Puts)
 	clear(c.Events)
@@ -235,10 +233,9 @@ func (r *run) reset() {
 		records:  r.records[:0],
 		at:       r.at,
 		changes: Changes{
-			DropUnder: c.DropUnder[:0],
-			Drops:     c.Drops[:0],
-			Puts:      c.Puts[:0],
-			Events:    c.Events[:0],
+			Drops:  c.Drops[:0],
+			Puts:   c.Puts[:0],
+			Events: c.Events[:0],
 		},
 	}
 }
