@@ -122,7 +122,10 @@ type Store struct {
 	names    names
 	sql      statements
 	group    *group.Group
-	head     group.Head // the latest that this process knows of
+	ctx      context.Context // of commits under way; Close ends it
+	end      context.CancelFunc
+	head     head
+	pending  pending
 	closed   atomic.Bool
 	follower follower
 	teller   teller
@@ -171,9 +174,10 @@ func open(ctx context.Context, pool *pgxpool.Pool, o Options) (*Store, error) {
 	if err != nil {
 		return nil, failed(ctx, err)
 	}
-	s.head.Advance(head)
+	s.head.saw(s.head.begin(), head)
+	s.ctx, s.end = context.WithCancel(context.Background())
 	s.teller.ctx, s.teller.end = context.WithCancel(context.Background())
-	s.group = group.New(&writer{s: s}, &s.head)
+	s.group = group.New(&writer{s: s}, new(group.Head)) // the writer tells s.head
 	return s, nil
 }
 
@@ -208,6 +212,17 @@ func (s *Store) Get(ctx context.Context, keys ...store.Key) ([]store.Record, err
 }
 
 func (s *Store) get(ctx context.Context, q querier, keys []store.Key) ([]store.Record, error) {
+	records, err := s.getRows(ctx, q, keys)
+	if broken(err) {
+		err = s.salvage(ctx, q, err, func(tx pgx.Tx) (err error) {
+			records, err = s.getBroken(ctx, tx, keys)
+			return err
+		})
+	}
+	return answered(records, err)
+}
+
+func (s *Store) getRows(ctx context.Context, q querier, keys []store.Key) ([]store.Record, error) {
 	records := make([]store.Record, len(keys))
 	for i, k := range keys {
 		records[i].Key = k
@@ -217,11 +232,12 @@ func (s *Store) get(ctx context.Context, q querier, keys []store.Key) ([]store.R
 		return records, nil
 	case 1:
 		var version int64
-		err := q.QueryRow(ctx, s.sql.get, []byte(keys[0])).Scan(&version, &records[0].Value)
+		var value []byte
+		err := q.QueryRow(ctx, s.sql.get, []byte(keys[0])).Scan(&version, &value)
 		if errors.Is(err, pgx.ErrNoRows) {
 			return records, nil
 		}
-		records[0].Version = store.Seq(version)
+		records[0] = marked(keys[0], version, value)
 		return answered(records, err)
 	}
 	sql, args := s.sql.getMany, []any{byteKeys(keys)}
@@ -238,7 +254,7 @@ func (s *Store) get(ctx context.Context, q querier, keys []store.Key) ([]store.R
 	var i, version int64
 	var value []byte
 	_, err = pgx.ForEachRow(rows, []any{&i, &version, &value}, func() error {
-		records[i-1].Version, records[i-1].Value = store.Seq(version), value
+		records[i-1] = marked(keys[i-1], version, value)
 		value = nil
 		return nil
 	})
@@ -266,6 +282,17 @@ func (s *Store) List(ctx context.Context, r store.Range) ([]store.Record, error)
 }
 
 func (s *Store) list(ctx context.Context, q querier, r store.Range) ([]store.Record, error) {
+	records, err := s.listRows(ctx, q, r)
+	if broken(err) && !r.KeysOnly {
+		err = s.salvage(ctx, q, err, func(tx pgx.Tx) (err error) {
+			records, err = s.listBroken(ctx, tx, r)
+			return err
+		})
+	}
+	return answered(records, err)
+}
+
+func (s *Store) listRows(ctx context.Context, q querier, r store.Range) ([]store.Record, error) {
 	from, to := []byte(r.Under), behind(r.Under)
 	if r.After != "" && r.After >= r.Under {
 		from = append([]byte(r.After), 0)
@@ -282,7 +309,11 @@ func (s *Store) list(ctx context.Context, q querier, r store.Range) ([]store.Rec
 	}
 	var records []store.Record
 	_, err = pgx.ForEachRow(rows, into, func() error {
-		records = append(records, store.Record{Key: store.Key(key), Version: store.Seq(version), Value: value})
+		if r.KeysOnly {
+			records = append(records, store.Record{Key: store.Key(key), Version: store.Seq(version)})
+		} else {
+			records = append(records, marked(store.Key(key), version, value))
+		}
 		key, value = nil, nil
 		return nil
 	})
@@ -316,7 +347,7 @@ func (s *Store) Commit(ctx context.Context, b store.Batch) (store.Seq, error) {
 	if err := checkBatch(b); err != nil {
 		return 0, err
 	}
-	return s.group.Commit(ctx, b)
+	return s.pending.commit(ctx, s, b)
 }
 
 // Changes implements [store.Store].
@@ -327,37 +358,67 @@ func (s *Store) Changes(ctx context.Context, after store.Seq, limit int) (store.
 	if err := s.ready(ctx); err != nil {
 		return store.Feed{}, err
 	}
+	g := s.head.begin()
 	feed, err := s.feed(ctx, s.pool, after, limit)
-	s.head.Advance(feed.Head)
+	if feed.First > 0 {
+		s.head.saw(g, feed.Head)
+	}
 	return feed, failed(ctx, err)
 }
 
 func (s *Store) feed(ctx context.Context, q querier, after store.Seq, limit int) (store.Feed, error) {
-	rows, err := q.Query(ctx, s.sql.changes, int64(min(after, math.MaxInt64)), limit)
-	if err != nil {
-		return store.Feed{}, err
+	from := int64(min(after, math.MaxInt64))
+	rows, err := s.feedRows(ctx, q, s.sql.changes, from, limit)
+	if broken(err) {
+		err = s.salvage(ctx, q, err, func(tx pgx.Tx) (err error) {
+			rows, err = s.feedBroken(ctx, tx, from, limit)
+			return err
+		})
 	}
-	var feed store.Feed
-	var head, first int64
-	var seq *int64
-	var event []byte
-	_, err = pgx.ForEachRow(rows, []any{&head, &first, &seq, &event}, func() error {
-		feed.Head, feed.First = store.Seq(head), store.Seq(first)
-		if seq != nil {
-			feed.Changes = append(feed.Changes, store.Change{Seq: store.Seq(*seq), Event: event})
-		}
-		seq, event = nil, nil
-		return nil
-	})
+	feed := store.Feed{Head: rows.head, First: rows.first}
 	switch {
 	case err != nil:
 		return store.Feed{}, err
 	case feed.First == 0:
 		return store.Feed{}, pgx.ErrNoRows
-	case after < feed.First-1:
+	case after < feed.First-1, after > feed.Head && after != store.End:
 		return feed, store.ErrMissed
 	}
-	slices.SortFunc(feed.Changes, func(a, b store.Change) int { return cmp.Compare(a.Seq, b.Seq) })
+	feed.Changes = rows.changes
+	return feed, nil
+}
+
+// feedRows is what is stored of the feed.
+type feedRows struct {
+	head, first store.Seq
+	changes     []store.Change // by Seq
+}
+
+func (s *Store) feedRows(ctx context.Context, q querier, sql string, after int64, limit int) (feedRows, error) {
+	rows, err := q.Query(ctx, sql, after, limit)
+	if err != nil {
+		return feedRows{}, err
+	}
+	var feed feedRows
+	var head, first int64
+	var seq *int64
+	var event []byte
+	_, err = pgx.ForEachRow(rows, []any{&head, &first, &seq, &event}, func() error {
+		feed.head, feed.first = store.Seq(head), store.Seq(first)
+		if seq != nil {
+			c := store.Change{Seq: store.Seq(*seq), Event: event}
+			if !whole(event) {
+				c.Event, c.Damaged = nil, true
+			}
+			feed.changes = append(feed.changes, c)
+		}
+		seq, event = nil, nil
+		return nil
+	})
+	if err != nil {
+		return feedRows{}, err
+	}
+	slices.SortFunc(feed.changes, func(a, b store.Change) int { return cmp.Compare(a.Seq, b.Seq) })
 	return feed, nil
 }
 
@@ -369,9 +430,13 @@ func (s *Store) place(ctx context.Context, q querier) (head, first store.Seq, er
 }
 
 // Close implements [store.Store]. It leaves the pool open. What is read meanwhile may
-// still be answered.
+// still be returned. Commits under way have [Options].LockTimeout to end; then they are
+// given up, with store.ErrOutcomeUnknown where the second step was sent.
 func (s *Store) Close() error {
+	late := time.AfterFunc(s.options.LockTimeout, s.end)
 	s.group.Close()
+	late.Stop()
+	s.end()
 	s.closed.Store(true)
 	s.head.Close()
 	s.follower.close()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"iter"
+	"math"
 	"sync"
 
 	"github.com/denizenhq/denizen/store"
@@ -169,6 +170,10 @@ func (w *txWriter) begin() (head, first store.Seq, err error) {
 	b.Queue(`SELECT current_setting('lock_timeout')`).QueryRow(func(row pgx.Row) error { return row.Scan(&w.was) })
 	b.Queue(`SELECT set_config('lock_timeout', $1, true)`, millis(s.options.LockTimeout))
 	b.Queue(`SELECT pg_advisory_xact_lock($1)`, s.names.lock)
+	// Who sits on the lock is ended. A host's own stricter bound stays.
+	b.Queue(`SELECT set_config('idle_in_transaction_session_timeout', $1::integer::text, true) FROM pg_settings
+		WHERE name = 'idle_in_transaction_session_timeout' AND (setting = '0' OR setting::integer > $1::integer)`,
+		min(s.options.Timeout.Milliseconds()+1, math.MaxInt32))
 	b.Queue(s.sql.standing, byteKeys(w.keys)).QueryRow(func(row pgx.Row) error {
 		return row.Scan((*uint64)(&head), (*uint64)(&first), &w.at)
 	})

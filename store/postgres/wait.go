@@ -117,12 +117,13 @@ func (s *Store) look(ctx context.Context, ear *ear) {
 	if ear.conn != nil {
 		q = ear.conn
 	}
+	g := s.head.begin()
 	head, _, err := s.place(ctx, q)
 	if err != nil {
 		ear.close()
 		return
 	}
-	s.head.Advance(head)
+	s.head.saw(g, head)
 }
 
 // ear is the connection that listens, if there is one.
