@@ -116,6 +116,8 @@ func (s *Store) feedBroken(ctx context.Context, tx pgx.Tx, after int64, limit in
 		}
 		return nil
 	}
-	err = halve(ctx, tx, places, read, func(i int) { rows.changes[i].Damaged = true })
+	err = halve(ctx, tx, places, read, func(i int) {
+		rows.changes[i] = store.Change{Seq: rows.changes[i].Seq, Damaged: true}
+	})
 	return rows, err
 }

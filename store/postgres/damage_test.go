@@ -2,8 +2,10 @@ package postgres_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/denizenhq/denizen/store"
 	"github.com/jackc/pgx/v5"
@@ -37,6 +39,7 @@ var damages = map[string]func(t *testing.T, schema, table, column string, place 
 			}
 			return err
 		}))
+		do(t, fmt.Sprintf(`VACUUM %s.%s`, quote(schema), table)) // until then the piece is found by who has its place
 	},
 }
 
@@ -111,4 +114,44 @@ func TestADamagedRecordInAHostsTransactionIsMarked(t *testing.T) {
 	require.ErrorIs(t, err, store.ErrCorrupt)
 	commit(t, in, put("b", `{}`))
 	require.False(t, get(t, in, "b").Damaged)
+}
+
+func TestADamagedRecordRefusesNoNeighbourInItsGroup(t *testing.T) {
+	s, pool, schema := fresh(t)
+	for _, k := range []store.Key{"a", "b"} {
+		commit(t, s, put(k, `{"n":1}`))
+	}
+	damages["a piece of it is lost"](t, schema, "records", "value", []byte("b"))
+	tx := begin(t, pool)
+	_, err := s.InTx(tx).Commit(t.Context(), store.Batch{Emit: []byte(`{}`)})
+	require.NoError(t, err)
+	// The first leads and waits for the lock; the others join its group.
+	errs := make(chan error, 20)
+	for i := range 20 {
+		go func() {
+			k := store.Key(fmt.Sprint("new", i))
+			b := store.Batch{If: []store.Cond{{Key: k}}, Put: put(k, `{}`).Put}
+			if i%2 == 1 {
+				b.If = append(b.If, store.Cond{Key: "b", Version: 2})
+			}
+			_, err := s.Commit(context.Background(), b)
+			if i%2 == 1 {
+				if !errors.Is(err, store.ErrCorrupt) {
+					err = fmt.Errorf("it was to be refused: %w", err)
+				} else {
+					err = nil
+				}
+			}
+			errs <- err
+		}()
+	}
+	require.Eventually(t, func() bool {
+		var waiting int
+		_ = pool.QueryRow(t.Context(), `SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted`).Scan(&waiting)
+		return waiting > 0
+	}, 30*time.Second, time.Millisecond)
+	require.NoError(t, tx.Rollback(t.Context()))
+	for range 20 {
+		require.NoError(t, <-errs)
+	}
 }

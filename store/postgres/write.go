@@ -160,7 +160,7 @@ func millis(d time.Duration) string {
 // Versions implements [group.Tx].
 func (w *writer) Versions(keys []store.Key, into []store.Seq) (err error) {
 	err = w.plan.read(context.Background(), w.s, w.conn, keys, w.at, into)
-	if !errors.Is(err, store.ErrCorrupt) || w.salvaged {
+	if !errors.Is(err, store.ErrCorrupt) {
 		return err
 	}
 	// Among those that were not foreseen is one that cannot be read, and the transaction is lost
