@@ -95,7 +95,10 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-var _ store.Store = (*Store)(nil)
+var (
+	_ store.Store   = (*Store)(nil)
+	_ store.Checker = (*Store)(nil)
+)
 
 // Options are the choices that Open leaves. The zero value is good.
 type Options struct {
@@ -128,6 +131,7 @@ type Store struct {
 	pending  pending
 	closed   atomic.Bool
 	follower follower
+	polled   atomic.Pointer[outcome]
 	teller   teller
 }
 
