@@ -3,9 +3,10 @@
 // # The pool
 //
 // [Open] takes the host's own pool and never closes it. A store takes one connection for
-// each read under way, one for the commit under way, for a moment one for a wake-up, and while somebody waits one
-// more that it listens on; one in a pool of fewer than four is never listened on. The
-// store is to be closed before its pool: Close of a pool waits for every connection.
+// each read under way, one for its commits, which it keeps while they come without a break, and
+// for a moment one for a wake-up and one to look. While somebody waits one more listens: one a
+// pool, for all stores over it, however many schemas. In a pool of fewer than four none does.
+// The store is to be closed before its pool: Close of a pool waits for every connection.
 //
 // The database is encoded in UTF8 and of PostgreSQL 13 or later. A store has a schema of its own in it,
 // so that one database may hold several.
@@ -37,8 +38,10 @@
 // to the schema; reads wait for none. Those of one process that come at the same time
 // share a transaction, which takes two round trips: one to lock and to read what its
 // conditions are about, one to write and to commit. One more reads for those that joined
-// while the lock was waited for. Who cannot have the lock within
-// [Options].LockTimeout answers store.ErrUnavailable.
+// while the lock was waited for. A commit that has neither connection nor lock within
+// [Options].LockTimeout in all returns store.ErrUnavailable. A context that ends while it waits for
+// a connection of the pool, or behind other commits, withdraws it at once; while its own group
+// waits for the lock, LockTimeout is the bound. Close gives up commits after LockTimeout, too.
 //
 // A commit whose connection is lost after its second step was sent answers
 // store.ErrOutcomeUnknown, and nothing tries it again. Whatever failed before that is
@@ -48,9 +51,26 @@
 // off counts as on. A server that itself runs with fsync off, or one that fails over to
 // a standby it does not wait for, loses what it acknowledged.
 //
-// If the client vanishes while it holds the lock, the server frees it after [Options].Timeout.
-// A client that vanishes while it sends its second step is noticed by TCP only: set
-// tcp_keepalives_idle and tcp_user_timeout on the server to some seconds.
+// A client that is stopped, or vanishes, while it holds the lock is cut off by the server after
+// half of LockTimeout, or after [Options].Timeout if that is less: those who wait are served
+// then. The store sets idle_in_transaction_session_timeout, statement_timeout and
+// tcp_user_timeout for its own transactions only, so that this holds behind a pooler, too. What
+// is the connection's, such as connect_timeout and tcp_keepalives_idle, is set by the host.
+//
+// A transaction of [Store.InTx] that has the lock and is idle for longer than Timeout is ended by
+// the server, unless the host's own bound is stricter. One that is busy is not: others return
+// store.ErrUnavailable meanwhile. On PostgreSQL 17 transaction_timeout bounds that.
+//
+// # Damage
+//
+// A row that is not one JSON object, or that PostgreSQL cannot read (SQLSTATE XX001 or XX002), is
+// marked Damaged, and the rest is read in smaller parts. Where the page of a row is broken, so that
+// not even its key can be read, List returns store.ErrCorrupt. Inside [Store.InTx] a row that
+// cannot be read ends the host's transaction, with store.ErrCorrupt; one that is no object is marked.
+//
+// After a restored backup or a lossy failover the head goes back with the database: Wait finds
+// out by the next look, Changes and Commit by themselves. store.Batch.Urgent changes nothing
+// here: PostgreSQL keeps no room back from others.
 //
 // # Who waits
 //
@@ -104,8 +124,8 @@ var (
 type Options struct {
 	// Schema holds the tables; "" means denizen. It is 1 to 63 bytes and does not begin with pg_.
 	Schema string
-	// LockTimeout is how long a commit waits until those before it are done, such as a
-	// transaction of [Store.InTx]; 0 means 5 s.
+	// LockTimeout is how long a commit waits in all, for a connection and until those before it are
+	// done, such as a transaction of [Store.InTx]; and how long Close waits for commits. 0 means 5 s.
 	LockTimeout time.Duration
 	// Timeout is how long one step of a commit may take, besides LockTimeout, before its
 	// connection is given up; 0 means 30 s.

@@ -20,7 +20,8 @@ import (
 // savepoint, so that after a refusal, such as a store.Conflict, the transaction can be
 // used as before. From the first Commit that succeeds until tx ends, all other writers
 // of the directory wait, each for its own LockTimeout at most, and then answer
-// store.ErrUnavailable: end it soon. The Seq of a Commit belongs to another commit if tx is rolled back.
+// store.ErrUnavailable: end it soon. If it is idle for longer than [Options].Timeout the server ends
+// it. The Seq of a Commit belongs to another commit if tx is rolled back.
 // Since tx is not committed here, no outcome is unknown. At a stricter isolation a Commit
 // answers store.ErrUnavailable when another came between; start anew then.
 //
