@@ -29,7 +29,7 @@ func (s *Store) Load(ctx context.Context, rs iter.Seq2[store.Record, error], cs 
 		if err != nil {
 			return failed(ctx, err)
 		}
-		s.head.Advance(head)
+		s.head.saw(s.head.begin(), head)
 		s.teller.tell(s)
 		return nil
 	})
@@ -46,7 +46,7 @@ func (s *Store) load(ctx context.Context, rs iter.Seq2[store.Record, error], cs 
 		_ = tx.Rollback(ctx) // nothing to do after a commit
 	}()
 	// The one who is asked for records may take its time.
-	if _, err := tx.Exec(ctx, s.sql.lock, s.names.lock, millis(s.options.LockTimeout), "0"); err != nil {
+	if _, err := tx.Exec(ctx, s.sql.lock, s.names.lock, millis(s.options.LockTimeout), "0", "0"); err != nil {
 		return err
 	}
 	at, _, err := s.place(ctx, tx)

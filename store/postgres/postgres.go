@@ -3,9 +3,10 @@
 // # The pool
 //
 // [Open] takes the host's own pool and never closes it. A store takes one connection for
-// each read under way, one for the commit under way, for a moment one for a wake-up, and while somebody waits one
-// more that it listens on; one in a pool of fewer than four is never listened on. The
-// store is to be closed before its pool: Close of a pool waits for every connection.
+// each read under way, one for its commits, which it keeps while they come without a break, and
+// for a moment one for a wake-up and one to look. While somebody waits one more listens: one a
+// pool, for all stores over it, however many schemas. In a pool of fewer than four none does.
+// The store is to be closed before its pool: Close of a pool waits for every connection.
 //
 // The database is encoded in UTF8 and of PostgreSQL 13 or later. A store has a schema of its own in it,
 // so that one database may hold several.
@@ -37,8 +38,10 @@
 // to the schema; reads wait for none. Those of one process that come at the same time
 // share a transaction, which takes two round trips: one to lock and to read what its
 // conditions are about, one to write and to commit. One more reads for those that joined
-// while the lock was waited for. Who cannot have the lock within
-// [Options].LockTimeout answers store.ErrUnavailable.
+// while the lock was waited for. A commit that has neither connection nor lock within
+// [Options].LockTimeout in all returns store.ErrUnavailable. A context that ends while it waits for
+// a connection of the pool, or behind other commits, withdraws it at once; while its own group
+// waits for the lock, LockTimeout is the bound. Close gives up commits after LockTimeout, too.
 //
 // A commit whose connection is lost after its second step was sent answers
 // store.ErrOutcomeUnknown, and nothing tries it again. Whatever failed before that is
@@ -48,9 +51,26 @@
 // off counts as on. A server that itself runs with fsync off, or one that fails over to
 // a standby it does not wait for, loses what it acknowledged.
 //
-// If the client vanishes while it holds the lock, the server frees it after [Options].Timeout.
-// A client that vanishes while it sends its second step is noticed by TCP only: set
-// tcp_keepalives_idle and tcp_user_timeout on the server to some seconds.
+// A client that is stopped, or vanishes, while it holds the lock is cut off by the server after
+// half of LockTimeout, or after [Options].Timeout if that is less: those who wait are served
+// then. The store sets idle_in_transaction_session_timeout, statement_timeout and
+// tcp_user_timeout for its own transactions only, so that this holds behind a pooler, too. What
+// is the connection's, such as connect_timeout and tcp_keepalives_idle, is set by the host.
+//
+// A transaction of [Store.InTx] that has the lock and is idle for longer than Timeout is ended by
+// the server, unless the host's own bound is stricter. One that is busy is not: others return
+// store.ErrUnavailable meanwhile. On PostgreSQL 17 transaction_timeout bounds that.
+//
+// # Damage
+//
+// A row that is not one JSON object, or that PostgreSQL cannot read (SQLSTATE XX001 or XX002), is
+// marked Damaged, and the rest is read in smaller parts. Where the page of a row is broken, so that
+// not even its key can be read, List returns store.ErrCorrupt. Inside [Store.InTx] a row that
+// cannot be read ends the host's transaction, with store.ErrCorrupt; one that is no object is marked.
+//
+// After a restored backup or a lossy failover the head goes back with the database: Wait finds
+// out by the next look, Changes and Commit by themselves. store.Batch.Urgent changes nothing
+// here: PostgreSQL keeps no room back from others.
 //
 // # Who waits
 //
@@ -95,14 +115,17 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-var _ store.Store = (*Store)(nil)
+var (
+	_ store.Store   = (*Store)(nil)
+	_ store.Checker = (*Store)(nil)
+)
 
 // Options are the choices that Open leaves. The zero value is good.
 type Options struct {
 	// Schema holds the tables; "" means denizen. It is 1 to 63 bytes and does not begin with pg_.
 	Schema string
-	// LockTimeout is how long a commit waits until those before it are done, such as a
-	// transaction of [Store.InTx]; 0 means 5 s.
+	// LockTimeout is how long a commit waits in all, for a connection and until those before it are
+	// done, such as a transaction of [Store.InTx]; and how long Close waits for commits. 0 means 5 s.
 	LockTimeout time.Duration
 	// Timeout is how long one step of a commit may take, besides LockTimeout, before its
 	// connection is given up; 0 means 30 s.
@@ -122,9 +145,13 @@ type Store struct {
 	names    names
 	sql      statements
 	group    *group.Group
-	head     group.Head // the latest that this process knows of
+	ctx      context.Context // of commits under way; Close ends it
+	end      context.CancelFunc
+	head     head
+	pending  pending
 	closed   atomic.Bool
 	follower follower
+	polled   atomic.Pointer[outcome]
 	teller   teller
 }
 
@@ -171,9 +198,10 @@ func open(ctx context.Context, pool *pgxpool.Pool, o Options) (*Store, error) {
 	if err != nil {
 		return nil, failed(ctx, err)
 	}
-	s.head.Advance(head)
+	s.head.saw(s.head.begin(), head)
+	s.ctx, s.end = context.WithCancel(context.Background())
 	s.teller.ctx, s.teller.end = context.WithCancel(context.Background())
-	s.group = group.New(&writer{s: s}, &s.head)
+	s.group = group.New(&writer{s: s}, new(group.Head)) // the writer tells s.head
 	return s, nil
 }
 
@@ -208,6 +236,17 @@ func (s *Store) Get(ctx context.Context, keys ...store.Key) ([]store.Record, err
 }
 
 func (s *Store) get(ctx context.Context, q querier, keys []store.Key) ([]store.Record, error) {
+	records, err := s.getRows(ctx, q, keys)
+	if broken(err) {
+		err = s.salvage(ctx, q, err, func(tx pgx.Tx) (err error) {
+			records, err = s.getBroken(ctx, tx, keys)
+			return err
+		})
+	}
+	return answered(records, err)
+}
+
+func (s *Store) getRows(ctx context.Context, q querier, keys []store.Key) ([]store.Record, error) {
 	records := make([]store.Record, len(keys))
 	for i, k := range keys {
 		records[i].Key = k
@@ -217,11 +256,12 @@ func (s *Store) get(ctx context.Context, q querier, keys []store.Key) ([]store.R
 		return records, nil
 	case 1:
 		var version int64
-		err := q.QueryRow(ctx, s.sql.get, []byte(keys[0])).Scan(&version, &records[0].Value)
+		var value []byte
+		err := q.QueryRow(ctx, s.sql.get, []byte(keys[0])).Scan(&version, &value)
 		if errors.Is(err, pgx.ErrNoRows) {
 			return records, nil
 		}
-		records[0].Version = store.Seq(version)
+		records[0] = marked(keys[0], version, value)
 		return answered(records, err)
 	}
 	sql, args := s.sql.getMany, []any{byteKeys(keys)}
@@ -238,7 +278,7 @@ func (s *Store) get(ctx context.Context, q querier, keys []store.Key) ([]store.R
 	var i, version int64
 	var value []byte
 	_, err = pgx.ForEachRow(rows, []any{&i, &version, &value}, func() error {
-		records[i-1].Version, records[i-1].Value = store.Seq(version), value
+		records[i-1] = marked(keys[i-1], version, value)
 		value = nil
 		return nil
 	})
@@ -266,6 +306,17 @@ func (s *Store) List(ctx context.Context, r store.Range) ([]store.Record, error)
 }
 
 func (s *Store) list(ctx context.Context, q querier, r store.Range) ([]store.Record, error) {
+	records, err := s.listRows(ctx, q, r)
+	if broken(err) && !r.KeysOnly {
+		err = s.salvage(ctx, q, err, func(tx pgx.Tx) (err error) {
+			records, err = s.listBroken(ctx, tx, r)
+			return err
+		})
+	}
+	return answered(records, err)
+}
+
+func (s *Store) listRows(ctx context.Context, q querier, r store.Range) ([]store.Record, error) {
 	from, to := []byte(r.Under), behind(r.Under)
 	if r.After != "" && r.After >= r.Under {
 		from = append([]byte(r.After), 0)
@@ -282,7 +333,11 @@ func (s *Store) list(ctx context.Context, q querier, r store.Range) ([]store.Rec
 	}
 	var records []store.Record
 	_, err = pgx.ForEachRow(rows, into, func() error {
-		records = append(records, store.Record{Key: store.Key(key), Version: store.Seq(version), Value: value})
+		if r.KeysOnly {
+			records = append(records, store.Record{Key: store.Key(key), Version: store.Seq(version)})
+		} else {
+			records = append(records, marked(store.Key(key), version, value))
+		}
 		key, value = nil, nil
 		return nil
 	})
@@ -316,7 +371,7 @@ func (s *Store) Commit(ctx context.Context, b store.Batch) (store.Seq, error) {
 	if err := checkBatch(b); err != nil {
 		return 0, err
 	}
-	return s.group.Commit(ctx, b)
+	return s.pending.commit(ctx, s, b)
 }
 
 // Changes implements [store.Store].
@@ -327,37 +382,67 @@ func (s *Store) Changes(ctx context.Context, after store.Seq, limit int) (store.
 	if err := s.ready(ctx); err != nil {
 		return store.Feed{}, err
 	}
+	g := s.head.begin()
 	feed, err := s.feed(ctx, s.pool, after, limit)
-	s.head.Advance(feed.Head)
+	if feed.First > 0 {
+		s.head.saw(g, feed.Head)
+	}
 	return feed, failed(ctx, err)
 }
 
 func (s *Store) feed(ctx context.Context, q querier, after store.Seq, limit int) (store.Feed, error) {
-	rows, err := q.Query(ctx, s.sql.changes, int64(min(after, math.MaxInt64)), limit)
-	if err != nil {
-		return store.Feed{}, err
+	from := int64(min(after, math.MaxInt64))
+	rows, err := s.feedRows(ctx, q, s.sql.changes, from, limit)
+	if broken(err) {
+		err = s.salvage(ctx, q, err, func(tx pgx.Tx) (err error) {
+			rows, err = s.feedBroken(ctx, tx, from, limit)
+			return err
+		})
 	}
-	var feed store.Feed
-	var head, first int64
-	var seq *int64
-	var event []byte
-	_, err = pgx.ForEachRow(rows, []any{&head, &first, &seq, &event}, func() error {
-		feed.Head, feed.First = store.Seq(head), store.Seq(first)
-		if seq != nil {
-			feed.Changes = append(feed.Changes, store.Change{Seq: store.Seq(*seq), Event: event})
-		}
-		seq, event = nil, nil
-		return nil
-	})
+	feed := store.Feed{Head: rows.head, First: rows.first}
 	switch {
 	case err != nil:
 		return store.Feed{}, err
 	case feed.First == 0:
 		return store.Feed{}, pgx.ErrNoRows
-	case after < feed.First-1:
+	case after < feed.First-1, after > feed.Head && after != store.End:
 		return feed, store.ErrMissed
 	}
-	slices.SortFunc(feed.Changes, func(a, b store.Change) int { return cmp.Compare(a.Seq, b.Seq) })
+	feed.Changes = rows.changes
+	return feed, nil
+}
+
+// feedRows is what is stored of the feed.
+type feedRows struct {
+	head, first store.Seq
+	changes     []store.Change // by Seq
+}
+
+func (s *Store) feedRows(ctx context.Context, q querier, sql string, after int64, limit int) (feedRows, error) {
+	rows, err := q.Query(ctx, sql, after, limit)
+	if err != nil {
+		return feedRows{}, err
+	}
+	var feed feedRows
+	var head, first int64
+	var seq *int64
+	var event []byte
+	_, err = pgx.ForEachRow(rows, []any{&head, &first, &seq, &event}, func() error {
+		feed.head, feed.first = store.Seq(head), store.Seq(first)
+		if seq != nil {
+			c := store.Change{Seq: store.Seq(*seq), Event: event}
+			if !whole(event) {
+				c.Event, c.Damaged = nil, true
+			}
+			feed.changes = append(feed.changes, c)
+		}
+		seq, event = nil, nil
+		return nil
+	})
+	if err != nil {
+		return feedRows{}, err
+	}
+	slices.SortFunc(feed.changes, func(a, b store.Change) int { return cmp.Compare(a.Seq, b.Seq) })
 	return feed, nil
 }
 
@@ -369,9 +454,13 @@ func (s *Store) place(ctx context.Context, q querier) (head, first store.Seq, er
 }
 
 // Close implements [store.Store]. It leaves the pool open. What is read meanwhile may
-// still be answered.
+// still be returned. Commits under way have [Options].LockTimeout to end; then they are
+// given up, with store.ErrOutcomeUnknown where the second step was sent.
 func (s *Store) Close() error {
+	late := time.AfterFunc(s.options.LockTimeout, s.end)
 	s.group.Close()
+	late.Stop()
+	s.end()
 	s.closed.Store(true)
 	s.head.Close()
 	s.follower.close()

@@ -17,7 +17,7 @@ const few = 8
 type statements struct {
 	get, getMany, list, listKeys string
 	getFew                       [few + 1]string // by the number of keys
-	place, changes               string
+	place, changes, changeSeqs   string
 
 	begin, lock, standing, versions string
 	under                           string
@@ -28,7 +28,8 @@ type statements struct {
 func newStatements(n names) statements {
 	in := func(sql string) string {
 		return strings.NewReplacer(
-			"{versions}", `ARRAY(SELECT coalesce((SELECT version FROM `+n.quoted+`.records WHERE key = k.key), 0)
+			"{versions}", `ARRAY(SELECT coalesce((SELECT CASE WHEN jsonb_typeof(value) = 'object' AND version > 0 THEN version ELSE -1 END
+				FROM `+n.quoted+`.records WHERE key = k.key), 0)
 				FROM unnest($1::bytea[]) WITH ORDINALITY AS k(key, i) ORDER BY k.i)`,
 			"{records}", n.quoted+".records",
 			"{changes}", n.quoted+".changes",
@@ -45,6 +46,9 @@ func newStatements(n names) statements {
 		changes: in(`SELECT h.head, h.first, c.seq, c.event FROM {head} h LEFT JOIN LATERAL
 			(SELECT seq, event FROM {changes} WHERE seq > $1 AND $1 >= h.first - 1 ORDER BY seq LIMIT $2) c ON true`),
 
+		changeSeqs: in(`SELECT h.head, h.first, c.seq, '{}'::jsonb FROM {head} h LEFT JOIN LATERAL
+			(SELECT seq FROM {changes} WHERE seq > $1 AND $1 >= h.first - 1 ORDER BY seq LIMIT $2) c ON true`),
+
 		// The default isolation of the role or the database is not ours.
 		begin: `BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE`,
 		// What is in FROM comes before the lock. A session that holds the lock and hears no
@@ -53,6 +57,8 @@ func newStatements(n names) statements {
 		lock: `SELECT pg_advisory_xact_lock($1) FROM (SELECT
 			set_config('lock_timeout', $2, true),
 			set_config('idle_in_transaction_session_timeout', $3, true),
+			set_config('statement_timeout', $4, true),
+			set_config('tcp_user_timeout', $4, true),
 			set_config('plan_cache_mode', 'force_generic_plan', true),
 			CASE current_setting('synchronous_commit') WHEN 'off' THEN set_config('synchronous_commit', 'on', true) END
 			OFFSET 0) settings`,

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"iter"
+	"math"
 	"sync"
 
 	"github.com/denizenhq/denizen/store"
@@ -19,7 +20,8 @@ import (
 // savepoint, so that after a refusal, such as a store.Conflict, the transaction can be
 // used as before. From the first Commit that succeeds until tx ends, all other writers
 // of the directory wait, each for its own LockTimeout at most, and then answer
-// store.ErrUnavailable: end it soon. The Seq of a Commit belongs to another commit if tx is rolled back.
+// store.ErrUnavailable: end it soon. If it is idle for longer than [Options].Timeout the server ends
+// it. The Seq of a Commit belongs to another commit if tx is rolled back.
 // Since tx is not committed here, no outcome is unknown. At a stricter isolation a Commit
 // answers store.ErrUnavailable when another came between; start anew then.
 //
@@ -29,7 +31,7 @@ import (
 // The store may be used by many goroutines at once, but not while the caller uses tx itself, and only as long
 // as tx is open. A context that ends in the middle of a read breaks the connection, and tx with it.
 func (s *Store) InTx(tx pgx.Tx) store.Store {
-	t := &inTx{s: s, tx: tx}
+	t := &inTx{s: s, tx: tx, turn: make(chan struct{}, 1)}
 	t.group = group.New(&txWriter{t: t}, &t.head)
 	return t
 }
@@ -38,6 +40,10 @@ type inTx struct {
 	s     *Store
 	group *group.Group
 	head  group.Head // for the group; nobody waits for it
+
+	// Who commits fills turn and sets parent: each savepoint nests in its caller's trace.
+	turn   chan struct{}
+	parent context.Context
 
 	mu     sync.Mutex // held while tx is used
 	tx     pgx.Tx
@@ -86,6 +92,13 @@ func (t *inTx) Commit(ctx context.Context, b store.Batch) (store.Seq, error) {
 	if err := checkBatch(b); err != nil {
 		return 0, err
 	}
+	select {
+	case t.turn <- struct{}{}:
+	case <-ctx.Done():
+		return 0, ctx.Err()
+	}
+	defer func() { <-t.turn }()
+	t.parent = context.WithoutCancel(ctx)
 	return t.group.Commit(ctx, b)
 }
 
@@ -149,7 +162,7 @@ func (w *txWriter) Begin() (_ group.Tx, head, first store.Seq, err error) {
 
 func (w *txWriter) begin() (head, first store.Seq, err error) {
 	s := w.t.s
-	ctx, cancel := context.WithTimeout(context.Background(), s.options.LockTimeout+s.options.Timeout)
+	ctx, cancel := context.WithTimeout(w.t.parent, s.options.LockTimeout+s.options.Timeout)
 	defer cancel()
 	if w.save, err = w.t.tx.Begin(ctx); err != nil {
 		return 0, 0, err
@@ -158,6 +171,10 @@ func (w *txWriter) begin() (head, first store.Seq, err error) {
 	b.Queue(`SELECT current_setting('lock_timeout')`).QueryRow(func(row pgx.Row) error { return row.Scan(&w.was) })
 	b.Queue(`SELECT set_config('lock_timeout', $1, true)`, millis(s.options.LockTimeout))
 	b.Queue(`SELECT pg_advisory_xact_lock($1)`, s.names.lock)
+	// Who sits on the lock is ended. A host's own stricter bound stays.
+	b.Queue(`SELECT set_config('idle_in_transaction_session_timeout', $1::integer::text, true) FROM pg_settings
+		WHERE name = 'idle_in_transaction_session_timeout' AND (setting = '0' OR setting::integer > $1::integer)`,
+		min(s.options.Timeout.Milliseconds()+1, math.MaxInt32))
 	b.Queue(s.sql.standing, byteKeys(w.keys)).QueryRow(func(row pgx.Row) error {
 		return row.Scan((*uint64)(&head), (*uint64)(&first), &w.at)
 	})
@@ -167,15 +184,17 @@ func (w *txWriter) begin() (head, first store.Seq, err error) {
 
 // Versions implements [group.Tx].
 func (w *txWriter) Versions(keys []store.Key, into []store.Seq) error {
-	return w.plan.read(w.t.s, w.save, keys, w.at, into)
+	return w.plan.read(w.t.parent, w.t.s, w.save, keys, w.at, into)
 }
 
 // Under implements [group.Tx].
-func (w *txWriter) Under(prefix store.Key) (bool, error) { return w.t.s.under(w.save, prefix) }
+func (w *txWriter) Under(prefix store.Key) (bool, error) {
+	return w.t.s.under(w.t.parent, w.save, prefix)
+}
 
 // Write implements [group.Tx].
 func (w *txWriter) Write(c *group.Changes) error {
-	ctx, cancel := w.t.s.step()
+	ctx, cancel := w.t.s.stepOf(w.t.parent)
 	defer cancel()
 	b := w.t.s.writes(c, &w.plan)
 	b.Queue(`SELECT set_config('lock_timeout', $1, true)`, w.was)
@@ -187,7 +206,7 @@ func (w *txWriter) Write(c *group.Changes) error {
 
 // Commit implements [group.Tx].
 func (w *txWriter) Commit() error {
-	ctx, cancel := w.t.s.step()
+	ctx, cancel := w.t.s.stepOf(w.t.parent)
 	defer cancel()
 	if err := w.save.Commit(ctx); err != nil {
 		w.Rollback()
@@ -200,7 +219,7 @@ func (w *txWriter) Commit() error {
 // Rollback implements [group.Tx]. It gives the lock back, unless an earlier batch has it.
 func (w *txWriter) Rollback() {
 	if w.save != nil {
-		ctx, cancel := w.t.s.step()
+		ctx, cancel := w.t.s.stepOf(w.t.parent)
 		defer cancel()
 		_ = w.save.Rollback(ctx) // if it fails, the transaction is lost
 	}

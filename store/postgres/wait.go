@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/denizenhq/denizen/store"
-	"github.com/jackc/pgx/v5/pgxpool"
 )
 
 // tellEvery is how often this process sends NOTIFY, at most. Inside a commit it would cost
@@ -94,15 +93,25 @@ func (f *follower) close() {
 
 // follow looks where the store stands, whenever it is woken and whenever Poll has passed.
 func (s *Store) follow(ctx context.Context) {
-	ear := ear{s: s}
-	defer ear.close()
+	var woken chan struct{} // of nobody
+	if !s.options.PollOnly && s.pool.Config().MaxConns >= minListen {
+		ear := listen(s.pool, s.names.topic)
+		defer ear.close()
+		woken = ear.woken
+	}
 	next := time.Now().Add(s.options.Poll)
 	for ctx.Err() == nil {
-		ear.open(ctx)
-		s.look(ctx, &ear)
-		ear.hear(ctx, next)
+		s.look(ctx)
+		timer := time.NewTimer(time.Until(next))
+		select {
+		case <-woken:
+		case <-timer.C:
+		case <-ctx.Done():
+		}
+		timer.Stop()
 		if now := time.Now(); !now.Before(next) {
 			if s.follower.done() {
+				s.polled.Store(nil)
 				return
 			}
 			next = now.Add(s.options.Poll)
@@ -110,80 +119,32 @@ func (s *Store) follow(ctx context.Context) {
 	}
 }
 
-func (s *Store) look(ctx context.Context, ear *ear) {
-	ctx, cancel := context.WithTimeout(ctx, s.options.Timeout)
+func (s *Store) look(followed context.Context) {
+	ctx, cancel := context.WithTimeout(followed, s.options.Timeout)
 	defer cancel()
-	var q querier = s.pool
-	if ear.conn != nil {
-		q = ear.conn
+	g := s.head.begin()
+	head, _, err := s.place(ctx, s.pool)
+	if err == nil {
+		s.head.saw(g, head)
 	}
-	head, _, err := s.place(ctx, q)
-	if err != nil {
-		ear.close()
-		return
+	if followed.Err() == nil {
+		s.polled.Store(&outcome{err})
 	}
-	s.head.Advance(head)
 }
 
-// ear is the connection that listens, if there is one.
-type ear struct {
-	s    *Store
-	conn *pgxpool.Conn
-	deaf bool // no connection of the pool can listen
-}
+// outcome is how the last look went.
+type outcome struct{ err error }
 
-// open makes a connection listen, if it can be had.
-func (e *ear) open(ctx context.Context) {
-	if e.conn != nil || e.deaf || e.s.options.PollOnly || e.s.pool.Config().MaxConns < minListen {
-		return
+// Health implements [store.Checker]: while somebody waits it tells whether the last look at the
+// database failed. Otherwise nobody looks, and it knows of nothing.
+func (s *Store) Health() error {
+	if s.closed.Load() {
+		return store.ErrClosed
 	}
-	ctx, cancel := context.WithTimeout(ctx, e.s.options.Timeout)
-	defer cancel()
-	conn, err := e.s.pool.Acquire(ctx)
-	if err != nil {
-		return
+	if last := s.polled.Load(); last != nil && last.err != nil {
+		return unavailable(last.err)
 	}
-	// A pooler tells its clients numbers of its own.
-	var pid uint32
-	err = conn.QueryRow(ctx, `SELECT pg_backend_pid()`).Scan(&pid)
-	if e.deaf = err == nil && pid != conn.Conn().PgConn().PID(); !e.deaf && err == nil {
-		_, err = conn.Exec(ctx, `LISTEN `+e.s.names.topic)
-		e.deaf = code(err) != "" // a standby, for one
-	}
-	if err != nil || e.deaf {
-		conn.Release()
-		return
-	}
-	e.conn = conn
-}
-
-// hear returns when there is a wake-up, and at a time if there is none.
-func (e *ear) hear(ctx context.Context, until time.Time) {
-	ctx, cancel := context.WithDeadline(ctx, until)
-	defer cancel()
-	if e.conn != nil {
-		if _, err := e.conn.Conn().WaitForNotification(ctx); err == nil {
-			return
-		}
-		if ctx.Err() == nil { // the connection broke
-			e.close()
-		}
-	}
-	<-ctx.Done()
-}
-
-// close gives the connection back to the pool, which throws it away if it still listens.
-func (e *ear) close() {
-	if e.conn == nil {
-		return
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-	defer cancel()
-	if _, err := e.conn.Exec(ctx, `UNLISTEN `+e.s.names.topic); err != nil {
-		_ = e.conn.Conn().Close(ctx)
-	}
-	e.conn.Release()
-	e.conn = nil
+	return nil
 }
 
 // teller wakes those who wait in other processes. Its goroutine is there while there is

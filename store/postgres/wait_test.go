@@ -107,11 +107,11 @@ func TestCloseLeavesNoGoroutineAndNoConnection(t *testing.T) {
 	before := ours()
 	s, pool, _ := fresh(t)
 	require.Equal(t, before, ours(), "none before it is needed")
-	waited := make(chan error, 1)
-	go func() { waited <- s.Wait(t.Context(), 100) }()
 	for i := range 20 {
 		commit(t, s, put(store.Key(fmt.Sprint(i)), `{}`))
 	}
+	waited := make(chan error, 1)
+	go func() { waited <- s.Wait(t.Context(), 20) }()
 	require.NoError(t, s.Close())
 	require.ErrorIs(t, <-waited, store.ErrClosed)
 	require.Equal(t, before, ours())

@@ -2,6 +2,8 @@ package postgres
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"math"
 	"strconv"
 	"strings"
@@ -20,12 +22,17 @@ const maxSweep = 1_000
 
 // writer commits the groups of this process. Only its group's leader uses it.
 type writer struct {
-	s     *Store
-	keys  []store.Key // what Versions will be asked for
-	conn  *pgxpool.Conn
-	at    []int64 // their versions
-	plan  plan
-	batch *pgx.Batch // what is sent with COMMIT
+	s    *Store
+	keys []store.Key // what Versions will be asked for
+	conn *pgxpool.Conn
+	at   []int64 // their versions, -1 of one that is damaged
+	head store.Seq
+	to   store.Seq // the head after the commit
+
+	lost     bool // there is no transaction any more
+	salvaged bool // something could not be read, and was looked for
+	plan     plan
+	batch    *pgx.Batch // what is sent with COMMIT
 }
 
 // plan is what is known of the tables when changes are to be made.
@@ -41,38 +48,108 @@ func (w *writer) Foresee(keys []store.Key) { w.keys = keys }
 // Begin implements [group.Backend]: it has the lock once it returns. It changes nothing, so
 // that a connection which turns out to be dead is replaced.
 func (w *writer) Begin() (_ group.Tx, head, first store.Seq, err error) {
+	// One bound for all attempts, which is that of the one who waits longest.
+	until := w.s.pending.until(w.s.options.LockTimeout)
+	w.salvaged = false
 	for range 3 {
-		if head, first, err = w.begin(); err == nil {
+		if head, first, err = w.begin(until, w.keys); err == nil {
+			w.head = head
 			return w, head, first, nil
 		}
-		if c := code(err); pgconn.Timeout(err) || c != "" && !strings.HasPrefix(c, "57P") {
+		if broken(err) && !w.salvaged {
+			if head, first, err = w.beginBroken(until, w.keys); err == nil {
+				return w, head, first, nil
+			}
+		}
+		if c := code(err); pgconn.Timeout(err) || !time.Now().Before(until) || c != "" && !strings.HasPrefix(c, "57P") {
 			break
 		}
 	}
 	return nil, 0, 0, unavailable(err)
 }
 
-func (w *writer) begin() (head, first store.Seq, err error) {
-	ctx, cancel := context.WithTimeout(context.Background(), w.s.options.LockTimeout)
+func (w *writer) begin(until time.Time, keys []store.Key) (head, first store.Seq, err error) {
+	s := w.s
+	g := s.head.begin()
+	ctx, cancel := context.WithDeadline(s.ctx, until)
 	defer cancel()
-	if w.conn, err = w.s.pool.Acquire(ctx); err != nil {
+	if w.conn, err = s.pending.take(ctx, s.pool); err != nil {
 		return 0, 0, err
 	}
 	defer func() {
 		if err != nil {
-			w.Rollback()
+			w.rollback()
 		}
 	}()
-	ctx, cancel = context.WithTimeout(context.Background(), w.s.options.LockTimeout+w.s.options.Timeout)
+	ctx, cancel = context.WithDeadline(s.ctx, until.Add(s.options.Timeout))
 	defer cancel()
 	var b pgx.Batch
-	b.Queue(w.s.sql.begin)
-	b.Queue(w.s.sql.lock, w.s.names.lock, millis(w.s.options.LockTimeout), millis(w.s.options.Timeout))
-	b.Queue(w.s.sql.standing, byteKeys(w.keys)).QueryRow(func(row pgx.Row) error {
+	b.Queue(s.sql.begin)
+	// Who is stopped while it has the lock is cut off before those who wait give up.
+	idle := min(s.options.Timeout, s.options.LockTimeout/2)
+	b.Queue(s.sql.lock, s.names.lock, millis(time.Until(until)), millis(idle), millis(s.options.Timeout))
+	b.Queue(s.sql.standing, byteKeys(keys)).QueryRow(func(row pgx.Row) error {
 		return row.Scan((*uint64)(&head), (*uint64)(&first), &w.at)
 	})
-	err = w.conn.SendBatch(ctx, &b).Close()
+	if err = w.conn.SendBatch(ctx, &b).Close(); err == nil {
+		s.head.saw(g, head)
+	}
 	return head, first, err
+}
+
+// beginBroken is begin where one of the records that conditions are about cannot be read. It
+// finds out which, in savepoints.
+func (w *writer) beginBroken(until time.Time, keys []store.Key) (head, first store.Seq, err error) {
+	w.salvaged = true
+	if head, first, err = w.begin(until, nil); err != nil {
+		return 0, 0, err
+	}
+	w.head = head
+	at := map[store.Key]int64{}
+	read := func(ctx context.Context, part []store.Key) error {
+		var some []int64
+		if err := w.conn.QueryRow(ctx, w.s.sql.versions, byteKeys(part)).Scan(&some); err != nil {
+			return err
+		}
+		for i, k := range part {
+			at[k] = some[i]
+		}
+		return nil
+	}
+	var halve func(part []store.Key) error
+	halve = func(part []store.Key) error {
+		ctx, cancel := w.s.step()
+		defer cancel()
+		if _, err := w.conn.Exec(ctx, "SAVEPOINT denizen"); err != nil {
+			return err
+		}
+		err := read(ctx, part)
+		if !broken(err) {
+			return err
+		}
+		if _, err := w.conn.Exec(ctx, "ROLLBACK TO SAVEPOINT denizen"); err != nil {
+			return err
+		}
+		if len(part) == 1 {
+			at[part[0]] = -1
+			return nil
+		}
+		if err := halve(part[:len(part)/2]); err != nil {
+			return err
+		}
+		return halve(part[len(part)/2:])
+	}
+	if len(keys) > 0 {
+		if err = halve(keys); err != nil {
+			w.rollback()
+			return 0, 0, err
+		}
+	}
+	w.at = make([]int64, len(keys))
+	for i, k := range keys {
+		w.at[i] = at[k]
+	}
+	return head, first, nil
 }
 
 // millis is d as a setting of PostgreSQL, where 0 would mean for ever.
@@ -82,14 +159,29 @@ func millis(d time.Duration) string {
 
 // Versions implements [group.Tx].
 func (w *writer) Versions(keys []store.Key, into []store.Seq) (err error) {
-	return w.plan.read(w.s, w.conn, keys, w.at, into)
+	err = w.plan.read(context.Background(), w.s, w.conn, keys, w.at, into)
+	if !errors.Is(err, store.ErrCorrupt) {
+		return err
+	}
+	// Among those that were not foreseen is one that cannot be read, and the transaction is lost
+	// with it. In another one nobody may have come between.
+	before := w.head
+	w.rollback()
+	if _, _, err = w.beginBroken(time.Now().Add(w.s.options.LockTimeout), keys); err != nil {
+		w.lost = true
+		return unavailable(err)
+	}
+	if w.head != before {
+		return fmt.Errorf("%w: another commit came between", store.ErrUnavailable)
+	}
+	return w.plan.read(context.Background(), w.s, w.conn, keys, w.at, into)
 }
 
 // read sets into[i] to the version of keys[i], of which the first are at hand already.
-func (p *plan) read(s *Store, q querier, keys []store.Key, at []int64, into []store.Seq) error {
+func (p *plan) read(ctx context.Context, s *Store, q querier, keys []store.Key, at []int64, into []store.Seq) error {
 	// Some were not foreseen: their batches came while the lock was waited for.
 	if late := keys[len(at):]; len(late) > 0 {
-		ctx, cancel := s.step()
+		ctx, cancel := s.stepOf(ctx)
 		defer cancel()
 		var rest []int64
 		if err := q.QueryRow(ctx, s.sql.versions, byteKeys(late)).Scan(&rest); err != nil {
@@ -102,7 +194,9 @@ func (p *plan) read(s *Store, q querier, keys []store.Key, at []int64, into []st
 	}
 	clear(p.absent)
 	for i, version := range at {
-		into[i] = store.Seq(version)
+		if into[i] = store.Seq(version); version < 0 {
+			into[i] = group.Damaged
+		}
 		if version == 0 {
 			p.absent[keys[i]] = true
 		}
@@ -111,10 +205,12 @@ func (p *plan) read(s *Store, q querier, keys []store.Key, at []int64, into []st
 }
 
 // Under implements [group.Tx].
-func (w *writer) Under(prefix store.Key) (bool, error) { return w.s.under(w.conn, prefix) }
+func (w *writer) Under(prefix store.Key) (bool, error) {
+	return w.s.under(context.Background(), w.conn, prefix)
+}
 
-func (s *Store) under(q querier, prefix store.Key) (found bool, err error) {
-	ctx, cancel := s.step()
+func (s *Store) under(ctx context.Context, q querier, prefix store.Key) (found bool, err error) {
+	ctx, cancel := s.stepOf(ctx)
 	defer cancel()
 	if err := q.QueryRow(ctx, s.sql.under, []byte(prefix), behind(prefix)).Scan(&found); err != nil {
 		return false, unavailable(err)
@@ -125,12 +221,17 @@ func (s *Store) under(q querier, prefix store.Key) (found bool, err error) {
 // step answers the context of one step of a commit. It is nobody's who commits: what was
 // handed over is carried out.
 func (s *Store) step() (context.Context, context.CancelFunc) {
-	return context.WithTimeout(context.Background(), s.options.Timeout)
+	return s.stepOf(s.ctx)
+}
+
+// stepOf returns the context of one step under parent, which never ends by itself.
+func (s *Store) stepOf(parent context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(parent, s.options.Timeout)
 }
 
 // Write implements [group.Tx]. Nothing is sent before Commit.
 func (w *writer) Write(c *group.Changes) error {
-	w.batch = w.s.writes(c, &w.plan)
+	w.batch, w.to = w.s.writes(c, &w.plan), c.Head
 	return nil
 }
 
@@ -208,13 +309,24 @@ func (w *writer) Commit() error {
 		w.Rollback()
 		return afterSending(err)
 	}
+	g := glance{was: w.to}
 	w.release()
+	w.s.head.saw(g, w.to)
 	w.s.teller.tell(w.s)
 	return nil
 }
 
 // Rollback implements [group.Tx].
 func (w *writer) Rollback() {
+	if w.lost {
+		w.lost = false
+		return
+	}
+	w.rollback()
+	w.keys = nil
+}
+
+func (w *writer) rollback() {
 	if conn := w.conn.Conn(); !conn.IsClosed() && conn.PgConn().TxStatus() != 'I' {
 		ctx, cancel := w.s.step()
 		defer cancel()
@@ -224,7 +336,7 @@ func (w *writer) Rollback() {
 }
 
 func (w *writer) release() {
-	w.conn.Release()
-	w.conn, w.batch, w.keys, w.at = nil, nil, nil, nil
+	w.s.pending.put()
+	w.conn, w.batch, w.at = nil, nil, nil
 	clear(w.plan.absent)
 }
