@@ -220,15 +220,20 @@ const maxTries = 16
 // reads through the plan, refuses by an error, and otherwise fills the batch. From the
 // first conflict on, writes about one user queue, so that many at once all get through.
 // The caller's standing is a condition of the batch.
-func (d *Directory) write(ctx context.Context, c *call, decide func(*plan) error) (store.Seq, error) {
+func (d *Directory) write(ctx context.Context, c *call, decide func(*plan) error) (seq store.Seq, err error) {
 	if err := d.usable(); err != nil {
 		return 0, err
 	}
-	queued := false
+	queued, paid := false, false
+	defer func() {
+		if paid && err != nil && !errors.Is(err, store.ErrOutcomeUnknown) {
+			d.buckets.giveBack(c.by.user)
+		}
+	}()
 	for try := range maxTries {
 		// Whoever comes while others queue queues too, or those might never get through.
 		if !queued && (try > 0 || d.turns.busy(c.target)) {
-			done, err := d.turns.take(ctx, c.target)
+			done, err := d.turns.take(ctx, c.target, c.room())
 			if err != nil {
 				return 0, err
 			}
@@ -244,6 +249,9 @@ func (d *Directory) write(ctx context.Context, c *call, decide func(*plan) error
 			return 0, err
 		}
 		if err := decide(p); err != nil {
+			return 0, err
+		}
+		if err := d.pay(p, &paid); err != nil {
 			return 0, err
 		}
 		if p.event != nil {

@@ -6,8 +6,20 @@ import (
 	"sync/atomic"
 )
 
-// maxQueued bounds the writers that wait in one user's queue.
+// maxQueued bounds the writers that wait in one user's queue. What a user ends there is room for
+// beyond that, and for .system beyond both: nobody escapes a block by a queue it keeps full.
 const maxQueued = 256
+
+// room returns how many may wait before this call is refused.
+func (c *call) room() int {
+	switch {
+	case c.by.kind == kindSystem:
+		return 4 * maxQueued
+	case c.op == opRevokeToken || c.op == opLogout:
+		return 2 * maxQueued
+	}
+	return maxQueued
+}
 
 // turns are the queues of writers that met a conflict. Each user has its own, which is made
 // on the first conflict and deleted with the last writer, so nobody waits for a stranger.
@@ -36,10 +48,10 @@ func (t *turns) busy(user UserID) bool {
 	return t.byUser[user] != nil
 }
 
-// take waits for the user's turn until ctx ends. A full queue is ErrConflict at once. The
-// function it returns ends the turn.
-func (t *turns) take(ctx context.Context, user UserID) (done func(), err error) {
-	q := t.join(user)
+// take waits for the user's turn until ctx ends. Where more wait than there is room for it is
+// ErrConflict at once. The function it returns ends the turn.
+func (t *turns) take(ctx context.Context, user UserID, room int) (done func(), err error) {
+	q := t.join(user, room)
 	if q == nil {
 		return nil, refuse(ErrConflict, "", "too many others wait to change the same records")
 	}
@@ -53,7 +65,7 @@ func (t *turns) take(ctx context.Context, user UserID) (done func(), err error) 
 }
 
 // join returns the user's queue, or nil if it is full.
-func (t *turns) join(user UserID) *queue {
+func (t *turns) join(user UserID, room int) *queue {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	q := t.byUser[user]
@@ -62,7 +74,7 @@ func (t *turns) join(user UserID) *queue {
 		t.byUser[user] = q
 		t.queues.Add(1)
 	}
-	if q.count > maxQueued {
+	if q.count > room {
 		return nil
 	}
 	q.count++
