@@ -46,6 +46,7 @@ var specified = []denizen.AccessRow{
 	{Name: "read the profile", Cells: [4]string{no, ifMaySee, yes, yes}},
 	{Name: "write the profile", Cells: [4]string{no, no, yes, yes}},
 	{Name: "read presence", Cells: [4]string{no, ifMaySee, yes, yes}},
+	{Name: "list devices", Cells: [4]string{no, no, yes, yes}},
 	{Name: "set or clear presence", Cells: [4]string{no, no, yes, yes}},
 	{Name: "issue a token", Cells: [4]string{no, no, no, yes}},
 	{Name: "list tokens", Cells: [4]string{no, no, yes, yes}},

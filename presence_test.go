@@ -280,7 +280,9 @@ func TestASeventeenthDeviceTakesThePlaceOfTheOneLongestInItsLastState(t *testing
 		}
 		require.NoError(t, h.SetPresence(t.Context(), sys, alice, denizen.Online(time.Second).Then(denizen.Away()).On("one more")))
 		requireField(t, h.ClearPresence(t.Context(), sys, alice, "device 00"), denizen.ErrNotFound, "device")
-		require.NoError(t, h.ClearPresence(t.Context(), sys, alice, "device 01", "device 15", "one more"))
+		require.NoError(t, h.ClearPresence(t.Context(), sys, alice, "one more"))
+		require.NoError(t, h.ClearPresence(t.Context(), sys, alice, "device 01"))
+		require.NoError(t, h.ClearPresence(t.Context(), sys, alice, "device 15"))
 		requirePresence(t, h, alice, denizen.Away().On("device 14"), 14*time.Second)
 	})
 }
@@ -333,7 +335,7 @@ func TestAPeerSeesPresenceWhereTheHostLetsIt(t *testing.T) {
 			require.ErrorIs(t, err, denizen.ErrDenied)
 		}
 		require.ErrorIs(t, h.SetPresence(ctx, h.as(t, bob), alice, denizen.Online()), denizen.ErrDenied)
-		require.ErrorIs(t, h.ClearPresence(ctx, h.as(t, bob), alice), denizen.ErrDenied)
+		require.ErrorIs(t, h.ClearAllPresence(ctx, h.as(t, bob), alice), denizen.ErrDenied)
 	})
 }
 
@@ -387,9 +389,9 @@ func TestPresenceIsCleared(t *testing.T) {
 	inHouses(t, denizen.Options{}, func(t *testing.T, h *house) {
 		ctx := t.Context()
 		h.create(t, alice)
-		require.NoError(t, h.ClearPresence(ctx, sys, alice), "all of none")
+		require.NoError(t, h.ClearAllPresence(ctx, sys, alice), "all of none")
 		requireField(t, h.ClearPresence(ctx, sys, alice, ""), denizen.ErrNotFound, "device")
-		requireField(t, h.ClearPresence(ctx, sys, bob), denizen.ErrNotFound, "user")
+		requireField(t, h.ClearAllPresence(ctx, sys, bob), denizen.ErrNotFound, "user")
 		set := func() {
 			h.set(t, alice, denizen.Online())
 			h.set(t, alice, denizen.Away().On("phone"))
@@ -407,14 +409,14 @@ func TestPresenceIsCleared(t *testing.T) {
 		requirePresence(t, h, alice, denizen.Away().On("phone"), 0)
 		require.Equal(t, []string{denizen.PresenceCleared}, eventKinds(t, h, after))
 		before := invariant.Of(t, h.store)
-		requireField(t, h.ClearPresence(ctx, sys, alice, "phone", "no such"), denizen.ErrNotFound, "device")
-		require.Equal(t, before, invariant.Of(t, h.store), "all or none")
+		requireField(t, h.ClearPresence(ctx, sys, alice, "no such"), denizen.ErrNotFound, "device")
+		require.Equal(t, before, invariant.Of(t, h.store))
 		require.NoError(t, h.ClearPresence(ctx, sys, alice, "phone"))
 		requirePresence(t, h, alice, denizen.Sleeping().On("desk"), 0)
 		require.NoError(t, h.ClearPresence(ctx, sys, alice, "desk"))
 		none()
 		set()
-		require.NoError(t, h.ClearPresence(ctx, sys, alice))
+		require.NoError(t, h.ClearAllPresence(ctx, sys, alice))
 		none()
 	})
 }
@@ -539,7 +541,7 @@ func TestAChangeWhileHeartbeatsAreStoredStands(t *testing.T) {
 		"another chain":  func(t *testing.T, h *house) { h.set(t, alice, idle) },
 		"there and back": func(t *testing.T, h *house) { h.set(t, alice, idle); h.set(t, alice, beat) },
 		"another device": func(t *testing.T, h *house) { h.set(t, alice, denizen.Offline().On("desk")) },
-		"cleared":        func(t *testing.T, h *house) { require.NoError(t, h.ClearPresence(t.Context(), sys, alice)) },
+		"cleared":        func(t *testing.T, h *house) { require.NoError(t, h.ClearAllPresence(t.Context(), sys, alice)) },
 		"deleted and there again": func(t *testing.T, h *house) {
 			require.NoError(t, h.DeleteUser(t.Context(), sys, alice))
 			h.create(t, alice)
@@ -665,8 +667,8 @@ func TestAHeartbeatNeverUndoesAChange(t *testing.T) {
 		}{
 			{"another chain", func() { h.set(t, alice, idle) }, idle},
 			{"there and back", func() { h.set(t, alice, idle); h.set(t, alice, beat) }, beat},
-			{"cleared", func() { require.NoError(t, h.ClearPresence(t.Context(), sys, alice)) }, denizen.Presence{}},
-			{"cleared and set again", func() { require.NoError(t, h.ClearPresence(t.Context(), sys, alice)); h.set(t, alice, beat) }, beat},
+			{"cleared", func() { require.NoError(t, h.ClearAllPresence(t.Context(), sys, alice)) }, denizen.Presence{}},
+			{"cleared and set again", func() { require.NoError(t, h.ClearAllPresence(t.Context(), sys, alice)); h.set(t, alice, beat) }, beat},
 		} {
 			h.create(t, alice)
 			h.set(t, alice, beat)
