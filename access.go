@@ -47,6 +47,7 @@ const (
 	opReadProfile
 	opWriteProfile
 	opReadPresence
+	opReadDevices
 	opWritePresence
 	opIssueToken
 	opReadTokens
@@ -80,6 +81,7 @@ var access = [numOps][numRoles]verdict{
 	opReadProfile:     {other: peer, self: allow, system: allow},
 	opWriteProfile:    {self: allow, system: allow},
 	opReadPresence:    {other: peer, self: allow, system: allow},
+	opReadDevices:     {self: allow, system: allow},
 	opWritePresence:   {self: allow, system: allow},
 	opIssueToken:      {system: allow},
 	opReadTokens:      {self: allow, system: allow},

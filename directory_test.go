@@ -311,7 +311,7 @@ func TestCloseStoresWhatIsInMemory(t *testing.T) {
 		d = open(o)
 		p, err := d.Presence(t.Context(), sys, "alice-user")
 		require.NoError(t, err)
-		require.Equal(t, now, p.Since)
+		require.Equal(t, now.Add(time.Minute), p.Until)
 		require.Equal(t, now, lastUseOf(t, d))
 		keys, err := d.AccessKeys(t.Context(), sys)
 		require.NoError(t, err)
@@ -449,7 +449,7 @@ func TestAHeartbeatThatRacesWithCloseIsRefusedOrStored(t *testing.T) {
 				p, err := d.Presence(t.Context(), sys, denizen.UserID(fmt.Sprintf("user-%04d", i)))
 				require.NoError(t, err)
 				if kept[i].Load() {
-					require.Equal(t, now, p.Since)
+					require.Equal(t, now.Add(p.Presence.TTL()), p.Until)
 				}
 			}
 			require.NoError(t, d.Close())

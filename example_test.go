@@ -901,10 +901,54 @@ func ExampleDirectory_ClearPresence() {
 	fmt.Println(dir.ClearPresence(ctx, denizen.System(), "user-alice", "phone"))
 	now, err := dir.Presence(ctx, denizen.System(), "user-alice")
 	fmt.Println(now.Presence.Device(), err)
-	fmt.Println(dir.ClearPresence(ctx, denizen.System(), "user-alice")) // all devices
 	// Output:
 	// <nil>
 	// laptop <nil>
+}
+
+func ExampleDirectory_ClearAllPresence() {
+	ctx, dir := exampleDirectory()
+	exampleUser(dir, "user-alice", "Alice")
+	for _, device := range []string{"phone", "laptop"} {
+		if err := dir.SetPresence(ctx, denizen.System(), "user-alice", denizen.Online().On(device)); err != nil {
+			log.Fatal(err)
+		}
+	}
+
+	fmt.Println(dir.ClearAllPresence(ctx, denizen.System(), "user-alice"))
+	now, err := dir.Presence(ctx, denizen.System(), "user-alice")
+	fmt.Printf("%q %v\n", now.Presence.State(), err)
+	// Output:
+	// <nil>
+	// "" <nil>
+}
+
+// A phone was lost while it was set online, which stays. Its owner finds it in the list and
+// takes it away.
+func ExampleDirectory_Devices() {
+	ctx, dir := exampleDirectory()
+	exampleUser(dir, "user-alice", "Alice")
+	for _, p := range []denizen.Presence{denizen.Online().On("lost phone"), denizen.Away(time.Hour).On("laptop")} {
+		if err := dir.SetPresence(ctx, denizen.System(), "user-alice", p); err != nil {
+			log.Fatal(err)
+		}
+	}
+
+	devices, err := dir.Devices(ctx, denizen.System(), "user-alice")
+	if err != nil {
+		log.Fatal(err)
+	}
+	for _, p := range devices {
+		if p.Until.IsZero() {
+			fmt.Println(p.Presence.Device(), "is", p.Presence.State(), "until another is set")
+		} else {
+			fmt.Println(p.Presence.Device(), "is", p.Presence.State(), "for", p.Until.Sub(p.Since))
+		}
+	}
+	fmt.Println(dir.ClearPresence(ctx, denizen.System(), "user-alice", "lost phone"))
+	// Output:
+	// laptop is mitter.up.Away for 1h0m0s
+	// lost phone is mitter.up.Online until another is set
 	// <nil>
 }
 

@@ -30,6 +30,7 @@ func AccessTable() []AccessRow {
 		opReadProfile:     "read the profile",
 		opWriteProfile:    "write the profile",
 		opReadPresence:    "read presence",
+		opReadDevices:     "list devices",
 		opWritePresence:   "set or clear presence",
 		opIssueToken:      "issue a token",
 		opReadTokens:      "list tokens",

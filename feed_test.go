@@ -146,7 +146,7 @@ func TestEveryOperationEmitsItsEvent(t *testing.T) {
 			return of(denizen.PresenceSet, alice, "phone")
 		}},
 		"clear a presence": {do: func(t *testing.T, w *world, by denizen.Principal) told {
-			require.NoError(t, w.ClearPresence(t.Context(), by, alice))
+			require.NoError(t, w.ClearAllPresence(t.Context(), by, alice))
 			return of(denizen.PresenceCleared, alice)
 		}},
 		"issue": {by: (*world).application, do: func(t *testing.T, w *world, by denizen.Principal) told {

@@ -182,19 +182,19 @@ func (b *beats) beat(stored *presence.Device, now int64) (kept, done bool) {
 	if b.gone.Load() {
 		return false, false
 	}
-	start := stored.Start
+	origin := stored.Origin()
 	i := deviceIn(b.devices, stored.Name)
 	same := i >= 0 && presence.Equal(b.devices[i].Chain, stored.Chain)
 	switch {
 	case same:
-		start = max(start, b.devices[i].Start)
-	case i >= 0 && b.devices[i].Start >= now:
+		origin = max(origin, b.devices[i].Beat)
+	case i >= 0 && b.devices[i].Beat >= now:
 		return true, true // another chain was set and kept alive since this heartbeat came
 	}
-	if link, _ := stored.Chain.At(start, now); link != 0 {
+	if link, _ := stored.Chain.At(origin, now); link != 0 {
 		return false, true
 	}
-	beat := presence.Device{Name: stored.Name, Start: max(start, now), Chain: stored.Chain}
+	beat := presence.Device{Name: stored.Name, Start: stored.Start, Beat: max(origin, now), Chain: stored.Chain}
 	if i >= 0 {
 		b.devices[i] = beat
 	} else {
@@ -203,8 +203,8 @@ func (b *beats) beat(stored *presence.Device, now int64) (kept, done bool) {
 	return true, true
 }
 
-// over answers the devices of a record with the heartbeats applied: a heartbeat moves the
-// start of a device on which the same chain still stands. b may be nil, and so may r.
+// over returns the devices of a record with the heartbeats applied: a heartbeat moves the
+// origin of a device on which the same chain still stands. b may be nil, and so may r.
 func (b *beats) over(r *record.Devices) []presence.Device {
 	if r == nil {
 		return nil
@@ -220,11 +220,11 @@ func (b *beats) over(r *record.Devices) []presence.Device {
 func moved(stored, beats []presence.Device) []presence.Device {
 	devices := stored
 	for i := range stored {
-		if start := stored[i].Latest(beats); start != stored[i].Start {
+		if latest := stored[i].Latest(beats); latest != stored[i].Origin() {
 			if &devices[0] == &stored[0] {
 				devices = slices.Clone(stored)
 			}
-			devices[i].Start = start
+			devices[i].Beat = latest
 		}
 	}
 	return devices
@@ -296,7 +296,7 @@ func (t *beating) stored(users []*beats, taken [][]presence.Device, remembered *
 		b.Lock()
 		since := slices.DeleteFunc(slices.Clone(b.devices), func(d presence.Device) bool {
 			return slices.ContainsFunc(taken[i], func(o presence.Device) bool {
-				return o.Name == d.Name && o.Start == d.Start && presence.Equal(o.Chain, d.Chain)
+				return o.Name == d.Name && o.Beat == d.Beat && presence.Equal(o.Chain, d.Chain)
 			})
 		})
 		b.gone.Store(true)

@@ -2,6 +2,7 @@ package denizen
 
 import (
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -17,24 +18,25 @@ func TestAHeartbeatMovesTheChainItIsOfAlone(t *testing.T) {
 		{Name: "desk", Start: 5, Chain: away}, {Name: "phone", Start: 5, Chain: online},
 	}}
 	b := &beats{user: "alice-01", incarnation: "1", devices: []presence.Device{
-		{Name: "desk", Start: 9, Chain: online}, {Name: "phone", Start: 9, Chain: online}, {Name: "gone", Start: 9, Chain: online},
+		{Name: "desk", Beat: 9, Chain: online}, {Name: "phone", Beat: 9, Chain: online}, {Name: "gone", Beat: 9, Chain: online},
 	}}
-	want := []presence.Device{{Name: "desk", Start: 5, Chain: away}, {Name: "phone", Start: 9, Chain: online}}
+	want := []presence.Device{{Name: "desk", Start: 5, Chain: away}, {Name: "phone", Start: 5, Beat: 9, Chain: online}}
 	require.Equal(t, want, b.over(stored))
-	require.Equal(t, int64(5), stored.Devices[1].Start, "the record is changed")
-	b.devices[1].Start = 4
+	require.Zero(t, stored.Devices[1].Beat, "the record is changed")
+	b.devices[1].Beat = 4
 	require.Equal(t, stored.Devices, b.over(stored), "an older one moves nothing")
-	b.devices[1].Start, b.incarnation = 9, "2"
+	b.devices[1].Beat, b.incarnation = 9, "2"
 	require.Equal(t, stored.Devices, b.over(stored), "nor does one of another user of the same id")
 }
 
 func TestAReadingTakesTheHeartbeatsOfItsUserAlone(t *testing.T) {
-	r := &record.Devices{User: "alice-01", Incarnation: "1", Devices: []presence.Device{{Start: 5000, Chain: Online().chain}}}
-	for incarnation, want := range map[string]int64{"1": 9000, "2": 5000} {
-		b := &beats{incarnation: incarnation, devices: []presence.Device{{Start: 9000, Chain: Online().chain}}}
+	r := &record.Devices{User: "alice-01", Incarnation: "1", Devices: []presence.Device{{Start: 5000, Chain: Online(time.Minute).chain}}}
+	for incarnation, want := range map[string]int64{"1": 69_000, "2": 65_000} {
+		b := &beats{incarnation: incarnation, devices: []presence.Device{{Beat: 9000, Chain: Online(time.Minute).chain}}}
 		c, p := call{now: 10_000}, UserPresence{}
 		c.presence(&p, r, b)
-		require.Equal(t, want, p.Since.UnixMilli())
+		require.Equal(t, want, p.Until.UnixMilli())
+		require.Equal(t, int64(5000), p.Since.UnixMilli())
 	}
 }
 
@@ -53,16 +55,16 @@ func TestHeartbeatsThatWereStoredStayForWhoReadBefore(t *testing.T) {
 
 	b.beat(&before.Devices[0], 11)
 	table.stored([]*beats{b}, [][]presence.Device{taken}, remembered)
-	require.Equal(t, int64(11), b.over(before)[0].Start)
+	require.Equal(t, int64(11), b.over(before)[0].Beat)
 	next := table.of(before)
 	require.NotSame(t, b, next, "what is stored is not changed any more")
-	require.Equal(t, int64(11), next.over(before)[0].Start, "one that came since goes on")
+	require.Equal(t, int64(11), next.over(before)[0].Beat, "one that came since goes on")
 	_, done = b.beat(&before.Devices[0], 12)
 	require.False(t, done)
 
 	table.stored([]*beats{next}, [][]presence.Device{next.devices}, remembered)
 	require.Nil(t, table.of(before))
-	require.Equal(t, int64(11), next.over(before)[0].Start)
+	require.Equal(t, int64(11), next.over(before)[0].Beat)
 }
 
 // A record may be read while its heartbeats are being stored: after the read they are in
@@ -82,7 +84,7 @@ func TestAReaderKnowsTheHeartbeatsFromBeforeItsRead(t *testing.T) {
 	const outdated = 7 // a write to the record ended since the read began
 	m := d.rememberDevices(&memo{version: 1, value: r}, r, outdated, before[1])
 	require.True(t, m.dead.Load())
-	require.Equal(t, int64(9), m.beats.Load().over(r)[0].Start)
+	require.Equal(t, int64(9), m.beats.Load().over(r)[0].Beat)
 
 	again := &record.Devices{User: "alice-01", Incarnation: "2", Devices: r.Devices}
 	m = d.rememberDevices(&memo{version: 3, value: again}, again, outdated, before[1])
@@ -100,7 +102,7 @@ func TestALateHeartbeatOfAnotherChainTakesNothingAway(t *testing.T) {
 	}
 	beat(after, 6_000)
 	beat(before, 4_000)
-	require.Equal(t, []presence.Device{{Start: 6_000, Chain: after.Chain}}, b.devices)
+	require.Equal(t, []presence.Device{{Start: 5_000, Beat: 6_000, Chain: after.Chain}}, b.devices)
 	beat(before, 7_000) // it was set again
-	require.Equal(t, []presence.Device{{Start: 7_000, Chain: before.Chain}}, b.devices)
+	require.Equal(t, []presence.Device{{Start: 1_000, Beat: 7_000, Chain: before.Chain}}, b.devices)
 }

@@ -469,8 +469,15 @@ var methods = []method{
 	{"SetPresence", "set or clear presence", true, func(ctx context.Context, w *world, by denizen.Principal, user denizen.UserID) error {
 		return w.SetPresence(ctx, by, user, denizen.Away())
 	}},
+	{"Devices", "list devices", true, func(ctx context.Context, w *world, by denizen.Principal, user denizen.UserID) error {
+		_, err := w.Devices(ctx, by, user)
+		return err
+	}},
 	{"ClearPresence", "set or clear presence", true, func(ctx context.Context, w *world, by denizen.Principal, user denizen.UserID) error {
-		return w.ClearPresence(ctx, by, user)
+		return w.ClearPresence(ctx, by, user, "")
+	}},
+	{"ClearAllPresence", "set or clear presence", true, func(ctx context.Context, w *world, by denizen.Principal, user denizen.UserID) error {
+		return w.ClearAllPresence(ctx, by, user)
 	}},
 	{"IssueToken", "issue a token", true, func(ctx context.Context, w *world, by denizen.Principal, user denizen.UserID) error {
 		_, err := w.IssueToken(ctx, by, user, denizen.TokenOptions{})

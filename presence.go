@@ -2,6 +2,7 @@ package denizen
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"time"
 
@@ -132,13 +133,17 @@ func (p Presence) Equal(o Presence) bool {
 	return p.device == o.device && presence.Equal(p.chain, o.chain)
 }
 
-// UserPresence is what a user's presence is now: the state that is active with what it
-// still goes on to. Since is when that state began; with no presence it is when the last
-// one ended, or the zero time if none was set or all were cleared.
+// UserPresence is what the presence of a user, or of one of its devices, is now.
+//
+// Presence is the state that is active, with what it still goes on to. Since is when that state
+// began: heartbeats leave it as it is. Until is when it ends, which heartbeats move, or the zero
+// time if it stays. With no presence Since is when the last one ended, or the zero time if none
+// was set or all were cleared. All times are to the millisecond.
 type UserPresence struct {
 	User     UserID
 	Presence Presence
 	Since    time.Time
+	Until    time.Time
 }
 
 // MaxDevicesBytes bounds the encoded presence of one user, all of its devices together.
@@ -146,16 +151,16 @@ const MaxDevicesBytes = 8 << 10
 
 // SetPresence sets the presence of one device of a user. It is durable on return.
 //
-// Setting the same chain again while its first state still runs is a heartbeat: the chain
-// starts anew from now, or goes on if it started later by a clock that was ahead.
+// Setting the same chain again while its first state still runs is a heartbeat: its times
+// count anew from now, or go on if they count from later by a clock that was ahead.
 // Heartbeats are kept in memory for up to Options.PresenceFlush, in which a crash loses
 // them and the chain counts from the heartbeat before; they are no events of the feed.
 //
 // A chain has at most 32 states and lasts 2147483647 seconds at most, and none but its
-// last state stays for good. A user has at most 16 devices: devices that ran out go when
-// one is set, and a seventeenth replaces the one longest in its last state.
+// last state stays permanently. A user has at most 16 devices: devices that ran out go when
+// one is set, and a seventeenth replaces the one longest in its last state without a heartbeat.
 // All devices together take at most MaxDevicesBytes as stored: past that it is ErrLimited with
-// Field "presence".
+// Field "presence". For a blocked user it is ErrDenied with Field "user": see BlockUser.
 func (d *Directory) SetPresence(ctx context.Context, by Principal, user UserID, p Presence) (err error) {
 	defer naming("SetPresence", &err)
 	c, err := d.enter(ctx, opWritePresence, by, user)
@@ -183,14 +188,19 @@ func (d *Directory) setPresence(ctx context.Context, c call, p Presence) error {
 		if err != nil {
 			return err
 		}
+		if u.Blocked {
+			return refuse(ErrDenied, "user", "is blocked")
+		}
 		over := d.over(r)
-		set := presence.Device{Name: p.device, Start: c.now, Chain: p.chain}
-		if start, beats := isBeat(over, set); beats {
-			set.Start = max(start, c.now) // a later heartbeat may have come first
+		// Beat is there from the start, so that heartbeats make no record longer.
+		set := presence.Device{Name: p.device, Start: c.now, Beat: c.now, Chain: p.chain}
+		if before := beatOf(over, &set); before != nil {
+			set.Start = before.Start
+			set.Beat = max(before.Origin(), c.now) // a later heartbeat may have come first
 		} else {
 			pl.emit(PresenceSet, u, devices(p.device)...)
 		}
-		next := record.Devices{User: u.ID, Incarnation: u.Incarnation, Devices: presence.Set(over, set, set.Start)}
+		next := record.Devices{User: u.ID, Incarnation: u.Incarnation, Devices: presence.Set(over, set, set.Beat)}
 		pl.put(record.DevicesKey(u.ID), &next)
 		if len(pl.batch.Put[len(pl.batch.Put)-1].Value) > MaxDevicesBytes {
 			return refuse(ErrLimited, "presence", "the states of all devices must take 8192 bytes at most")
@@ -200,15 +210,17 @@ func (d *Directory) setPresence(ctx context.Context, c call, p Presence) error {
 	return err
 }
 
-// isBeat reports whether setting a device is a heartbeat, and when the one before was: the
-// same chain stands on it and its first state still runs.
-func isBeat(devices []presence.Device, set presence.Device) (start int64, beats bool) {
+// beatOf returns the device of which setting set is a heartbeat, or nil: the same chain stands
+// on it and its first state still runs.
+func beatOf(devices []presence.Device, set *presence.Device) *presence.Device {
 	i := deviceIn(devices, set.Name)
 	if i < 0 || !presence.Equal(devices[i].Chain, set.Chain) {
-		return 0, false
+		return nil
 	}
-	link, _ := set.Chain.At(devices[i].Start, set.Start)
-	return devices[i].Start, link == 0
+	if link, _ := set.Chain.At(devices[i].Origin(), set.Start); link != 0 {
+		return nil
+	}
+	return &devices[i]
 }
 
 func devices(device string) []string {
@@ -232,45 +244,95 @@ func (p *plan) devices() (*record.User, *record.Devices, error) {
 	return u, r, nil
 }
 
-// ClearPresence takes away the presence of a user's devices, or of all of them if none is
-// named. Clearing what is not there, or ran out, is ErrNotFound with Field "device", but for all.
-func (d *Directory) ClearPresence(ctx context.Context, by Principal, user UserID, device ...string) (err error) {
+// ClearPresence takes away what is set on one device of a user; "" is the default device. A
+// device that is not there, or ran out, is ErrNotFound with Field "device". It is durable on
+// return. A heartbeat that comes later from the same device is a new presence.
+func (d *Directory) ClearPresence(ctx context.Context, by Principal, user UserID, device string) (err error) {
 	defer naming("ClearPresence", &err)
 	c, err := d.enter(ctx, opWritePresence, by, user)
 	if err != nil {
 		return err
 	}
-	_, err = d.write(ctx, &c, func(p *plan) error {
+	return d.clearPresence(ctx, &c, []string{device}, func(set []presence.Device, now int64) ([]presence.Device, error) {
+		i := deviceIn(set, device)
+		if i < 0 || !set[i].Runs(now) {
+			return nil, refuse(ErrNotFound, "device", "")
+		}
+		return slices.Delete(slices.Clone(set), i, i+1), nil
+	})
+}
+
+// ClearAllPresence takes away what is set on all devices of a user, and changes nothing where
+// nothing is. It is durable on return.
+func (d *Directory) ClearAllPresence(ctx context.Context, by Principal, user UserID) (err error) {
+	defer naming("ClearAllPresence", &err)
+	c, err := d.enter(ctx, opWritePresence, by, user)
+	if err != nil {
+		return err
+	}
+	return unchanged(d.clearPresence(ctx, &c, nil, func(set []presence.Device, _ int64) ([]presence.Device, error) {
+		if len(set) == 0 {
+			return nil, errUnchanged
+		}
+		return nil, nil
+	}))
+}
+
+// clearPresence stores what left returns of the devices that are set. The event names cleared.
+func (d *Directory) clearPresence(
+	ctx context.Context, c *call, cleared []string, left func(set []presence.Device, now int64) ([]presence.Device, error),
+) error {
+	_, err := d.write(ctx, c, func(p *plan) error {
 		u, r, err := p.devices()
 		if err != nil {
 			return err
 		}
-		left := []presence.Device{}
-		if r != nil && len(device) > 0 {
-			left = slices.Clone(d.over(r))
+		rest, err := left(d.over(r), c.now)
+		if err != nil {
+			return err
 		}
-		for _, name := range device {
-			i := deviceIn(left, name)
-			if i < 0 || !left[i].Runs(c.now) {
-				return refuse(ErrNotFound, "device", "")
-			}
-			left = slices.Delete(left, i, i+1)
-		}
-		if r == nil {
-			return errUnchanged
-		}
-		if len(left) == 0 {
+		if len(rest) == 0 {
 			p.drop(record.DevicesKey(u.ID))
 		} else {
-			p.put(record.DevicesKey(u.ID), &record.Devices{User: u.ID, Incarnation: u.Incarnation, Devices: left})
+			p.put(record.DevicesKey(u.ID), &record.Devices{User: u.ID, Incarnation: u.Incarnation, Devices: rest})
 		}
-		p.emit(PresenceCleared, u, device...)
+		p.emit(PresenceCleared, u, cleared...)
 		return nil
 	})
-	return unchanged(err)
+	return err
 }
 
-// Presence answers the presence of a user: that of its best device. Online is best, then
+// Devices returns the presence of each device of a user that has one now, in the byte order of
+// the devices' names: Presence.Device tells which it is, "" for the default one. It is for the
+// user itself and .system; others see the best device alone. The slice is the caller's.
+func (d *Directory) Devices(ctx context.Context, by Principal, user UserID) (devices []UserPresence, err error) {
+	defer naming("Devices", &err)
+	c, err := d.enter(ctx, opReadDevices, by, user)
+	if err != nil {
+		return nil, err
+	}
+	id := string(user)
+	memos, err := d.read(ctx, &c, record.DevicesKey(id), record.UserKey(id))
+	if err != nil {
+		return nil, err
+	}
+	r, ok := memos[0].value.(*record.Devices)
+	if !ok {
+		_, err := c.userIn(memos[1])
+		return []UserPresence{}, err
+	}
+	set := memos[0].beats.Load().over(r)
+	devices = make([]UserPresence, 0, len(set))
+	for i := range set {
+		if reading := set[i].Read(c.now); len(reading.Rest) > 0 {
+			devices = append(devices, UserPresence{})
+			c.fill(&devices[len(devices)-1], &reading)
+		}
+	}
+	return devices, nil
+}
+
+// Presence returns the presence of a user: that of its best device. Online is best, then
 // Away, Sleeping, Missing, Offline and all others; among equals the state that began later;
 // among those the device whose name comes first in byte order.
 func (d *Directory) Presence(ctx context.Context, by Principal, user UserID) (p UserPresence, err error) {
@@ -293,15 +355,15 @@ func (d *Directory) Presence(ctx context.Context, by Principal, user UserID) (p 
 	return p, err
 }
 
-// Presences answers the presence of several users, at most MaxList, in the order asked:
-// all of them or ErrNotFound.
+// Presences returns the presence of several users, at most MaxList, in the order asked. Who is
+// not there is left out: each entry names its user. One refusal refuses the whole.
 func (d *Directory) Presences(ctx context.Context, by Principal, users ...UserID) (ps []UserPresence, err error) {
 	defer naming("Presences", &err)
 	calls, memos, err := d.readAll(ctx, opReadPresence, by, users, record.DevicesKey)
 	if err != nil {
 		return nil, err
 	}
-	ps = make([]UserPresence, len(users))
+	ps = make([]UserPresence, 0, len(users))
 	for i := range users {
 		var user *memo
 		if memos[i].value == nil {
@@ -311,7 +373,10 @@ func (d *Directory) Presences(ctx context.Context, by Principal, users ...UserID
 			}
 			user = found[0]
 		}
-		if err = d.presence(&ps[i], &calls[i], memos[i], user); err != nil {
+		ps = append(ps, UserPresence{})
+		if err = d.presence(&ps[len(ps)-1], &calls[i], memos[i], user); errors.Is(err, ErrNotFound) {
+			ps = ps[:len(ps)-1]
+		} else if err != nil {
 			return nil, err
 		}
 	}
@@ -323,7 +388,7 @@ func (d *Directory) presence(p *UserPresence, c *call, devices, user *memo) erro
 		c.presence(p, r, devices.beats.Load())
 		return nil
 	}
-	if _, err := userIn(user); err != nil {
+	if _, err := c.userIn(user); err != nil {
 		return err
 	}
 	p.User = c.target
@@ -340,8 +405,12 @@ func (c *call) presence(p *UserPresence, r *record.Devices, b *beats) {
 		reading = presence.Read(r.Devices, c.now, b.devices...)
 		b.Unlock()
 	}
-	p.User, p.Since = c.target, at(reading.Since)
-	p.Presence.device, p.Presence.chain = reading.Device, reading.Rest
+	c.fill(p, &reading)
+}
+
+func (c *call) fill(p *UserPresence, r *presence.Reading) {
+	p.User, p.Since, p.Until = c.target, at(r.Since), at(r.Until)
+	p.Presence.device, p.Presence.chain = r.Device, r.Rest
 }
 
 // deviceIn answers where the device of a name is, or -1.

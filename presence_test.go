@@ -89,6 +89,16 @@ func requirePresence(t testing.TB, h *house, user denizen.UserID, want denizen.P
 	require.Equal(t, []denizen.UserPresence{p}, several)
 }
 
+// requireBeat requires a user's presence to be want, in its first state, the last heartbeat of
+// which came that long after the start of virtual time.
+func requireBeat(t testing.TB, h *house, user denizen.UserID, want denizen.Presence, last time.Duration) {
+	t.Helper()
+	p, err := h.Presence(context.Background(), sys, user)
+	require.NoError(t, err)
+	require.True(t, want.Equal(p.Presence), "%v is not %v", p.Presence, want)
+	require.Equal(t, epoch.Add(last+want.TTL()), p.Until)
+}
+
 // rest answers what is left of a chain after n states.
 func rest(p denizen.Presence, n int) denizen.Presence {
 	for range n {
@@ -280,7 +290,9 @@ func TestASeventeenthDeviceTakesThePlaceOfTheOneLongestInItsLastState(t *testing
 		}
 		require.NoError(t, h.SetPresence(t.Context(), sys, alice, denizen.Online(time.Second).Then(denizen.Away()).On("one more")))
 		requireField(t, h.ClearPresence(t.Context(), sys, alice, "device 00"), denizen.ErrNotFound, "device")
-		require.NoError(t, h.ClearPresence(t.Context(), sys, alice, "device 01", "device 15", "one more"))
+		require.NoError(t, h.ClearPresence(t.Context(), sys, alice, "one more"))
+		require.NoError(t, h.ClearPresence(t.Context(), sys, alice, "device 01"))
+		require.NoError(t, h.ClearPresence(t.Context(), sys, alice, "device 15"))
 		requirePresence(t, h, alice, denizen.Away().On("device 14"), 14*time.Second)
 	})
 }
@@ -295,7 +307,7 @@ func TestADeviceThatRanOutGoesWhenAnotherIsSet(t *testing.T) {
 	})
 }
 
-func TestPresencesAreAllOrNoneInTheOrderAsked(t *testing.T) {
+func TestPresencesAreInTheOrderAskedWithoutThoseWhoAreNotThere(t *testing.T) {
 	inHouses(t, denizen.Options{}, func(t *testing.T, h *house) {
 		ctx := t.Context()
 		h.create(t, alice)
@@ -307,8 +319,13 @@ func TestPresencesAreAllOrNoneInTheOrderAsked(t *testing.T) {
 		require.Equal(t, []denizen.UserID{bob, alice, bob}, []denizen.UserID{ps[0].User, ps[1].User, ps[2].User})
 		require.Equal(t, ps[0], ps[2])
 		require.Equal(t, denizen.UserPresence{User: alice}, ps[1])
-		_, err = h.Presences(ctx, sys, bob, "nobody-1")
-		requireField(t, err, denizen.ErrNotFound, "user")
+		ps, err = h.Presences(ctx, sys, "nobody-1", bob, "nobody-2", alice)
+		require.NoError(t, err)
+		require.Len(t, ps, 2)
+		require.Equal(t, []denizen.UserID{bob, alice}, []denizen.UserID{ps[0].User, ps[1].User})
+		ps, err = h.Presences(ctx, sys, "nobody-1")
+		require.NoError(t, err)
+		require.Equal(t, []denizen.UserPresence{}, ps)
 		_, err = h.Presence(ctx, sys, "nobody-1")
 		requireField(t, err, denizen.ErrNotFound, "user")
 		_, err = h.Presences(ctx, sys, slices.Repeat([]denizen.UserID{alice}, denizen.MaxList+1)...)
@@ -333,7 +350,7 @@ func TestAPeerSeesPresenceWhereTheHostLetsIt(t *testing.T) {
 			require.ErrorIs(t, err, denizen.ErrDenied)
 		}
 		require.ErrorIs(t, h.SetPresence(ctx, h.as(t, bob), alice, denizen.Online()), denizen.ErrDenied)
-		require.ErrorIs(t, h.ClearPresence(ctx, h.as(t, bob), alice), denizen.ErrDenied)
+		require.ErrorIs(t, h.ClearAllPresence(ctx, h.as(t, bob), alice), denizen.ErrDenied)
 	})
 }
 
@@ -387,9 +404,9 @@ func TestPresenceIsCleared(t *testing.T) {
 	inHouses(t, denizen.Options{}, func(t *testing.T, h *house) {
 		ctx := t.Context()
 		h.create(t, alice)
-		require.NoError(t, h.ClearPresence(ctx, sys, alice), "all of none")
+		require.NoError(t, h.ClearAllPresence(ctx, sys, alice), "all of none")
 		requireField(t, h.ClearPresence(ctx, sys, alice, ""), denizen.ErrNotFound, "device")
-		requireField(t, h.ClearPresence(ctx, sys, bob), denizen.ErrNotFound, "user")
+		requireField(t, h.ClearAllPresence(ctx, sys, bob), denizen.ErrNotFound, "user")
 		set := func() {
 			h.set(t, alice, denizen.Online())
 			h.set(t, alice, denizen.Away().On("phone"))
@@ -407,14 +424,14 @@ func TestPresenceIsCleared(t *testing.T) {
 		requirePresence(t, h, alice, denizen.Away().On("phone"), 0)
 		require.Equal(t, []string{denizen.PresenceCleared}, eventKinds(t, h, after))
 		before := invariant.Of(t, h.store)
-		requireField(t, h.ClearPresence(ctx, sys, alice, "phone", "no such"), denizen.ErrNotFound, "device")
-		require.Equal(t, before, invariant.Of(t, h.store), "all or none")
+		requireField(t, h.ClearPresence(ctx, sys, alice, "no such"), denizen.ErrNotFound, "device")
+		require.Equal(t, before, invariant.Of(t, h.store))
 		require.NoError(t, h.ClearPresence(ctx, sys, alice, "phone"))
 		requirePresence(t, h, alice, denizen.Sleeping().On("desk"), 0)
 		require.NoError(t, h.ClearPresence(ctx, sys, alice, "desk"))
 		none()
 		set()
-		require.NoError(t, h.ClearPresence(ctx, sys, alice))
+		require.NoError(t, h.ClearAllPresence(ctx, sys, alice))
 		none()
 	})
 }
@@ -422,6 +439,7 @@ func TestPresenceIsCleared(t *testing.T) {
 func TestAChangeIsAnEventAndAHeartbeatIsNone(t *testing.T) {
 	inHouses(t, denizen.Options{}, func(t *testing.T, h *house) {
 		h.create(t, alice)
+		began := time.Duration(0)
 		for _, row := range []struct {
 			what   string
 			wait   time.Duration
@@ -448,12 +466,18 @@ func TestAChangeIsAnEventAndAHeartbeatIsNone(t *testing.T) {
 			h.set(t, alice, row.p)
 			start := time.Since(epoch)
 			var want []string
+			if row.change && row.p.Device() == "" {
+				began = start
+			}
 			if row.change {
 				want = []string{denizen.PresenceSet}
 			}
 			require.Equal(t, want, eventKinds(t, h, after), row.what)
 			if row.p.Device() == "" {
-				requirePresence(t, h, alice, row.p, start)
+				requirePresence(t, h, alice, row.p, began)
+				if row.p.TTL() > 0 {
+					requireBeat(t, h, alice, row.p, start)
+				}
 			}
 		}
 	})
@@ -467,7 +491,7 @@ func TestHeartbeatsAreStoredOnceInAFlush(t *testing.T) {
 		time.Sleep(3 * time.Second)
 		for range 100 {
 			h.set(t, alice, beat)
-			requirePresence(t, h, alice, beat, time.Since(epoch)) // what was written is read
+			requireBeat(t, h, alice, beat, time.Since(epoch)) // what was written is read
 			time.Sleep(ms)
 		}
 		time.Sleep(time.Second - 101*ms)
@@ -475,7 +499,7 @@ func TestHeartbeatsAreStoredOnceInAFlush(t *testing.T) {
 		time.Sleep(2 * ms)
 		synctest.Wait()
 		require.Equal(t, before+1, calls.commits.Load(), "not stored in one commit with the flush")
-		requirePresence(t, crashed(t, h), alice, beat, 3*time.Second+99*ms)
+		requireBeat(t, crashed(t, h), alice, beat, 3*time.Second+99*ms)
 		time.Sleep(14 * time.Second)
 		synctest.Wait()
 		require.Equal(t, before+1, calls.commits.Load(), "stored again")
@@ -514,13 +538,13 @@ func TestAHeartbeatWaitsForNoHeartbeatsThatAreBeingStored(t *testing.T) {
 	whileStored(t, func(t *testing.T, h *house, s *slow, calls *counting) {
 		before, again := calls.calls(), time.Now()
 		h.set(t, alice, beat)
-		requirePresence(t, h, alice, beat, again.Sub(epoch))
+		requireBeat(t, h, alice, beat, again.Sub(epoch))
 		require.Zero(t, time.Since(again))
 		require.EqualValues(t, 1, s.underWay.Load())
 		require.Equal(t, before, calls.calls(), "a presence stays remembered while its heartbeats are stored")
 		require.NoError(t, h.Close())
 		after := &house{newOver(t, h.store, denizen.Options{}), h.store}
-		requirePresence(t, after, alice, beat, again.Sub(epoch)) // it was stored with the next
+		requireBeat(t, after, alice, beat, again.Sub(epoch)) // it was stored with the next
 	})
 }
 
@@ -539,7 +563,7 @@ func TestAChangeWhileHeartbeatsAreStoredStands(t *testing.T) {
 		"another chain":  func(t *testing.T, h *house) { h.set(t, alice, idle) },
 		"there and back": func(t *testing.T, h *house) { h.set(t, alice, idle); h.set(t, alice, beat) },
 		"another device": func(t *testing.T, h *house) { h.set(t, alice, denizen.Offline().On("desk")) },
-		"cleared":        func(t *testing.T, h *house) { require.NoError(t, h.ClearPresence(t.Context(), sys, alice)) },
+		"cleared":        func(t *testing.T, h *house) { require.NoError(t, h.ClearAllPresence(t.Context(), sys, alice)) },
 		"deleted and there again": func(t *testing.T, h *house) {
 			require.NoError(t, h.DeleteUser(t.Context(), sys, alice))
 			h.create(t, alice)
@@ -586,7 +610,7 @@ func TestHeartbeatsOfManyUsersAreStoredAThousandAtOnce(t *testing.T) {
 		require.Equal(t, before+2, calls.commits.Load())
 		dead := crashed(t, h)
 		for _, id := range ids {
-			requirePresence(t, dead, id, beat, 5*time.Second)
+			requireBeat(t, dead, id, beat, 5*time.Second)
 		}
 	})
 }
@@ -599,12 +623,12 @@ func TestACrashLosesTheHeartbeatsOfTheLastFlushAlone(t *testing.T) {
 		h.set(t, alice, beat)
 		time.Sleep(4 * time.Second)
 		h.set(t, alice, beat)
-		requirePresence(t, h, alice, beat, 8*time.Second)
+		requireBeat(t, h, alice, beat, 8*time.Second)
 		dead := crashed(t, h)
-		requirePresence(t, dead, alice, beat, 4*time.Second)
+		requireBeat(t, dead, alice, beat, 4*time.Second)
 		time.Sleep(11 * time.Second)
 		requirePresence(t, dead, alice, rest(beat, 1), 19*time.Second)
-		requirePresence(t, h, alice, beat, 8*time.Second)
+		requireBeat(t, h, alice, beat, 8*time.Second)
 	})
 }
 
@@ -620,7 +644,7 @@ func TestClosingStoresTheHeartbeats(t *testing.T) {
 		_, err := h.Presence(t.Context(), sys, alice)
 		require.ErrorIs(t, err, denizen.ErrClosed)
 		h.Directory = open(denizen.Options{})
-		requirePresence(t, h, alice, beat, 5*time.Second)
+		requireBeat(t, h, alice, beat, 5*time.Second)
 	})
 }
 
@@ -632,7 +656,7 @@ func TestHeartbeatsOverASharedStoreAreWrittenAtOnce(t *testing.T) {
 		h.set(t, alice, beat)
 		time.Sleep(5 * time.Second)
 		h.set(t, alice, beat)
-		requirePresence(t, crashed(t, h), alice, beat, 5*time.Second)
+		requireBeat(t, crashed(t, h), alice, beat, 5*time.Second)
 	})
 }
 
@@ -647,7 +671,8 @@ func TestAHeartbeatKeepsAStateThatWouldHaveEnded(t *testing.T) {
 		}
 		last := 10 * (15*time.Second - ms)
 		time.Sleep(15*time.Second - ms)
-		requirePresence(t, h, alice, beat, last)
+		requireBeat(t, h, alice, beat, last)
+		requirePresence(t, h, alice, beat, 0)
 		require.Empty(t, eventKinds(t, h, after))
 		time.Sleep(ms)
 		requirePresence(t, h, alice, rest(beat, 1), last+15*time.Second)
@@ -665,8 +690,8 @@ func TestAHeartbeatNeverUndoesAChange(t *testing.T) {
 		}{
 			{"another chain", func() { h.set(t, alice, idle) }, idle},
 			{"there and back", func() { h.set(t, alice, idle); h.set(t, alice, beat) }, beat},
-			{"cleared", func() { require.NoError(t, h.ClearPresence(t.Context(), sys, alice)) }, denizen.Presence{}},
-			{"cleared and set again", func() { require.NoError(t, h.ClearPresence(t.Context(), sys, alice)); h.set(t, alice, beat) }, beat},
+			{"cleared", func() { require.NoError(t, h.ClearAllPresence(t.Context(), sys, alice)) }, denizen.Presence{}},
+			{"cleared and set again", func() { require.NoError(t, h.ClearAllPresence(t.Context(), sys, alice)); h.set(t, alice, beat) }, beat},
 		} {
 			h.create(t, alice)
 			h.set(t, alice, beat)
@@ -697,8 +722,8 @@ func TestAChangeOfOneDeviceKeepsTheHeartbeatsOfOthers(t *testing.T) {
 		time.Sleep(5 * time.Second)
 		h.set(t, alice, beat.On("phone"))
 		h.set(t, alice, denizen.Offline().On("desk"))
-		requirePresence(t, h, alice, beat.On("phone"), 5*time.Second)
-		requirePresence(t, crashed(t, h), alice, beat.On("phone"), 5*time.Second)
+		requireBeat(t, h, alice, beat.On("phone"), 5*time.Second)
+		requireBeat(t, crashed(t, h), alice, beat.On("phone"), 5*time.Second)
 	})
 }
 
@@ -714,7 +739,7 @@ func TestHeartbeatsOfABlockedOrDeletedUserAreRefused(t *testing.T) {
 		require.ErrorIs(t, h.SetPresence(ctx, by, alice, beat), denizen.ErrRevoked)
 		_, err = h.Presence(ctx, by, alice)
 		require.ErrorIs(t, err, denizen.ErrRevoked)
-		require.NoError(t, h.SetPresence(ctx, sys, alice, beat))
+		requireField(t, h.SetPresence(ctx, sys, alice, beat), denizen.ErrDenied, "user")
 		require.NoError(t, h.DeleteUser(ctx, sys, alice))
 		require.ErrorIs(t, h.SetPresence(ctx, by, alice, beat), denizen.ErrRevoked)
 		requireField(t, h.SetPresence(ctx, sys, alice, beat), denizen.ErrNotFound, "user")
@@ -743,14 +768,196 @@ func TestHeartbeatsOfManyGoroutinesAllCount(t *testing.T) {
 						return
 					}
 					got, err := d.Presence(ctx, sys, alice)
-					if err != nil || !got.Presence.Equal(beat) || got.Since.Before(last) {
+					if err != nil || !got.Presence.Equal(beat) || got.Until.Before(last) {
 						t.Errorf("%v after %v: %v", got, last, err)
 						return
 					}
-					last = got.Since
+					last = got.Until
 				}
 			})
 		}
 		beating.Wait()
 	}
+}
+
+func TestAStateBeganWhenItWasSetWhateverHeartbeatsCome(t *testing.T) {
+	inHouses(t, denizen.Options{}, func(t *testing.T, h *house) {
+		h.create(t, alice)
+		h.set(t, alice, beat)
+		for range 5 {
+			time.Sleep(10 * time.Second)
+			h.set(t, alice, beat)
+			requirePresence(t, h, alice, beat, 0)
+			requireBeat(t, h, alice, beat, time.Since(epoch))
+			time.Sleep(2 * time.Second) // stored
+			requirePresence(t, h, alice, beat, 0)
+		}
+		time.Sleep(13 * time.Second) // the first state ended; the last heartbeat came after 58 s
+		requirePresence(t, h, alice, rest(beat, 1), 73*time.Second)
+		p, err := h.Presence(t.Context(), sys, alice)
+		require.NoError(t, err)
+		require.Equal(t, epoch.Add(103*time.Second), p.Until)
+		time.Sleep(30 * time.Second)
+		p, err = h.Presence(t.Context(), sys, alice)
+		require.NoError(t, err)
+		require.Equal(t, denizen.UserPresence{User: alice, Presence: denizen.Offline(), Since: epoch.Add(103 * time.Second)}, p, "it stays")
+		h.set(t, alice, beat)
+		requirePresence(t, h, alice, beat, time.Since(epoch))
+	})
+}
+
+func TestWhatRanOutHasNoEndToCome(t *testing.T) {
+	inHouses(t, denizen.Options{}, func(t *testing.T, h *house) {
+		h.create(t, alice)
+		h.set(t, alice, denizen.Online(time.Second))
+		time.Sleep(time.Minute)
+		p, err := h.Presence(t.Context(), sys, alice)
+		require.NoError(t, err)
+		require.Equal(t, denizen.UserPresence{User: alice, Since: epoch.Add(time.Second)}, p)
+	})
+}
+
+func TestTwoDevicesThatBeatInTurnDoNotFlip(t *testing.T) {
+	inHouses(t, denizen.Options{}, func(t *testing.T, h *house) {
+		h.create(t, alice)
+		h.set(t, alice, beat.On("desk"))
+		time.Sleep(time.Second)
+		h.set(t, alice, beat.On("phone"))
+		for range 4 {
+			for _, device := range []string{"desk", "phone", "desk"} {
+				time.Sleep(1500 * ms)
+				h.set(t, alice, beat.On(device))
+				requirePresence(t, h, alice, beat.On("phone"), time.Second)
+			}
+		}
+	})
+}
+
+func TestDevicesAreListedWithWhatEachIsNow(t *testing.T) {
+	inHouses(t, denizen.Options{PresenceFlush: time.Hour}, func(t *testing.T, h *house) {
+		ctx := t.Context()
+		_, err := h.Devices(ctx, sys, alice)
+		requireField(t, err, denizen.ErrNotFound, "user")
+		h.create(t, alice)
+		h.create(t, bob)
+		none, err := h.Devices(ctx, h.as(t, alice), alice)
+		require.NoError(t, err)
+		require.Equal(t, []denizen.UserPresence{}, none)
+
+		h.set(t, alice, denizen.Online().On("lost phone"))
+		h.set(t, alice, denizen.Missing(time.Second).On("watch"))
+		h.set(t, alice, beat)
+		time.Sleep(10 * time.Second)
+		h.set(t, alice, beat)
+		h.set(t, alice, denizen.Away(time.Second).Then(denizen.Sleeping(time.Minute)).On("desk"))
+		time.Sleep(5 * time.Second)
+		want := []denizen.UserPresence{
+			{User: alice, Presence: beat, Since: epoch, Until: epoch.Add(25 * time.Second)},
+			{User: alice, Presence: denizen.Sleeping(time.Minute).On("desk"), Since: epoch.Add(11 * time.Second), Until: epoch.Add(71 * time.Second)},
+			{User: alice, Presence: denizen.Online().On("lost phone"), Since: epoch},
+		}
+		for _, by := range []denizen.Principal{sys, h.as(t, alice)} {
+			for range 2 { // the second is remembered
+				got, err := h.Devices(ctx, by, alice)
+				require.NoError(t, err)
+				require.Equal(t, want, got)
+			}
+		}
+		_, err = h.Devices(ctx, h.as(t, bob), alice)
+		require.ErrorIs(t, err, denizen.ErrDenied)
+
+		require.NoError(t, h.ClearPresence(ctx, h.as(t, alice), alice, "lost phone"))
+		got, err := h.Devices(ctx, sys, alice)
+		require.NoError(t, err)
+		require.Equal(t, want[:2], got)
+		require.NoError(t, h.ClearAllPresence(ctx, h.as(t, alice), alice))
+		got, err = h.Devices(ctx, sys, alice)
+		require.NoError(t, err)
+		require.Empty(t, got)
+	})
+}
+
+func TestABlockEndsPresenceInItsOwnCommit(t *testing.T) {
+	inHouses(t, denizen.Options{}, func(t *testing.T, h *house) {
+		ctx := t.Context()
+		u := h.create(t, alice)
+		h.set(t, alice, denizen.Online().On("phone"))
+		h.set(t, alice, beat)
+		time.Sleep(100 * ms)
+		h.set(t, alice, beat) // not stored yet
+		after := head(t, h)
+		_, err := h.BlockUser(ctx, sys, alice)
+		require.NoError(t, err)
+		require.Equal(t, []string{denizen.UserBlocked}, eventKinds(t, h, after))
+		require.NotContains(t, of(t, h, u), "Devices")
+		gone := func(h *house) {
+			t.Helper()
+			p, err := h.Presence(ctx, sys, alice)
+			require.NoError(t, err)
+			require.Equal(t, denizen.UserPresence{User: alice}, p)
+			devices, err := h.Devices(ctx, sys, alice)
+			require.NoError(t, err)
+			require.Empty(t, devices)
+		}
+		gone(h)
+		gone(crashed(t, h))
+		for _, p := range []denizen.Presence{beat, denizen.Online().On("phone"), denizen.Away()} {
+			requireField(t, h.SetPresence(ctx, sys, alice, p), denizen.ErrDenied, "user")
+		}
+		require.NoError(t, h.ClearAllPresence(ctx, sys, alice))
+		time.Sleep(5 * time.Second) // heartbeats were stored
+		gone(h)
+		_, err = h.UnblockUser(ctx, sys, alice)
+		require.NoError(t, err)
+		gone(h)
+		h.set(t, alice, beat)
+		requirePresence(t, h, alice, beat, time.Since(epoch))
+		invariant.Check(t, h.store)
+	})
+}
+
+func TestToAPeerABlockedUserIsAbsent(t *testing.T) {
+	all := func(context.Context, denizen.UserID, denizen.UserID, denizen.Facet) (bool, error) { return true, nil }
+	inHouses(t, denizen.Options{MaySee: all}, func(t *testing.T, h *house) {
+		ctx := t.Context()
+		h.create(t, alice)
+		h.create(t, bob)
+		_, err := h.DefineAttribute(ctx, sys, denizen.AttributeDef{Key: "city", VisibleTo: denizen.ToPeers})
+		require.NoError(t, err)
+		_, err = h.SetAttribute(ctx, sys, alice, denizen.Attribute{Key: "city", Value: "Bremen"})
+		require.NoError(t, err)
+		h.set(t, alice, denizen.Online())
+		byBob := h.as(t, bob)
+		reads := map[string]func(by denizen.Principal, id denizen.UserID) error{
+			"User":     func(by denizen.Principal, id denizen.UserID) error { _, err := h.User(ctx, by, id); return err },
+			"Users":    func(by denizen.Principal, id denizen.UserID) error { _, err := h.Users(ctx, by, id); return err },
+			"Presence": func(by denizen.Principal, id denizen.UserID) error { _, err := h.Presence(ctx, by, id); return err },
+			"Profile":  func(by denizen.Principal, id denizen.UserID) error { _, err := h.Profile(ctx, by, id); return err },
+			"Attributes": func(by denizen.Principal, id denizen.UserID) error {
+				_, err := h.Attributes(ctx, by, id, "city")
+				return err
+			},
+		}
+		for range 2 { // the second time it was unblocked
+			for what, read := range reads {
+				require.NoError(t, read(byBob, alice), what)
+			}
+			_, err = h.BlockUser(ctx, sys, alice)
+			require.NoError(t, err)
+			for range 2 { // the second is remembered
+				for what, read := range reads {
+					require.Equal(t, read(byBob, "nobody-1"), read(byBob, alice), what)
+					require.NoError(t, read(sys, alice), what)
+				}
+				ps, err := h.Presences(ctx, byBob, alice, bob)
+				require.NoError(t, err)
+				require.Equal(t, []denizen.UserPresence{{User: bob}}, ps)
+				ps, err = h.Presences(ctx, sys, alice, bob)
+				require.NoError(t, err)
+				require.Equal(t, []denizen.UserPresence{{User: alice}, {User: bob}}, ps)
+			}
+			_, err = h.UnblockUser(ctx, sys, alice)
+			require.NoError(t, err)
+		}
+	})
 }

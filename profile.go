@@ -555,7 +555,7 @@ func (d *Directory) profile(ctx context.Context, c *call) (Profile, error) {
 	if err != nil {
 		return Profile{}, err
 	}
-	user, err := userIn(memos[0])
+	user, err := c.userIn(memos[0])
 	if err != nil {
 		return Profile{}, err
 	}

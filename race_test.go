@@ -394,7 +394,7 @@ func TestStoringHeartbeatsUndoesNothing(t *testing.T) {
 		require.NoError(t, d.Close())
 		p, err := newOver(t, inner, denizen.Options{}).Presence(ctx, sys, user)
 		require.NoError(t, err)
-		require.Equal(t, beat.UnixMilli(), p.Since.UnixMilli())
+		require.Equal(t, beat.Add(time.Hour).UnixMilli(), p.Until.UnixMilli())
 	})
 }
 
@@ -609,14 +609,14 @@ func TestNoHeartbeatIsLostToAnotherDevice(t *testing.T) {
 		p, err := d.Presence(ctx, sys, user)
 		assert.NoError(t, err)
 		assert.Equal(t, "phone", p.Presence.Device())
-		assert.GreaterOrEqual(t, p.Since.UnixMilli(), least, "a heartbeat was acknowledged and is not seen")
+		assert.GreaterOrEqual(t, p.Until.Add(-time.Hour).UnixMilli(), least, "a heartbeat was acknowledged and is not seen")
 	}
 	u.stop()
 	require.NoError(t, d.Close())
 	reopened := newOver(t, inner, denizen.Options{})
 	p, err := reopened.Presence(ctx, sys, user)
 	require.NoError(t, err)
-	require.GreaterOrEqual(t, p.Since.UnixMilli(), beaten.Load(), "a heartbeat was flushed and is not stored")
+	require.GreaterOrEqual(t, p.Until.Add(-time.Hour).UnixMilli(), beaten.Load(), "a heartbeat was flushed and is not stored")
 	require.Greater(t, beats.Load(), int64(20))
 	invariant.Check(t, inner)
 }

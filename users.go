@@ -72,8 +72,8 @@ func straySelector(s string) bool {
 	return false
 }
 
-// User answers a user. A peer, where Options.MaySee lets it, is shown the id and the
-// screen name alone.
+// User returns a user. A peer, where Options.MaySee lets it, is shown the id and the
+// screen name alone, and of a blocked user nothing: that is ErrNotFound, as if it were absent.
 func (d *Directory) User(ctx context.Context, by Principal, id UserID) (u User, err error) {
 	defer naming("User", &err)
 	c, err := d.enter(ctx, opReadUser, by, id)
@@ -140,7 +140,7 @@ func (d *Directory) readAll(ctx context.Context, op op, by Principal, ids []User
 
 // show makes u what the caller is shown of a user.
 func (c *call) show(u *User, m *memo) error {
-	r, err := userIn(m)
+	r, err := c.userIn(m)
 	if err != nil {
 		return err
 	}
@@ -158,6 +158,15 @@ func userIn(m *memo) (*record.User, error) {
 		return nil, refuse(ErrNotFound, "user", "")
 	}
 	return r, nil
+}
+
+// userIn is userIn for the caller: to a peer a blocked user is not there.
+func (c *call) userIn(m *memo) (*record.User, error) {
+	r, err := userIn(m)
+	if err == nil && r.Blocked && c.role == other {
+		return nil, refuse(ErrNotFound, "user", "")
+	}
+	return r, err
 }
 
 func userOf(r *record.User, version store.Seq) (u User) {
@@ -193,8 +202,10 @@ func (d *Directory) SetScreenName(ctx context.Context, by Principal, id UserID, 
 	})
 }
 
-// BlockUser blocks a user and ends all its tokens in the same commit. Blocking one who is
-// blocked changes nothing. For .system only.
+// BlockUser blocks a user, and ends all its tokens and its presence in the same commit. Until it
+// is unblocked no presence can be set, and to its peers it is as if it were absent: its screen
+// name, profile and presence are ErrNotFound. Blocking one who is blocked changes nothing. For
+// .system only.
 func (d *Directory) BlockUser(ctx context.Context, by Principal, id UserID, expected ...Version) (u User, err error) {
 	defer naming("BlockUser", &err)
 	c, err := d.enter(ctx, opBlockUser, by, id)
@@ -207,12 +218,13 @@ func (d *Directory) BlockUser(ctx context.Context, by Principal, id UserID, expe
 		}
 		r.Blocked = true
 		p.emit(UserBlocked, r)
+		p.drop(record.DevicesKey(r.ID))
 		return p.dropTokens(r)
 	})
 }
 
-// UnblockUser lets a blocked user in again, with new tokens: the old ones stay ended. For
-// .system only.
+// UnblockUser lets a blocked user in again, with new tokens: the old ones stay ended, and so
+// does its presence. For .system only.
 func (d *Directory) UnblockUser(ctx context.Context, by Principal, id UserID, expected ...Version) (u User, err error) {
 	defer naming("UnblockUser", &err)
 	c, err := d.enter(ctx, opBlockUser, by, id)

@@ -101,6 +101,13 @@ func getPresence(c *call) (reply, error) {
 	if err != nil {
 		return reply{}, err
 	}
+	if !several {
+		p, err := c.h.dir.Presence(c.r.Context(), c.by, ids[0])
+		if err != nil {
+			return reply{}, err
+		}
+		return ok(newWiredPresence(p))
+	}
 	presences, err := c.h.dir.Presences(c.r.Context(), c.by, ids...)
 	if err != nil {
 		return reply{}, err
@@ -108,9 +115,6 @@ func getPresence(c *call) (reply, error) {
 	shapes := make([]wiredPresence, len(presences))
 	for i, p := range presences {
 		shapes[i] = newWiredPresence(p)
-	}
-	if !several {
-		return ok(shapes[0])
 	}
 	return ok(shapes)
 }

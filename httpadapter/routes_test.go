@@ -44,6 +44,8 @@ var notServed = map[string]string{
 	"AllUsers":             "is for programs: GET /v1/users pages",
 	"SetVerification":      "the contract verifies by PUT of all locators",
 	"ClearPresence":        "the contract has no route: a presence runs out",
+	"ClearAllPresence":     "the contract has no route: a presence runs out",
+	"Devices":              "the contract has no route",
 	"RevokeAllTokens":      "the contract revokes by id, and blocking ends all",
 	"RevokeTokensIssuedBy": "the contract has no route",
 	"PutAccessKey":         "a secret comes from the host's configuration, not over the network",

@@ -188,7 +188,8 @@ func Check(t testing.TB, s store.Store) {
 	}
 
 	for id, r := range devices {
-		stands("presence", id, r.Incarnation)
+		u := stands("presence", id, r.Incarnation)
+		require.False(t, u.Blocked, "%s is blocked and present", id)
 		require.NotEmpty(t, r.Devices)
 		require.LessOrEqual(t, len(r.Devices), 16)
 	}

@@ -136,49 +136,69 @@ func (c Chain) last(start int64) int64 {
 	return start
 }
 
-// Device is one device of a user: its chain, and when it was set in Unix milliseconds.
+// Device is one device of a user: its chain, when that was set as a change, and when it was
+// set last, heartbeats included; both in Unix milliseconds. A Beat below Start is none.
 // The device without a name is the default one.
 type Device struct {
 	Name  string
 	Start int64
+	Beat  int64
 	Chain Chain
 }
 
+// Origin returns the instant from which the times of d's chain count.
+func (d *Device) Origin() int64 { return max(d.Start, d.Beat) }
+
 // Runs reports whether the device's chain has not run out by now.
 func (d Device) Runs(now int64) bool {
-	link, _ := d.Chain.At(d.Start, now)
+	link, _ := d.Chain.At(d.Origin(), now)
 	return link < len(d.Chain)
 }
 
-// Latest answers when d was set last: heartbeats of the same name and chain set it too.
+// Latest returns when d was set last: heartbeats of the same name and chain set it too.
 func (d *Device) Latest(beats []Device) int64 {
-	start := d.Start
+	origin := d.Origin()
 	for i := range beats {
-		if b := &beats[i]; b.Start > start && b.Name == d.Name && Equal(b.Chain, d.Chain) {
-			start = b.Start
+		if b := &beats[i]; b.Beat > origin && b.Name == d.Name && Equal(b.Chain, d.Chain) {
+			origin = b.Beat
 		}
 	}
-	return start
+	return origin
 }
 
-// Reading is what a user's presence is at an instant: what is left of the best device's
-// chain from the active link on, and since when that is active. Rest is empty if nothing
-// runs; Since is then when the last chain ended, or 0 if none was ever set.
+// Reading is what the presence of a user or a device is at an instant: what is left of the
+// chain from the active link on, since when that link is active, and until when, 0 if it
+// stays. Rest is empty if nothing runs; Since is then when the last chain ended, or 0 if
+// none was ever set.
 type Reading struct {
-	Device string
-	Rest   Chain
-	Since  int64
+	Device       string
+	Rest         Chain
+	Since, Until int64
 }
 
-// Read answers the presence at now of a user with these devices: of those that still run
+// Read returns the presence at now of one device: see the function Read.
+func (d *Device) Read(now int64, beats ...Device) Reading {
+	link, since := d.Chain.At(d.Latest(beats), now)
+	r := Reading{Device: d.Name, Rest: d.Chain[link:], Since: since}
+	if len(r.Rest) == 0 {
+		return r
+	}
+	if seconds := r.Rest[0].Seconds; seconds != 0 {
+		r.Until = since + seconds*1000
+	}
+	if link == 0 {
+		r.Since = d.Start // heartbeats move when the first state ends, not when it began
+	}
+	return r
+}
+
+// Read returns the presence at now of a user with these devices: of those that still run
 // the one in the best state; among equals the one whose state began later; among those
 // the one whose name comes first in byte order. Beats are heartbeats of the devices, as of Latest.
 func Read(devices []Device, now int64, beats ...Device) Reading {
 	var best Reading
 	for i := range devices {
-		d := &devices[i]
-		link, since := d.Chain.At(d.Latest(beats), now)
-		r := Reading{Device: d.Name, Rest: d.Chain[link:], Since: since}
+		r := devices[i].Read(now, beats...)
 		if i == 0 || better(r, best) {
 			best = r
 		}
@@ -218,7 +238,7 @@ func Set(devices []Device, d Device, now int64) []Device {
 	}
 	if len(next) >= MaxDevices {
 		oldest := slices.MinFunc(next, func(a, b Device) int {
-			return cmp.Or(cmp.Compare(a.Chain.last(a.Start), b.Chain.last(b.Start)), cmp.Compare(a.Name, b.Name))
+			return cmp.Or(cmp.Compare(a.Chain.last(a.Origin()), b.Chain.last(b.Origin())), cmp.Compare(a.Name, b.Name))
 		})
 		next = slices.DeleteFunc(next, func(o Device) bool { return o.Name == oldest.Name })
 	}

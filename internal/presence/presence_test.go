@@ -2,7 +2,9 @@ package presence_test
 
 import (
 	"fmt"
+	"math"
 	"slices"
+	"sort"
 	"strings"
 	"testing"
 	"unsafe"
@@ -221,7 +223,7 @@ func TestWithoutDevicesThereIsNoPresence(t *testing.T) {
 
 func TestAReadingHasWhatIsStillToCome(t *testing.T) {
 	r := presence.Read([]presence.Device{{Name: "phone", Start: set, Chain: away}}, set+10_000)
-	require.Equal(t, presence.Reading{Device: "phone", Rest: away[1:], Since: set + 10_000}, r)
+	require.Equal(t, presence.Reading{Device: "phone", Rest: away[1:], Since: set + 10_000, Until: set + 20_000}, r)
 }
 
 // devices draws up to n devices of different names whose chains differ in all that the
@@ -232,6 +234,9 @@ func devices(n int) *rapid.Generator[[]presence.Device] {
 		d := presence.Device{
 			Name:  rapid.StringMatching(`[a-c]{0,3}`).Draw(t, "name"),
 			Start: set + rapid.Int64Range(0, 3).Draw(t, "start")*1000,
+		}
+		if beats := rapid.Int64Range(0, 3).Draw(t, "beats"); beats > 0 {
+			d.Beat = d.Start + (beats-1)*1000
 		}
 		for range rapid.IntRange(1, 4).Draw(t, "links") {
 			d.Chain = append(d.Chain, presence.Link{State: states.Draw(t, "state"), Seconds: rapid.Int64Range(1, 3).Draw(t, "seconds")})
@@ -251,7 +256,7 @@ func TestTheOrderOfDevicesIsTotal(t *testing.T) {
 		now := set + rapid.Int64Range(-2, 16).Draw(t, "now")*500
 		var running []presence.Device
 		for _, d := range all {
-			if link, _ := d.Chain.At(d.Start, now); link < len(d.Chain) {
+			if link, _ := d.Chain.At(d.Origin(), now); link < len(d.Chain) {
 				running = append(running, d)
 			}
 		}
@@ -277,6 +282,125 @@ func TestTheOrderOfDevicesIsTotal(t *testing.T) {
 			}
 		}
 	})
+}
+
+// naive reads a presence by going through every state of every device there is, as a list of
+// intervals, and by sorting those that are active.
+func naive(devices []presence.Device, now int64) (best presence.Reading) {
+	type interval struct {
+		presence.Reading
+		rank int
+	}
+	var active []interval
+	for _, d := range devices {
+		from := d.Start
+		if d.Beat > from {
+			from = d.Beat
+		}
+		for i, l := range d.Chain {
+			to := int64(math.MaxInt64)
+			if l.Seconds > 0 {
+				to = from + l.Seconds*1000
+			}
+			began := from
+			if i == 0 {
+				began = d.Start
+			}
+			if (i == 0 || now >= from) && now < to {
+				a := interval{presence.Reading{Device: d.Name, Rest: d.Chain[i:], Since: began, Until: to}, 5}
+				if l.Seconds == 0 {
+					a.Until = 0
+				}
+				for rank, state := range []string{presence.Online, presence.Away, presence.Sleeping, presence.Missing, presence.Offline} {
+					if l.State == state {
+						a.rank = rank
+					}
+				}
+				active = append(active, a)
+			}
+			if i == len(d.Chain)-1 && l.Seconds > 0 && to > best.Since {
+				best.Since = to
+			}
+			from = to
+		}
+	}
+	if len(active) == 0 {
+		return best
+	}
+	sort.Slice(active, func(i, j int) bool {
+		a, b := active[i], active[j]
+		if a.rank != b.rank {
+			return a.rank < b.rank
+		}
+		if a.Since != b.Since {
+			return a.Since > b.Since
+		}
+		return a.Device < b.Device
+	})
+	return active[0].Reading
+}
+
+func TestAReadingIsThatOfANaiveModel(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		all := devices(6).Draw(t, "devices")
+		now := set + rapid.Int64Range(-2, 40).Draw(t, "now")*500
+		want, got := naive(all, now), presence.Read(all, now)
+		if want.Device != got.Device || want.Since != got.Since || want.Until != got.Until || !presence.Equal(want.Rest, got.Rest) {
+			t.Fatalf("%v and not %v", got, want)
+		}
+		// Heartbeats beside the devices are those in them.
+		var beats, still []presence.Device
+		for _, d := range all {
+			beats = append(beats, presence.Device{Name: d.Name, Beat: d.Beat, Chain: d.Chain})
+			d.Beat = 0
+			still = append(still, d)
+		}
+		if beside := presence.Read(still, now, beats...); beside.Device != got.Device || beside.Since != got.Since || beside.Until != got.Until {
+			t.Fatalf("%v and not %v", beside, got)
+		}
+	})
+}
+
+// A program goes on for a while: devices are set, beat and are read, and the model keeps what
+// was done as a list.
+func TestAStateBeginsWhenItIsSetAndHeartbeatsMoveItsEndAlone(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		all := devices(4).Filter(func(d []presence.Device) bool { return len(d) > 0 }).Draw(t, "devices")
+		now := set + 4000
+		for range rapid.IntRange(1, 12).Draw(t, "beats") {
+			i := rapid.IntRange(0, len(all)-1).Draw(t, "device")
+			before := all[i].Read(now)
+			now += rapid.Int64Range(0, 5).Draw(t, "later") * 250
+			if link, _ := all[i].Chain.At(all[i].Origin(), now); link != 0 {
+				continue
+			}
+			all[i].Beat = max(all[i].Origin(), now)
+			after := all[i].Read(now)
+			if after.Since != before.Since || after.Until < before.Until || len(after.Rest) != len(all[i].Chain) {
+				t.Fatalf("%v became %v", before, after)
+			}
+		}
+	})
+}
+
+func TestDevicesThatBeatInTurnDoNotFlip(t *testing.T) {
+	online := chain(presence.Link{State: presence.Online, Seconds: 10})
+	all := []presence.Device{{Name: "a", Start: set, Chain: online}, {Name: "b", Start: set + 1, Chain: online}}
+	for i := range int64(20) {
+		all[i%2].Beat = set + 1000*i
+		require.Equal(t, presence.Reading{Device: "b", Rest: online, Since: set + 1, Until: all[1].Origin() + 10_000}, presence.Read(all, set+1000*i))
+	}
+}
+
+func TestADeviceThatBeatsIsNotTheOneThatGoes(t *testing.T) {
+	var all []presence.Device
+	for i := range presence.MaxDevices {
+		all = presence.Set(all, static(fmt.Sprintf("device %02d", i), presence.Online, set+int64(i)), set+100)
+	}
+	all[0].Beat = set + 90
+	more := presence.Set(all, static("one more", presence.Online, set+100), set+100)
+	require.Contains(t, names(more), "device 00")
+	require.NotContains(t, names(more), "device 01")
 }
 
 func TestReadingDoesNotDependOnTheOrderThatDevicesLieIn(t *testing.T) {

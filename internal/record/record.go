@@ -229,6 +229,7 @@ func (r *Devices) fields(c *coder) {
 func device(d *presence.Device, c *coder) {
 	c.str("name", &d.Name)
 	c.num("start", &d.Start)
+	c.num("beat", &d.Beat)
 	list(c, "chain", (*[]presence.Link)(&d.Chain), link)
 }
 

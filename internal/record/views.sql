@@ -94,11 +94,13 @@ RETURNS TABLE (state text, device text, since timestamptz, until timestamptz)
 LANGUAGE sql IMMUTABLE PARALLEL SAFE ROWS 1 AS $$
 	SELECT link.state, coalesce(d.name, ''),
 		to_timestamp(link.since::float8 / 1000), to_timestamp(link.until::float8 / 1000)
-	FROM jsonb_to_recordset(devices) AS d(name text, start bigint, chain jsonb)
+	FROM jsonb_to_recordset(devices) AS d(name text, start bigint, beat bigint, chain jsonb)
 	CROSS JOIN LATERAL (
-		SELECT begun.state, begun.since, begun.since + 1000 * begun.seconds AS until
+		-- Heartbeats move when the first state ends, not when it began.
+		SELECT begun.state, CASE WHEN begun.i = 1 THEN coalesce(d.start, 0) ELSE begun.since END AS since,
+			begun.since + 1000 * begun.seconds AS until
 		FROM (
-			SELECT l.i, l.state, l.seconds::bigint, coalesce(d.start, 0) + 1000 * coalesce(sum(l.seconds)
+			SELECT l.i, l.state, l.seconds::bigint, greatest(coalesce(d.start, 0), coalesce(d.beat, 0)) + 1000 * coalesce(sum(l.seconds)
 				OVER (ORDER BY l.i ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0) AS since
 			FROM ROWS FROM (jsonb_to_recordset(d.chain) AS (state text, seconds integer))
 				WITH ORDINALITY AS l(state, seconds, i)
@@ -154,7 +156,7 @@ COMMENT ON VIEW presences IS 'One row for each user with a presence when the sta
 COMMENT ON COLUMN presences.user_id IS 'See users.';
 COMMENT ON COLUMN presences.state IS 'mitter.up.Online, Away, Sleeping, Missing, Offline or any other name.';
 COMMENT ON COLUMN presences.device IS 'The device it is of; empty for the default one.';
-COMMENT ON COLUMN presences.since IS 'When the state began. It may lie ahead by as much as clocks differ.';
-COMMENT ON COLUMN presences.until IS 'When the state ends, or null if it stays for good. Another state may follow then.';
+COMMENT ON COLUMN presences.since IS 'When the state began: heartbeats leave it as it is. It may lie ahead by as much as clocks differ.';
+COMMENT ON COLUMN presences.until IS 'When the state ends, or null if it stays until another is set. Heartbeats move it. Another state may follow then.';
 
 COMMENT ON FUNCTION active_presence(jsonb, bigint) IS 'Part of the view presences; not for others.';

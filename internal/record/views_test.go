@@ -41,9 +41,9 @@ var viewed = []struct {
 	},
 	{
 		"p", DevicesKey("alice-01"),
-		&Devices{Devices: []presence.Device{{Name: "n", Start: 1, Chain: presence.Chain{{State: "s", Seconds: 1}}}}},
+		&Devices{Devices: []presence.Device{{Name: "n", Start: 1, Beat: 1, Chain: presence.Chain{{State: "s", Seconds: 1}}}}},
 		"devices",
-		[]string{"chain", "name", "start"},
+		[]string{"beat", "chain", "name", "start"},
 	},
 }
 

@@ -52,6 +52,7 @@ type modelUser struct {
 type modelDevice struct {
 	name  string
 	start int64
+	beat  int64              // the last heartbeat, 0 for none
 	chain []denizen.Presence // one state each
 }
 
@@ -249,6 +250,15 @@ func (m *model) user(by modelPrincipal, target denizen.UserID) (*modelUser, erro
 	return m.users[target], nil
 }
 
+// seen is user for the methods that peers may call: to a peer nobody is there who is blocked.
+func (m *model) seen(by modelPrincipal, target denizen.UserID) (*modelUser, error) {
+	u, err := m.user(by, target)
+	if err == nil && u.Blocked && !by.IsSystem() && by.user != target {
+		return nil, refused(denizen.ErrNotFound, "user")
+	}
+	return u, err
+}
+
 // system is enter for what only .system may, about no user.
 func (m *model) system(by modelPrincipal) error { return m.enter("S", 0, by, "") }
 
@@ -394,7 +404,7 @@ func (m *model) all(what denizen.Facet, by modelPrincipal, ids []denizen.UserID)
 		return nil, err
 	}
 	for _, id := range ids {
-		u, err := m.user(by, id)
+		u, err := m.seen(by, id)
 		if err != nil {
 			return nil, err
 		}
@@ -543,7 +553,7 @@ func (m *model) block(by modelPrincipal, id denizen.UserID, blocked bool, what s
 		return denizen.User{}, err
 	}
 	if u.Blocked != blocked {
-		u.Blocked, u.tokens = blocked, nil
+		u.Blocked, u.tokens, u.devices = blocked, nil, nil
 		m.edited(by, what, u)
 	}
 	return u.shown(), nil
@@ -1013,7 +1023,10 @@ func (m *model) profile(by modelPrincipal, u *modelUser) denizen.Profile {
 }
 
 func (m *model) Profile(_ context.Context, by modelPrincipal, id denizen.UserID) (denizen.Profile, error) {
-	u, err := m.about("SUP", denizen.FacetProfile, by, id)
+	if err := m.enter("SUP", denizen.FacetProfile, by, id); err != nil {
+		return denizen.Profile{}, err
+	}
+	u, err := m.seen(by, id)
 	if err != nil {
 		return denizen.Profile{}, err
 	}
@@ -1029,7 +1042,7 @@ func (m *model) Attributes(_ context.Context, by modelPrincipal, id denizen.User
 			return nil, refused(denizen.ErrInvalid, "key")
 		}
 	}
-	u, err := m.user(by, id)
+	u, err := m.seen(by, id)
 	if err != nil {
 		return nil, err
 	}
@@ -1075,7 +1088,7 @@ func validChain(chain []denizen.Presence) bool {
 // at answers which state is active, len(chain) if none is, and when it began or the last
 // one ended.
 func (d modelDevice) at(now int64) (active int, since int64) {
-	since = d.start
+	since = max(d.start, d.beat)
 	for i, s := range d.chain {
 		if s.TTL() == 0 || now < since+s.TTL().Milliseconds() {
 			return i, since
@@ -1087,7 +1100,7 @@ func (d modelDevice) at(now int64) (active int, since int64) {
 
 // last answers when the last state begins.
 func (d modelDevice) last() int64 {
-	at := d.start
+	at := max(d.start, d.beat)
 	for _, s := range d.chain[:len(d.chain)-1] {
 		at += s.TTL().Milliseconds()
 	}
@@ -1115,9 +1128,12 @@ func (m *model) SetPresence(_ context.Context, by modelPrincipal, id denizen.Use
 	if err != nil {
 		return err
 	}
+	if u.Blocked {
+		return refused(denizen.ErrDenied, "user")
+	}
 	for i, d := range u.devices {
 		if active, _ := d.at(set.start); d.name == set.name && sameChain(d.chain, set.chain) && active == 0 {
-			u.devices[i].start = max(d.start, set.start) // a heartbeat, which never sets a chain back
+			u.devices[i].beat = max(d.start, d.beat, set.start) // a heartbeat, which never sets a chain back
 			return nil
 		}
 	}
@@ -1140,46 +1156,75 @@ func (m *model) SetPresence(_ context.Context, by modelPrincipal, id denizen.Use
 	return nil
 }
 
-func (m *model) ClearPresence(_ context.Context, by modelPrincipal, id denizen.UserID, devices ...string) error {
+func (m *model) ClearPresence(_ context.Context, by modelPrincipal, id denizen.UserID, device string) error {
 	u, err := m.about("SU", 0, by, id)
 	if err != nil {
 		return err
 	}
-	var left []modelDevice
-	if len(devices) > 0 {
-		left = slices.Clone(u.devices)
+	i := slices.IndexFunc(u.devices, func(d modelDevice) bool {
+		active, _ := d.at(m.now())
+		return d.name == device && active < len(d.chain)
+	})
+	if i < 0 {
+		return refused(denizen.ErrNotFound, "device")
 	}
-	for _, name := range devices {
-		i := slices.IndexFunc(left, func(d modelDevice) bool {
-			active, _ := d.at(m.now())
-			return d.name == name && active < len(d.chain)
-		})
-		if i < 0 {
-			return refused(denizen.ErrNotFound, "device")
-		}
-		left = slices.Delete(left, i, i+1)
+	u.devices = slices.Delete(u.devices, i, i+1)
+	m.commit(by, denizen.PresenceCleared, u, device)
+	return nil
+}
+
+func (m *model) ClearAllPresence(_ context.Context, by modelPrincipal, id denizen.UserID) error {
+	u, err := m.about("SU", 0, by, id)
+	if err != nil {
+		return err
 	}
 	if len(u.devices) > 0 {
-		u.devices = left
-		m.commit(by, denizen.PresenceCleared, u, devices...)
+		u.devices = nil
+		m.commit(by, denizen.PresenceCleared, u)
 	}
 	return nil
 }
 
+func (m *model) Devices(_ context.Context, by modelPrincipal, id denizen.UserID) (devices []denizen.UserPresence, err error) {
+	u, err := m.about("SU", 0, by, id)
+	if err != nil {
+		return nil, err
+	}
+	for _, d := range u.devices {
+		one := modelUser{User: u.User, devices: []modelDevice{d}}
+		if p := one.presence(m.now()); p.Presence.State() != "" {
+			devices = append(devices, p)
+		}
+	}
+	slices.SortFunc(devices, func(a, b denizen.UserPresence) int {
+		return strings.Compare(a.Presence.Device(), b.Presence.Device())
+	})
+	return devices, nil
+}
+
 func (m *model) Presence(ctx context.Context, by modelPrincipal, id denizen.UserID) (denizen.UserPresence, error) {
-	presences, err := m.Presences(ctx, by, id)
+	users, err := m.all(denizen.FacetPresence, by, []denizen.UserID{id})
 	if err != nil {
 		return denizen.UserPresence{}, err
 	}
-	return presences[0], nil
+	return users[0].presence(m.now()), nil
 }
 
 func (m *model) Presences(_ context.Context, by modelPrincipal, ids ...denizen.UserID) (presences []denizen.UserPresence, err error) {
-	users, err := m.all(denizen.FacetPresence, by, ids)
-	for _, u := range users {
-		presences = append(presences, u.presence(m.now()))
+	for _, id := range ids {
+		if err := m.enter("SUP", denizen.FacetPresence, by, id); err != nil {
+			return nil, err
+		}
 	}
-	return presences, err
+	if _, err := m.all(denizen.FacetPresence, by, nil); err != nil {
+		return nil, err
+	}
+	for _, id := range ids {
+		if u, err := m.seen(by, id); err == nil {
+			presences = append(presences, u.presence(m.now()))
+		}
+	}
+	return presences, nil
 }
 
 var ranks = []string{denizen.StateOnline, denizen.StateAway, denizen.StateSleeping, denizen.StateMissing, denizen.StateOffline}
@@ -1197,7 +1242,10 @@ func (u *modelUser) presence(now int64) denizen.UserPresence {
 		return len(ranks)
 	}
 	since := func(d modelDevice) int64 {
-		_, since := d.at(now)
+		active, since := d.at(now)
+		if active == 0 {
+			return d.start // whatever heartbeats came since
+		}
 		return since
 	}
 	p := denizen.UserPresence{User: u.ID}
@@ -1208,7 +1256,10 @@ func (u *modelUser) presence(now int64) denizen.UserPresence {
 		return cmp.Or(cmp.Compare(rank(a), rank(b)), cmp.Compare(since(b), since(a)), cmp.Compare(a.name, b.name))
 	})
 	active, began := best.at(now)
-	p.Since = time.UnixMilli(began)
+	p.Since = time.UnixMilli(since(best))
+	if active < len(best.chain) && best.chain[active].TTL() > 0 {
+		p.Until = time.UnixMilli(began).Add(best.chain[active].TTL())
+	}
 	for _, s := range best.chain[active:] {
 		p.Presence = p.Presence.Then(s).On(best.name)
 	}

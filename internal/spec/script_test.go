@@ -172,13 +172,15 @@ type subject[P any] interface {
 	AuthenticateSigned(ctx context.Context, r denizen.SignedRequest) (P, error)
 	BlockUser(ctx context.Context, by P, id denizen.UserID, expected ...denizen.Version) (denizen.User, error)
 	Changes(ctx context.Context, by P, after denizen.Seq) iter.Seq2[denizen.Event, error]
-	ClearPresence(ctx context.Context, by P, user denizen.UserID, device ...string) error
+	ClearAllPresence(ctx context.Context, by P, user denizen.UserID) error
+	ClearPresence(ctx context.Context, by P, user denizen.UserID, device string) error
 	CountUsers(ctx context.Context, by P) (int, error)
 	CreateAccessKey(ctx context.Context, by P) (denizen.NewAccessKey, error)
 	CreateUser(ctx context.Context, by P, n denizen.NewUser) (denizen.User, error)
 	DefineAttribute(ctx context.Context, by P, def denizen.AttributeDef) (denizen.AttributeDef, error)
 	DeleteAccessKey(ctx context.Context, by P, key string) error
 	DeleteUser(ctx context.Context, by P, id denizen.UserID, expected ...denizen.Version) error
+	Devices(ctx context.Context, by P, user denizen.UserID) ([]denizen.UserPresence, error)
 	DropAttributeDef(ctx context.Context, by P, key string) error
 	DropSigningKey(ctx context.Context, by P, id string) error
 	ExtendToken(ctx context.Context, by P, user denizen.UserID, id denizen.TokenID, ttl time.Duration) (denizen.IssuedToken, error)
@@ -430,7 +432,7 @@ func presenceText(p denizen.Presence) string {
 }
 
 func (s *side[P]) presence(p denizen.UserPresence) string {
-	return fmt.Sprintf("%s %s since %s", s.id(p.User), presenceText(p.Presence), s.at(p.Since))
+	return fmt.Sprintf("%s %s since %s until %s", s.id(p.User), presenceText(p.Presence), s.at(p.Since), s.at(p.Until))
 }
 
 func (s *side[P]) token(user denizen.UserID, t denizen.Token) string {
@@ -890,13 +892,20 @@ func operations[P caller]() []operation[P] {
 			return s.says(a, nil)
 		}},
 		{"ClearPresence", 3, func(s *side[P], st step) answer {
+			by, id, device := s.by(st), s.target(st), s.device(st.args[1])
+			a := s.calls(by, s.id(id), fmt.Sprintf("%q", device))
+			return s.says(a, s.ClearPresence(ctx, by, id, device))
+		}},
+		{"ClearAllPresence", 1, func(s *side[P], st step) answer {
 			by, id := s.by(st), s.target(st)
-			var devices []string
-			for i := range st.args[0] % 3 {
-				devices = append(devices, s.device(st.args[1]+3*i))
-			}
-			a := s.calls(by, s.id(id), fmt.Sprintf("%q", devices))
-			return s.says(a, s.ClearPresence(ctx, by, id, devices...))
+			a := s.calls(by, s.id(id))
+			return s.says(a, s.ClearAllPresence(ctx, by, id))
+		}},
+		{"Devices", 4, func(s *side[P], st step) answer {
+			by, id := s.by(st), s.target(st)
+			a := s.calls(by, s.id(id))
+			ps, err := s.Devices(ctx, by, id)
+			return s.says(a, err, inOrder(ps, s.presence))
 		}},
 		{"Presence", 6, func(s *side[P], st step) answer {
 			by, id := s.by(st), s.target(st)

@@ -108,9 +108,7 @@ func TestTheViewsSayWhatTheDirectorySays(t *testing.T) {
 		require.NoError(t, err)
 		if p.Presence.State() != "" {
 			row := viewedPresence{id, p.Presence.State(), p.Presence.Device(), local(p.Since), nil}
-			if ttl := p.Presence.TTL(); ttl > 0 {
-				row.Until = orNull(p.Since.Add(ttl))
-			}
+			row.Until = orNull(p.Until)
 			presences = append(presences, row)
 		}
 	}
@@ -347,7 +345,7 @@ func TestTheActivePresenceInSQLIsThatOfThePackage(t *testing.T) {
 		want[i].Device = pgtype.Text{String: reading.Device, Valid: true}
 		want[i].Since = pgtype.Int8{Int64: reading.Since, Valid: true}
 		if active.Seconds > 0 {
-			want[i].Until = pgtype.Int8{Int64: reading.Since + 1000*active.Seconds, Valid: true}
+			want[i].Until = pgtype.Int8{Int64: reading.Until, Valid: true}
 			seen["running"]++
 		} else {
 			seen["static"]++
@@ -363,7 +361,7 @@ func TestTheActivePresenceInSQLIsThatOfThePackage(t *testing.T) {
 		}
 		alike := 0
 		for _, d := range devices {
-			if link, since := d.Chain.At(d.Start, now); link < len(d.Chain) && since == reading.Since && d.Chain[link].State == active.State {
+			if r := d.Read(now); len(r.Rest) > 0 && r.Since == reading.Since && r.Rest[0].State == active.State {
 				alike++
 			}
 		}
@@ -400,12 +398,15 @@ func devicesAtRandom(r *rand.Rand) (devices []presence.Device, now int64) {
 	edges := []int64{base}
 	for _, name := range names[:r.IntN(len(names)+1)] {
 		d := presence.Device{Name: name, Start: base + []int64{0, 0, 1, 1000, -1000, 5000, -7500}[r.IntN(7)]}
+		if r.IntN(2) == 0 {
+			d.Beat = d.Start + []int64{0, 1, 1000, 1500, -1}[r.IntN(5)]
+		}
 		links := 1 + r.IntN(4)
 		if r.IntN(8) == 0 {
 			links = presence.MaxLinks
 		}
 		left := int64(presence.MaxSeconds)
-		at := d.Start
+		at := d.Origin()
 		for i := range links {
 			seconds := []int64{1, 1, 2, 5, 3600, 86400 * 365}[r.IntN(6)]
 			switch last := i == links-1; {
