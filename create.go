@@ -28,8 +28,8 @@ type NewUser struct {
 type Idempotency struct{ Key, Digest string }
 
 // CreateUser creates a user with its locators and attributes in one commit, or nothing:
-// ErrTaken with Field "id" or "locator" if another has one of them. The locators are the
-// user's own at once. For .system only.
+// ErrTaken with Field "id" or "locator" if others have some of them, which Error.Missing
+// holds as they were given. The locators are the user's own at once. For .system only.
 func (d *Directory) CreateUser(ctx context.Context, by Principal, n NewUser) (u User, err error) {
 	defer naming("CreateUser", &err)
 	c, err := d.enter(ctx, opCreateUser, by, nobody)
@@ -72,14 +72,16 @@ func (d *Directory) CreateUser(ctx context.Context, by Principal, n NewUser) (u 
 				return firstOf(err, errUnchanged)
 			}
 		}
-		if err := p.claim(record.UserKey(user.ID), refuse(ErrTaken, "id", "")); err != nil {
+		if err := p.claim(record.UserKey(user.ID), refuseThese(ErrTaken, "id", "", user.ID)); err != nil {
 			return err
 		}
-		for _, l := range user.Locators {
-			if err := p.claim(ownerKey(l), refuse(ErrTaken, "locator", "")); err != nil {
-				return err
-			}
-			p.own(l, &user)
+		asked, ls := make([]string, len(user.Locators)), make([]*record.Locator, len(user.Locators))
+		for i := range user.Locators {
+			asked[i], ls[i] = n.Locators[i].Locator, &user.Locators[i]
+			ls[i].Owned = false // an earlier try may have taken it
+		}
+		if err := p.take(&user, asked, ls...); err != nil {
+			return err
 		}
 		p.put(record.UserKey(user.ID), &user)
 		if len(n.Attributes) > 0 {

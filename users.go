@@ -72,6 +72,9 @@ func straySelector(s string) bool {
 	return false
 }
 
+// screenNameOf returns a screen name as it is stored, or the rule that s breaks.
+func screenNameOf(s string) (name, reason string) { return s, checkScreenName(s) }
+
 // User answers a user. A peer, where Options.MaySee lets it, is shown the id and the
 // screen name alone.
 func (d *Directory) User(ctx context.Context, by Principal, id UserID) (u User, err error) {

@@ -47,10 +47,10 @@ func TestAUserIsCreatedWithAllThatItIsGiven(t *testing.T) {
 		require.Equal(t, denizen.User{
 			ID: alice, InternalID: u.InternalID, ScreenName: "Alice", Version: u.Version, CreatedAt: epoch, UpdatedAt: epoch,
 			Locators: []denizen.Locator{{
-				ID: u.Locators[0].ID, Type: denizen.TypeEmail, Address: "Alice@Example.org", Canonical: "alice@example.org",
+				ID: u.Locators[0].ID, Type: denizen.TypeEmail, Address: "Alice@Example.org", Raw: "Alice@Example.org", Canonical: "alice@example.org",
 				Status: denizen.StatusNotProvided, Owned: true, AddedAt: epoch,
 			}, {
-				ID: u.Locators[1].ID, Type: denizen.TypeTele, Address: "+1 415 555 0132", Canonical: "+14155550132",
+				ID: u.Locators[1].ID, Type: denizen.TypeTele, Address: "+14155550132", Raw: "+1 415 555 0132", Canonical: "+14155550132",
 				Status: denizen.Verified, Owned: true, AddedAt: epoch, VerifiedAt: epoch,
 			}},
 		}, u)
