@@ -13,8 +13,11 @@ import (
 
 // NewUser is a user to be created.
 type NewUser struct {
-	ID         UserID // empty: a UUIDv7 (RFC 9562) is made
-	ScreenName string // 1 to 128 characters, NFC, no control, bidirectional or zero-width ones
+	ID UserID // empty: a UUIDv7 (RFC 9562) is made
+	// ScreenName is 1 to 128 characters, taken in any normal form and stored as NFC. One of them
+	// at least can be seen, and none is a control or turns the direction. Joiners, variation
+	// selectors and tags are taken where they shape letters or emoji, and nowhere else.
+	ScreenName string
 	Locators   []NewLocator
 	Attributes []Attribute
 	// Idempotency, if it is set, makes creating again within a day answer the same user:
@@ -48,9 +51,11 @@ func (d *Directory) CreateUser(ctx context.Context, by Principal, n NewUser) (u 
 		}
 		c.target = UserID(id.String())
 	}
-	if reason := checkScreenName(n.ScreenName); reason != "" {
+	screenName, reason := screenNameOf(n.ScreenName)
+	if reason != "" {
 		return User{}, invalid("screenName", reason)
 	}
+	n.ScreenName = screenName
 	user := record.User{ID: string(c.target), ScreenName: n.ScreenName, Created: c.now, Updated: c.now}
 	incarnation, err := uuid.NewV7()
 	if err != nil {

@@ -289,7 +289,7 @@ func ExampleDirectory_CreateUser() {
 	fmt.Println(err)
 	// Output:
 	// email:Alice@Example.org is alice@example.org
-	// tele:+1 (201) 555-0123 is +12015550123
+	// tele:+12015550123 is +12015550123
 	// denizen: CreateUser: locator: taken
 }
 
