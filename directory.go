@@ -69,7 +69,8 @@ type Options struct {
 
 // Limits of a directory.
 const (
-	MaxLocators   = 16        // of a user
+	MaxLocators   = 16        // that a user owns
+	MaxClaims     = 4         // pending ones that a user has beside those it owns
 	MaxTokens     = 100       // live ones of a user
 	MaxTokenTexts = 8         // live ones of a token
 	MaxAccessKeys = 3         // live ones
@@ -209,7 +210,7 @@ func unopened(err error) error {
 	case errors.Is(err, bolt.ErrFormat):
 		e.Reason = "the file is empty, of something else or of a newer version"
 	case errors.Is(err, store.ErrCorrupt):
-		e.Reason = "the file is damaged"
+		e.Kind, e.Reason = ErrCorrupt, "the file is damaged"
 	}
 	return e
 }

@@ -69,7 +69,7 @@ func TestASignedInUserCannotPushTheFeed(t *testing.T) {
 		_, err = h.SetScreenName(ctx, byBob, bob, "Bob the Stranger")
 		require.NoError(t, err)
 		require.NoError(t, h.RevokeTokens(ctx, byAlice, alice, spare.ID))
-		require.NoError(t, h.ClearPresence(ctx, byAlice, alice))
+		require.NoError(t, h.ClearAllPresence(ctx, byAlice, alice))
 
 		time.Sleep(400 * time.Millisecond)
 		require.Equal(t, 600*time.Millisecond, requireLimited(t, rename(byAlice, 300)))
