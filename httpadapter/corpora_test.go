@@ -249,7 +249,7 @@ func (r nastyRoute) path(n *nasty, given ...string) string {
 	}
 	names := append(given,
 		"{userId}", url.PathEscape(string(user)), "{userIds}", url.PathEscape(string(user)),
-		"{applicationId}", n.dir.ApplicationID(), "{accessKey}", "no-such-key",
+		"{applicationId}", n.dir.ApplicationID(), "{accessKey}", "no-such-key", "{keyId}", "no-such-key",
 		"{key}", "key", "{keys}", "key", "{locatorId}", "no-such-locator", "{tokenId}", "no-such-token", "{tokenIds}", "no-such-token",
 	)
 	return strings.NewReplacer(names...).Replace(r.pattern)
@@ -588,7 +588,7 @@ func nastyHeaders(t *testing.T, values []string) {
 						}
 					}
 				})
-				if extra["Authorization"] != nil {
+				if extra["Authorization"] != nil && !strings.HasSuffix(route.path, "/logout") {
 					require.GreaterOrEqual(t, a.status, 400, "%v", extra)
 				}
 			}

@@ -154,8 +154,8 @@ func authenticate(ctx context.Context, dir *denizen.Directory, c credential, sig
 }
 
 // authenticateSigned tries the path as it was sent and, if that is not what was signed,
-// decoded once: some clients sign the latter. A decoded path that still holds a percent sign is
-// not tried: it is how another path is sent, and whoever signed that did not sign this one.
+// decoded once: some clients sign the latter. A decoded path that still holds an escape is not
+// tried: it is how another path is sent, and whoever signed that did not sign this one.
 // A nonce is used up by neither refusal.
 func authenticateSigned(ctx context.Context, dir *denizen.Directory, s denizen.SignedRequest) (denizen.Principal, error) {
 	by, err := dir.AuthenticateSigned(ctx, s)
@@ -164,11 +164,25 @@ func authenticateSigned(ctx context.Context, dir *denizen.Directory, s denizen.S
 		return by, err
 	}
 	decoded, decodeErr := decodeSegment(s.Path)
-	if decodeErr != nil || decoded == s.Path || strings.Contains(decoded, "%") {
+	if decodeErr != nil || decoded == s.Path || hasEscape(decoded) {
 		return by, err
 	}
 	s.Path = decoded
 	return dir.AuthenticateSigned(ctx, s)
+}
+
+// hasEscape reports whether something in a path is percent-encoded.
+func hasEscape(path string) bool {
+	for i := range len(path) {
+		if path[i] == '%' && i+2 < len(path) && isHex(path[i+1]) && isHex(path[i+2]) {
+			return true
+		}
+	}
+	return false
+}
+
+func isHex(b byte) bool {
+	return b >= '0' && b <= '9' || b >= 'a' && b <= 'f' || b >= 'A' && b <= 'F'
 }
 
 // signedRequest reads what a signed request signed, its body included.

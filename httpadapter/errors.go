@@ -117,7 +117,7 @@ func refused(c *call, err error) *refusal {
 			return refuse(http.StatusPreconditionFailed, "precondition_failed", "it is another version by now")
 		case "idempotency":
 			return refuse(http.StatusUnprocessableEntity, "idempotency_mismatch", "this Idempotency-Key came with another body before")
-		case "key":
+		case "key", "signingKey":
 			return c.entity(http.StatusConflict, "entity_in_use", "still in use is this ", e.Field)
 		}
 		return &refusal{status: 503, code: "unavailable", message: "others keep changing it: try again", cause: err}
