@@ -3,6 +3,7 @@ package denizen
 import (
 	"errors"
 	"strings"
+	"time"
 
 	"github.com/denizenhq/denizen/store"
 )
@@ -47,6 +48,9 @@ type Error struct {
 	Field  string // what was wrong or missing, such as "screenName"; may be empty
 	Reason string // the rule, for people; may be empty
 	Resume Seq    // with ErrMissed: the sequence to go on after
+
+	// RetryAfter is how long to wait before the call may succeed; 0 if time does not help.
+	RetryAfter time.Duration
 
 	cause error
 }
