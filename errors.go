@@ -54,8 +54,6 @@ type Error struct {
 	Reason string // the rule, for people; may be empty
 	Resume Seq    // with ErrMissed: the sequence to go on after
 
-	// RetryAfter is how long to wait before the call may succeed; 0 if time does not help.
-
 	// Missing is which of several were not found, taken or not allowed, as the caller spelled
 	// them: user ids, token ids, attribute keys or serialized locators. It is set only where the
 	// caller may know, and never part of the text: a locator says who somebody is. The slice

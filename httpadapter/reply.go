@@ -102,6 +102,9 @@ func (r *refusal) reply(c *call) reply {
 	if r.status == http.StatusUnauthorized {
 		a.header = [2]string{"Www-Authenticate", `Bearer realm="denizen"`}
 	}
+	if r.retryAfter > 0 {
+		a.header = [2]string{"Retry-After", strconv.FormatInt(int64((r.retryAfter+time.Second-1)/time.Second), 10)}
+	}
 	return a
 }
 

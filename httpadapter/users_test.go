@@ -525,3 +525,24 @@ func TestAddingAnOwnedLocatorWithAnotherStatusIsAConflict(t *testing.T) {
 	}
 	require.Equal(t, 201, w.do("POST", path, `{"locator":"`+secAlice.email+`","verificationStatus":"Verified"}`, bearer(w.aliceToken)).status)
 }
+
+// One signed-in user cannot push the feed: it is told when to come again.
+func TestAUserThatChangesThingsTooOftenIsToldWhen(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newAPI(t, denizen.Options{UserEventBurst: 2, UserEventEvery: 3 * time.Second}, httpadapter.Options{})
+		a.create(t, "alice-0001")
+		token, _ := a.token(t, "alice-0001")
+		set := func(by edit) answer {
+			return a.do("PUT", "/v1/users/alice-0001/screenname", `{"screenName":"`+rename()+`"}`, by)
+		}
+		for range 2 {
+			require.Equal(t, 204, set(bearer(token)).status)
+		}
+		limited := set(bearer(token))
+		limited.refused(t, http.StatusTooManyRequests, "rate_limited")
+		require.Equal(t, "3", limited.header.Get("Retry-After"))
+		require.Equal(t, 204, set(app).status)
+		time.Sleep(3 * time.Second)
+		require.Equal(t, 204, set(bearer(token)).status)
+	})
+}
