@@ -93,9 +93,21 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		answer = refusal.reply(c)
 		x.ErrorCode, x.Cause = refusal.code, refusal.cause
 	}
-	answer.write(c)
+	err = answer.write(c)
+	if err != nil {
+		refusal := refused(c, err)
+		x.ErrorCode, x.Cause = refusal.code, refusal.cause
+		answer = refusal.reply(c)
+		if !errors.Is(err, errCut) {
+			_ = answer.write(c)
+		}
+	}
 	x.Status, x.Duration = answer.status, time.Since(began)
 	h.options.Observe(r.Context(), x)
+	if errors.Is(err, errCut) {
+		// Half of a list must not look whole: the connection is cut, and nobody takes it for all.
+		panic(http.ErrAbortHandler)
+	}
 }
 
 // answer routes the request, finds out who calls, reads the body and has the route answer.

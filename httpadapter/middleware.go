@@ -127,7 +127,7 @@ func (g Guard) refuse(c *call, err error, began time.Time) {
 	x.Status, x.ErrorCode, x.Cause = refusal.status, refusal.code, refusal.cause
 	if g.Refuse == nil {
 		answer := refusal.reply(c)
-		answer.write(c)
+		_ = answer.write(c) // a refusal is no list
 	} else {
 		h := c.w.Header()
 		h["Cache-Control"], h["X-Content-Type-Options"], h["X-Request-Id"] = noStore, noSniff, []string{c.requestID}

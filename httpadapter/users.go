@@ -1,10 +1,12 @@
 package httpadapter
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"iter"
 	"net/http"
 	"net/url"
 	"slices"
@@ -235,15 +237,15 @@ func listUsers(c *call) (reply, error) {
 	if err != nil {
 		return reply{}, err
 	}
-	query := denizen.Query{After: denizen.Cursor(after)}
+	left := denizen.MaxPage
 	if q.Has("limit") {
 		n, err := strconv.Atoi(limit)
 		if err != nil || n < 1 || n > denizen.MaxPage {
 			return reply{}, badValue("limit", "must be 1 to 1000")
 		}
-		query.Limit = n
+		left = n
 	}
-	page, err := c.h.dir.UserPage(c.r.Context(), c.by, query)
+	list, next, err := c.userPage(denizen.Cursor(after), left, wantedAttributes(q))
 	if err != nil {
 		return reply{}, err
 	}
@@ -251,16 +253,53 @@ func listUsers(c *call) (reply, error) {
 	if err != nil {
 		return reply{}, err
 	}
-	bodies, err := c.userBodies(page.Users, wantedAttributes(q))
-	if err != nil {
-		return reply{}, err
-	}
-	a := reply{status: http.StatusOK, body: bodies, header: [2]string{"X-Mitter-Paginated-Estimated-Count", strconv.Itoa(count)}}
-	if page.Next != "" {
-		q.Set("after", string(page.Next))
+	a := reply{status: http.StatusOK, body: json.RawMessage(list), header: [2]string{"X-Mitter-Paginated-Estimated-Count", strconv.Itoa(count)}}
+	if next != "" {
+		q.Set("after", string(next))
 		a.link = "<?" + q.Encode() + `>; rel="next"`
 	}
 	return a, nil
+}
+
+const (
+	// pageBytes is how long a page of users may become before it ends early.
+	pageBytes = 4 << 20
+	// profileStep is how many users are read at once where their attributes are wanted. A page
+	// is at most pageBytes and that many users long.
+	profileStep = 8
+)
+
+// userPage encodes a page of users, of a number of them at most. It reads their attributes in
+// small steps and ends early once it is long, so that a page is bounded in bytes: the cursor says
+// where to go on.
+func (c *call) userPage(after denizen.Cursor, left int, w wanted) (list []byte, next denizen.Cursor, err error) {
+	var b bytes.Buffer
+	b.WriteByte('[')
+	for {
+		step := left
+		if w.all || len(w.keys) > 0 {
+			step = min(left, profileStep)
+		}
+		page, err := c.h.dir.UserPage(c.r.Context(), c.by, denizen.Query{After: after, Limit: step})
+		if err != nil {
+			return nil, "", err
+		}
+		for body, err := range c.userBodies(page.Users, w) {
+			if err != nil {
+				return nil, "", err
+			}
+			if b.Len() > 1 {
+				b.WriteByte(',')
+			}
+			encodeTo(&b, body)
+		}
+		left -= len(page.Users)
+		after = page.Next
+		if after == "" || left <= 0 || len(page.Users) == 0 || b.Len() >= pageBytes {
+			b.WriteByte(']')
+			return b.Bytes(), after, nil
+		}
+	}
 }
 
 // narrows reports whether a query parameter would leave users out of the list. Ignored, it would
@@ -284,24 +323,24 @@ func usersByLocator(c *call, q url.Values) (reply, error) {
 	if err != nil {
 		return reply{}, err
 	}
-	bodies, err := c.userBodies(users, wantedAttributes(q))
-	if err != nil {
-		return reply{}, err
-	}
-	return ok(bodies)
+	return reply{status: http.StatusOK, list: c.userBodies(users, wantedAttributes(q))}, nil
 }
 
-// userBodies are the shapes of users. One that was deleted since it was listed has no profile.
-func (c *call) userBodies(users []denizen.User, w wanted) ([]any, error) {
-	bodies := make([]any, len(users))
-	for i, u := range users {
-		profile, err := c.profileOf(u.ID, w)
-		if err != nil && !errors.Is(err, denizen.ErrNotFound) {
-			return nil, err
+// userBodies are the shapes of users, each made as it is asked for. One that was deleted since
+// it was listed has no profile.
+func (c *call) userBodies(users []denizen.User, w wanted) iter.Seq2[any, error] {
+	return func(yield func(any, error) bool) {
+		for _, u := range users {
+			profile, err := c.profileOf(u.ID, w)
+			if err != nil && !errors.Is(err, denizen.ErrNotFound) {
+				yield(nil, err)
+				return
+			}
+			if !yield(c.userBody(u, profile), nil) {
+				return
+			}
 		}
-		bodies[i] = c.userBody(u, profile)
 	}
-	return bodies, nil
 }
 
 func blockUser(c *call) (reply, error) {
