@@ -42,7 +42,6 @@ var notServed = map[string]string{
 	"UnblockUser":          "is PATCH /v1/users/{userId} with blocked false",
 	"Presence":             "is Presences of one user",
 	"AllUsers":             "is for programs: GET /v1/users pages",
-	"ClearPresence":        "the contract has no route: a presence runs out",
 	"RevokeTokensIssuedBy": "is DELETE of an access key with ?tokens=revoke",
 	"PutAccessKey":         "a secret comes from the host's configuration, not over the network",
 	"Wait":                 "is for programs",

@@ -123,3 +123,18 @@ func TestSigningKeysAreRotatedAndDroppedOverHTTP(t *testing.T) {
 		w.do("GET", keys, "", by).refused(t, http.StatusForbidden, "missing_privilege")
 	}
 }
+
+func TestThePresenceOfADeviceIsClearedOverHTTP(t *testing.T) {
+	w := newSecWorld(t, denizen.Options{}, httpadapter.Options{})
+	path := "/v1/users/" + url.PathEscape(string(secAlice.id)) + "/presence"
+	require.Equal(t, http.StatusNoContent, w.do("POST", path, `{"type":"mitter.up.Away","device":"phone"}`, app).status)
+	w.do("DELETE", path+"?device=lost", "", app).refused(t, http.StatusNotFound, "entity_not_found")
+	require.Equal(t, http.StatusNoContent, w.do("DELETE", path+"?device=", "", bearer(w.aliceToken)).status, "the default device")
+	require.Contains(t, w.do("GET", path, "", app).body, "mitter.up.Away")
+	require.Equal(t, http.StatusNoContent, w.do("DELETE", path+"?device=phone", "", bearer(w.aliceToken)).status)
+	require.NotContains(t, w.do("GET", path, "", app).body, "mitter.up")
+	require.Equal(t, http.StatusNoContent, w.do("POST", path, `{"type":"mitter.up.Away"}`, app).status)
+	require.Equal(t, http.StatusNoContent, w.do("DELETE", path, "", app).status)
+	require.NotContains(t, w.do("GET", path, "", app).body, "mitter.up")
+	w.do("DELETE", path, "", bearer(w.bobToken)).refused(t, http.StatusForbidden, "missing_privilege")
+}
