@@ -13,8 +13,11 @@ import (
 
 // NewUser is a user to be created.
 type NewUser struct {
-	ID         UserID // empty: a UUIDv7 (RFC 9562) is made
-	ScreenName string // 1 to 128 characters, NFC, no control, bidirectional or zero-width ones
+	ID UserID // empty: a UUIDv7 (RFC 9562) is made
+	// ScreenName is 1 to 128 characters, taken in any normal form and stored as NFC. One of them
+	// at least can be seen, and none is a control or turns the direction. Joiners, variation
+	// selectors and tags are taken where they shape letters or emoji, and nowhere else.
+	ScreenName string
 	Locators   []NewLocator
 	Attributes []Attribute
 	// Idempotency, if it is set, makes creating again within a day answer the same user:
@@ -28,8 +31,8 @@ type NewUser struct {
 type Idempotency struct{ Key, Digest string }
 
 // CreateUser creates a user with its locators and attributes in one commit, or nothing:
-// ErrTaken with Field "id" or "locator" if another has one of them. The locators are the
-// user's own at once. For .system only.
+// ErrTaken with Field "id" or "locator" if others have some of them, which Error.Missing
+// holds as they were given. The locators are the user's own at once. For .system only.
 func (d *Directory) CreateUser(ctx context.Context, by Principal, n NewUser) (u User, err error) {
 	defer naming("CreateUser", &err)
 	c, err := d.enter(ctx, opCreateUser, by, nobody)
@@ -48,9 +51,11 @@ func (d *Directory) CreateUser(ctx context.Context, by Principal, n NewUser) (u 
 		}
 		c.target = UserID(id.String())
 	}
-	if reason := checkScreenName(n.ScreenName); reason != "" {
+	screenName, reason := screenNameOf(n.ScreenName)
+	if reason != "" {
 		return User{}, invalid("screenName", reason)
 	}
+	n.ScreenName = screenName
 	user := record.User{ID: string(c.target), ScreenName: n.ScreenName, Created: c.now, Updated: c.now}
 	incarnation, err := uuid.NewV7()
 	if err != nil {
@@ -72,14 +77,16 @@ func (d *Directory) CreateUser(ctx context.Context, by Principal, n NewUser) (u 
 				return firstOf(err, errUnchanged)
 			}
 		}
-		if err := p.claim(record.UserKey(user.ID), refuse(ErrTaken, "id", "")); err != nil {
+		if err := p.claim(record.UserKey(user.ID), refuseThese(ErrTaken, "id", "", user.ID)); err != nil {
 			return err
 		}
-		for _, l := range user.Locators {
-			if err := p.claim(ownerKey(l), refuse(ErrTaken, "locator", "")); err != nil {
-				return err
-			}
-			p.own(l, &user)
+		asked, ls := make([]string, len(user.Locators)), make([]*record.Locator, len(user.Locators))
+		for i := range user.Locators {
+			asked[i], ls[i] = n.Locators[i].Locator, &user.Locators[i]
+			ls[i].Owned = false // an earlier try may have taken it
+		}
+		if err := p.take(&user, asked, ls...); err != nil {
+			return err
 		}
 		p.put(record.UserKey(user.ID), &user)
 		if len(n.Attributes) > 0 {

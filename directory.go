@@ -64,7 +64,8 @@ type Options struct {
 
 // Limits of a directory.
 const (
-	MaxLocators   = 16        // of a user
+	MaxLocators   = 16        // that a user owns
+	MaxClaims     = 4         // pending ones that a user has beside those it owns
 	MaxTokens     = 100       // live ones of a user
 	MaxTokenTexts = 8         // live ones of a token
 	MaxAccessKeys = 3         // live ones

@@ -86,6 +86,9 @@ func (e *Error) Error() string {
 	return b.String()
 }
 
+// GoString returns what Error says, so that no format prints Missing or the cause.
+func (e *Error) GoString() string { return e.Error() }
+
 // Cause answers the error of the store or of a context behind the refusal, or nil. It is for
 // logs of the application: its text may name a file.
 func (e *Error) Cause() error { return e.cause }

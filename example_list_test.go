@@ -16,7 +16,7 @@ import (
 
 // shownElsewhere are methods that fmt, errors and encoding/json call.
 var shownElsewhere = map[string]bool{
-	"String": true, "GoString": true, "Error": true, "Unwrap": true, "MarshalJSON": true, "UnmarshalJSON": true,
+	"String": true, "GoString": true, "Error": true, "Unwrap": true, "LogValue": true, "MarshalJSON": true, "UnmarshalJSON": true,
 }
 
 func TestEveryExportedVerbHasAnExampleThatIsRun(t *testing.T) {

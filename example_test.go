@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"log"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -288,7 +289,7 @@ func ExampleDirectory_CreateUser() {
 	fmt.Println(err)
 	// Output:
 	// email:Alice@Example.org is alice@example.org
-	// tele:+1 (201) 555-0123 is +12015550123
+	// tele:+12015550123 is +12015550123
 	// denizen: CreateUser: locator: taken
 }
 
@@ -1336,4 +1337,18 @@ func ExampleDirectory_Trim() {
 	// Output:
 	// <nil>
 	// read the present state, then go on after true
+}
+
+func ExampleError_LogValue() {
+	_, err := denizen.ParseUserID("no")
+	log := slog.New(slog.NewTextHandler(os.Stdout, &slog.HandlerOptions{
+		ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+			if a.Key == slog.TimeKey || a.Key == "reason" {
+				return slog.Attr{}
+			}
+			return a
+		},
+	}))
+	log.Error("not let in", "err", err)
+	// Output: level=ERROR msg="not let in" err.op=ParseUserID err.kind=invalid err.field=user
 }

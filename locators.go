@@ -55,7 +55,8 @@ func (s VerificationStatus) known() bool {
 type Locator struct {
 	ID         LocatorID
 	Type       LocatorType
-	Address    string // as it was given: deliver to this, never to what somebody typed
+	Address    string // deliver to this: a number as E.164, an e-mail as typed with its domain as A-labels
+	Raw        string // as it was typed, for display alone
 	Canonical  string // what it is unique and looked up by
 	Status     VerificationStatus
 	Owned      bool
@@ -63,10 +64,16 @@ type Locator struct {
 	VerifiedAt time.Time // when SetVerification last set it Verified, or when it came so; zero if never
 }
 
-// String answers the serialized form, "email:alice@example.org".
+// String returns the serialized form, which can be delivered to and parsed again:
+// "email:alice@example.org" or "tele:+14155552672".
 func (l Locator) String() string { return string(l.Type) + ":" + l.Address }
 
-// NewLocator is a locator to be added, in its serialized form; Email and Tele make one.
+// NewLocator is a locator to be added, in its serialized form; Email and Tele make one. The
+// forms in which a Locator is handed out are taken too: its String and its Canonical.
+//
+// An empty Status says nothing of it: a new locator gets StatusNotProvided, one the user has
+// already keeps what it has. Whether it is owned does not follow from the status, with one
+// exception: in a list for SetLocators, Verified turns a pending claim into an owned locator.
 type NewLocator struct {
 	Locator string
 	Status  VerificationStatus // from a user it is ignored
@@ -137,15 +144,16 @@ func locatorOf(r *record.Locator) (l Locator) {
 
 // fill makes l the locator of a record.
 func (l *Locator) fill(r *record.Locator) {
-	l.ID, l.Type, l.Address, l.Canonical = LocatorID(r.ID), LocatorType(r.Type), r.Raw, r.Canonical
+	l.ID, l.Type, l.Raw, l.Canonical = LocatorID(r.ID), LocatorType(r.Type), r.Raw, r.Canonical
+	l.Address = locator.Deliverable(locator.Type(r.Type), r.Raw, r.Canonical)
 	l.Status, l.Owned = VerificationStatus(r.Status), r.Owned
 	l.AddedAt, l.VerifiedAt = at(r.Added), at(r.Verified)
 }
 
-// newLocators answers locators that .system sets: owned at once.
+// newLocators returns locators that .system sets, which are still to be taken.
 func newLocators(given []NewLocator, now int64) ([]record.Locator, error) {
 	if len(given) > MaxLocators {
-		return nil, refuse(ErrLimited, "locators", "must be 16 at most")
+		return nil, tooManyLocators()
 	}
 	locators := make([]record.Locator, 0, len(given))
 	for _, n := range given {
@@ -153,7 +161,6 @@ func newLocators(given []NewLocator, now int64) ([]record.Locator, error) {
 		if err != nil {
 			return nil, err
 		}
-		l.Owned = true
 		for _, earlier := range locators {
 			if earlier.Type == l.Type && earlier.Canonical == l.Canonical {
 				return nil, invalid("locators", "hold the same locator twice")
@@ -246,9 +253,15 @@ func locatorIn(r *record.User, id LocatorID) (int, error) {
 }
 
 // AddLocator adds a locator to a user. From .system it is the user's own at once, or
-// ErrTaken. From the user it is a pending claim, whoever owns it: see Locator. Adding what
-// the user has already answers that, but for a claim that .system adds, which becomes the
-// user's own. More than MaxLocators are ErrLimited.
+// ErrTaken if another user owns it. From the user it is a pending claim, whoever owns it: see
+// Locator.
+//
+// Adding what the user has already returns that and changes nothing, but for two cases. A
+// claim that .system adds becomes the user's own. An owned locator that .system adds with
+// another Status is ErrTaken with Field "locator": SetVerification changes a status.
+//
+// A user owns MaxLocators at most, and has MaxClaims claims at most beside them: one more is
+// ErrLimited. With ErrTaken from .system, Error.Missing holds the locator as it was given.
 func (d *Directory) AddLocator(ctx context.Context, by Principal, user UserID, n NewLocator) (added Locator, err error) {
 	defer naming("AddLocator", &err)
 	c, err := d.enter(ctx, opAddLocator, by, user)
@@ -267,9 +280,19 @@ func (d *Directory) AddLocator(ctx context.Context, by Principal, user UserID, n
 	}
 	_, err = d.change(ctx, &c, nil, func(p *plan, r *record.User) error {
 		i := slices.IndexFunc(r.Locators, func(l record.Locator) bool { return isCanonical(l, key) })
+		if i >= 0 && c.role == system && r.Locators[i].Owned && n.Status != "" && string(n.Status) != r.Locators[i].Status {
+			return refuseThese(ErrTaken, "locator", "is the user's already, with another status", n.Locator)
+		}
 		if i >= 0 && (r.Locators[i].Owned || c.role == self) {
 			added = locatorOf(&r.Locators[i])
 			return errUnchanged
+		}
+		if c.role == system {
+			if err := room(r.Locators, 1); err != nil {
+				return err
+			}
+		} else if claimed(r.Locators) >= MaxClaims {
+			return refuse(ErrLimited, "locators", "that a user claims and does not own must be 4 at most")
 		}
 		if i >= 0 {
 			l := &r.Locators[i]
@@ -277,17 +300,14 @@ func (d *Directory) AddLocator(ctx context.Context, by Principal, user UserID, n
 			p.emit(LocatorOwned, r, l.ID)
 			added = locatorOf(l)
 			added.Owned = true
-			return p.take(l, r)
-		}
-		if len(r.Locators) >= MaxLocators {
-			return refuse(ErrLimited, "locators", "must be 16 at most")
+			return p.take(r, []string{n.Locator}, l)
 		}
 		l, err := newLocator(n, c.now)
 		if err != nil {
 			return err
 		}
 		if c.role == system {
-			if err := p.take(&l, r); err != nil {
+			if err := p.take(r, []string{n.Locator}, &l); err != nil {
 				return err
 			}
 		}
@@ -302,6 +322,28 @@ func (d *Directory) AddLocator(ctx context.Context, by Principal, user UserID, n
 	return added, nil
 }
 
+func tooManyLocators() error {
+	return refuse(ErrLimited, "locators", "that a user owns must be 16 at most")
+}
+
+// room refuses n more locators of a user's own. What it claims does not count.
+func room(locators []record.Locator, n int) error {
+	if len(locators)-claimed(locators)+n > MaxLocators {
+		return tooManyLocators()
+	}
+	return nil
+}
+
+// claimed returns how many are pending claims.
+func claimed(locators []record.Locator) (n int) {
+	for i := range locators {
+		if !locators[i].Owned {
+			n++
+		}
+	}
+	return n
+}
+
 func statusOr(s, otherwise VerificationStatus) VerificationStatus {
 	if s == "" {
 		return otherwise
@@ -309,27 +351,44 @@ func statusOr(s, otherwise VerificationStatus) VerificationStatus {
 	return s
 }
 
-// take makes l its user's own, or answers ErrTaken.
-func (p *plan) take(l *record.Locator, r *record.User) error {
-	if l.Owned {
-		return nil
+// take makes each of ls its user's own, or returns ErrTaken with all of those that belong to
+// others, spelled as they were asked for. Only .system gets as far as this, which may know.
+func (p *plan) take(r *record.User, asked []string, ls ...*record.Locator) error {
+	var taken []string
+	owned := refuse(ErrTaken, "locator", "")
+	for i, l := range ls {
+		if l.Owned {
+			continue
+		}
+		if err := p.claim(ownerKey(*l), owned); err == owned {
+			taken = append(taken, asked[i])
+			continue
+		} else if err != nil {
+			return err
+		}
+		l.Owned = true
+		p.own(*l, r)
 	}
-	if err := p.claim(ownerKey(*l), refuse(ErrTaken, "locator", "")); err != nil {
-		return err
+	if len(taken) > 0 {
+		return refuseThese(ErrTaken, "locator", "", taken...)
 	}
-	l.Owned = true
-	p.own(*l, r)
 	return nil
 }
 
-// SetLocators gives a user exactly these locators, in this order and all owned, in one
-// commit or not at all: ErrTaken if another user owns one of them. Those it has already keep
-// their id, and their status unless one is given. For .system only.
+// SetLocators gives a user exactly these locators, in this order, in one commit or not at
+// all. Those it has already keep their id, and their status unless one is given. A pending
+// claim stays a claim, so that a list that is set as it was read changes nothing; only a
+// Status of Verified makes it the user's own. Every other locator is new, and the user's own
+// at once. If other users own some of them the error is ErrTaken, and Error.Missing holds
+// those as they were given. More than MaxLocators owned ones are ErrLimited. For .system only.
 func (d *Directory) SetLocators(ctx context.Context, by Principal, user UserID, locators []NewLocator, expected ...Version) (u User, err error) {
 	defer naming("SetLocators", &err)
 	c, err := d.enter(ctx, opSetLocators, by, user)
 	if err != nil {
 		return User{}, err
+	}
+	if len(locators) > MaxLocators+MaxClaims {
+		return User{}, tooManyLocators()
 	}
 	keys := make([]string, len(locators))
 	for i, n := range locators {
@@ -343,26 +402,37 @@ func (d *Directory) SetLocators(ctx context.Context, by Principal, user UserID, 
 			return User{}, invalid("verificationStatus", "is none of the five")
 		}
 	}
-	if len(locators) > MaxLocators {
-		return User{}, refuse(ErrLimited, "locators", "must be 16 at most")
-	}
 	return d.change(ctx, &c, expected, func(p *plan, r *record.User) error {
 		before := r.Locators
 		r.Locators = make([]record.Locator, 0, len(locators))
+		var asked []string // those to take, and which in r.Locators they are
+		var taking []int
 		for i, n := range locators {
 			var l record.Locator
+			claim := false
 			if j := slices.IndexFunc(before, func(l record.Locator) bool { return isCanonical(l, keys[i]) }); j >= 0 {
 				l = before[j]
+				claim = !l.Owned && n.Status != Verified
 				if n.Status != "" && string(n.Status) != l.Status {
 					setStatus(&l, n.Status, c.now)
 				}
 			} else if l, err = newLocator(n, c.now); err != nil {
 				return err
 			}
-			if err := p.take(&l, r); err != nil {
-				return err
+			if !l.Owned && !claim {
+				asked, taking = append(asked, n.Locator), append(taking, i)
 			}
 			r.Locators = append(r.Locators, l)
+		}
+		ls := make([]*record.Locator, len(taking))
+		for i, j := range taking {
+			ls[i] = &r.Locators[j]
+		}
+		if err := room(r.Locators, len(ls)); err != nil {
+			return err
+		}
+		if err := p.take(r, asked, ls...); err != nil {
+			return err
 		}
 		if slices.Equal(before, r.Locators) {
 			return errUnchanged
@@ -379,7 +449,8 @@ func (d *Directory) SetLocators(ctx context.Context, by Principal, user UserID, 
 
 // SetVerification sets the verification status of a locator. Setting a pending claim
 // Verified makes it the user's own, or fails whole with ErrTaken if another user owns it;
-// claims of other users on it stay as they are. For .system only.
+// claims of other users on it stay as they are. It counts against MaxLocators from then on:
+// ErrLimited. For .system only.
 func (d *Directory) SetVerification(ctx context.Context, by Principal, user UserID, id LocatorID, status VerificationStatus) (set Locator, err error) {
 	defer naming("SetVerification", &err)
 	c, err := d.enter(ctx, opVouch, by, user)
@@ -402,7 +473,11 @@ func (d *Directory) SetVerification(ctx context.Context, by Principal, user User
 		setStatus(l, status, c.now)
 		if status == Verified && !l.Owned {
 			p.emit(LocatorOwned, r, l.ID)
-			if err := p.take(l, r); err != nil {
+			asked := []string{locatorOf(l).String()}
+			if err := room(r.Locators, 1); err != nil {
+				return err
+			}
+			if err := p.take(r, asked, l); err != nil {
 				return err
 			}
 		} else {

@@ -3,6 +3,7 @@ package denizen_test
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -48,17 +49,17 @@ func TestALocatorKeepsWhatWasGivenBesideItsCanonicalForm(t *testing.T) {
 	inHouses(t, denizen.Options{}, func(t *testing.T, h *house) {
 		ctx := t.Context()
 		h.create(t, alice)
-		for _, row := range []struct{ given, kind, raw, canonical string }{
-			{"email:Alice.B+tag@Example.ORG", "email", "Alice.B+tag@Example.ORG", "alice.b+tag@example.org"},
-			{"tele:+1 (415) 555-0132", "tele", "+1 (415) 555-0132", "+14155550132"},
+		for _, row := range []struct{ given, kind, raw, address, canonical string }{
+			{"email:Alice.B+tag@Example.ORG", "email", "Alice.B+tag@Example.ORG", "Alice.B+tag@Example.ORG", "alice.b+tag@example.org"},
+			{"tele:+1 (415) 555-0132", "tele", "+1 (415) 555-0132", "+14155550132", "+14155550132"},
 		} {
 			l, err := h.AddLocator(ctx, sys, alice, denizen.NewLocator{Locator: row.given})
 			require.NoError(t, err)
 			require.Equal(t, denizen.Locator{
-				ID: l.ID, Type: denizen.LocatorType(row.kind), Address: row.raw, Canonical: row.canonical,
+				ID: l.ID, Type: denizen.LocatorType(row.kind), Address: row.address, Raw: row.raw, Canonical: row.canonical,
 				Status: denizen.StatusNotProvided, Owned: true, AddedAt: epoch,
 			}, l)
-			require.Equal(t, row.given, l.String())
+			require.Equal(t, row.kind+":"+row.address, l.String())
 			read, err := h.Locator(ctx, sys, alice, l.ID)
 			require.NoError(t, err)
 			require.Equal(t, l, read)
@@ -119,7 +120,7 @@ func TestWhatAUserAddsIsAClaimThatNobodyElseSees(t *testing.T) {
 		claim, err := h.AddLocator(ctx, h.as(t, alice), alice, denizen.NewLocator{Locator: address, Status: denizen.Verified})
 		require.NoError(t, err)
 		require.Equal(t, denizen.Locator{
-			ID: claim.ID, Type: denizen.TypeEmail, Address: "shared@example.org", Canonical: "shared@example.org",
+			ID: claim.ID, Type: denizen.TypeEmail, Address: "shared@example.org", Raw: "shared@example.org", Canonical: "shared@example.org",
 			Status: denizen.Unverified, AddedAt: epoch,
 		}, claim, "a user vouches for itself")
 		for _, by := range []denizen.Principal{sys, h.as(t, alice)} {
@@ -149,7 +150,7 @@ func TestAClaimBlocksNobody(t *testing.T) {
 		h.create(t, bob)
 		_, err = h.AddLocator(ctx, h.as(t, bob), bob, shares)
 		require.NoError(t, err, "two claims stand beside each other")
-		_, err = h.SetLocators(ctx, sys, bob, []denizen.NewLocator{shares})
+		_, err = h.AddLocator(ctx, sys, bob, shares)
 		require.NoError(t, err)
 		requireOwner(t, h, address, bob)
 		invariant.Check(t, h.store)
@@ -173,7 +174,7 @@ func TestAClaimRevealsNothingOfOthers(t *testing.T) {
 			learn := func(l denizen.Locator, err error) {
 				l.ID = ""
 				if l.Canonical == given.Locator[len("email:"):] {
-					l.Address, l.Canonical = "the address", "the address"
+					l.Address, l.Raw, l.Canonical = "the address", "the address", "the address"
 				}
 				learned = append(learned, l, err)
 			}
@@ -229,7 +230,7 @@ func TestVerifyingAClaimOnWhatAnotherOwnsFailsWhole(t *testing.T) {
 		requireField(t, err, denizen.ErrTaken, "locator")
 		_, err = h.AddLocator(ctx, sys, alice, shares)
 		requireField(t, err, denizen.ErrTaken, "locator")
-		_, err = h.SetLocators(ctx, sys, alice, []denizen.NewLocator{shares})
+		_, err = h.SetLocators(ctx, sys, alice, []denizen.NewLocator{{Locator: address, Status: denizen.Verified}})
 		requireField(t, err, denizen.ErrTaken, "locator")
 		require.Equal(t, before, invariant.Of(t, h.store))
 	})
@@ -375,7 +376,7 @@ func TestAddingALocatorAgainAnswersTheSame(t *testing.T) {
 			want  denizen.Locator
 		}{
 			{sys, denizen.Email("SHARED@example.org"), owned},
-			{sys, denizen.NewLocator{Locator: address, Status: denizen.Verified}, owned},
+			{sys, denizen.NewLocator{Locator: address, Status: denizen.StatusNotProvided}, owned},
 			{h.as(t, alice), shares, owned},
 			{h.as(t, alice), denizen.Email("Claim@Example.org"), claim},
 		} {
@@ -411,30 +412,171 @@ func TestSixteenLocatorsAreTheMost(t *testing.T) {
 	inHouses(t, denizen.Options{}, func(t *testing.T, h *house) {
 		ctx := t.Context()
 		h.create(t, alice)
+		claim, err := h.AddLocator(ctx, h.as(t, alice), alice, denizen.Email("claimed@example.org"))
+		require.NoError(t, err)
 		var all []denizen.NewLocator
 		for i := range denizen.MaxLocators {
 			all = append(all, denizen.Email(fmt.Sprintf("alice%d@example.org", i)))
-			by := sys
-			if i%2 == 0 {
-				by = h.as(t, alice) // claims count
-			}
-			_, err := h.AddLocator(ctx, by, alice, all[i])
-			require.NoError(t, err)
+			_, err := h.AddLocator(ctx, sys, alice, all[i])
+			require.NoError(t, err, "a claim takes room")
 		}
 		before := invariant.Of(t, h.store)
+		_, err = h.AddLocator(ctx, sys, alice, shares)
+		requireField(t, err, denizen.ErrLimited, "locators")
+		_, err = h.AddLocator(ctx, sys, alice, denizen.Email("claimed@example.org"))
+		requireField(t, err, denizen.ErrLimited, "locators")
+		_, err = h.SetVerification(ctx, sys, alice, claim.ID, denizen.Verified)
+		requireField(t, err, denizen.ErrLimited, "locators")
+		_, err = h.SetLocators(ctx, sys, alice, append(slices.Clone(all), shares))
+		requireField(t, err, denizen.ErrLimited, "locators")
 		for _, by := range []denizen.Principal{sys, h.as(t, alice)} {
-			_, err := h.AddLocator(ctx, by, alice, shares)
-			requireField(t, err, denizen.ErrLimited, "locators")
 			_, err = h.AddLocator(ctx, by, alice, all[1])
 			require.NoError(t, err, "one that is there is not one more")
 		}
-		_, err := h.SetLocators(ctx, sys, alice, append(all, shares))
-		requireField(t, err, denizen.ErrLimited, "locators")
 		require.Equal(t, before, invariant.Of(t, h.store))
+		_, err = h.CreateUser(ctx, sys, denizen.NewUser{ScreenName: "Bob", Locators: append(slices.Clone(all), shares)})
+		requireField(t, err, denizen.ErrLimited, "locators")
 		u, err := h.SetLocators(ctx, sys, alice, append(all[1:], shares))
 		require.NoError(t, err)
 		require.Len(t, u.Locators, denizen.MaxLocators)
 		invariant.Check(t, h.store)
+	})
+}
+
+func TestFourClaimsAreTheMostAndTakeNoRoomFromWhatTheSystemAdds(t *testing.T) {
+	inHouses(t, denizen.Options{}, func(t *testing.T, h *house) {
+		ctx := t.Context()
+		h.create(t, alice)
+		by := h.as(t, alice)
+		claim := func(i int) denizen.NewLocator { return denizen.Email(fmt.Sprintf("claim%d@example.org", i)) }
+		for i := range denizen.MaxClaims {
+			_, err := h.AddLocator(ctx, by, alice, claim(i))
+			require.NoError(t, err)
+		}
+		before := invariant.Of(t, h.store)
+		_, err := h.AddLocator(ctx, by, alice, claim(4))
+		requireField(t, err, denizen.ErrLimited, "locators")
+		require.Nil(t, err.(*denizen.Error).Missing)
+		_, err = h.AddLocator(ctx, by, alice, claim(0))
+		require.NoError(t, err, "one that is there is not one more")
+		require.Equal(t, before, invariant.Of(t, h.store))
+
+		for i := range denizen.MaxLocators {
+			_, err := h.AddLocator(ctx, sys, alice, denizen.Email(fmt.Sprintf("own%d@example.org", i)))
+			require.NoError(t, err)
+		}
+		u, err := h.User(ctx, sys, alice)
+		require.NoError(t, err)
+		require.Len(t, u.Locators, denizen.MaxLocators+denizen.MaxClaims)
+		again, err := h.SetLocators(ctx, sys, alice, asNew(u.Locators))
+		require.NoError(t, err)
+		require.Equal(t, u, again, "a full list that is set as it was read")
+
+		require.NoError(t, h.RemoveLocator(ctx, by, alice, u.Locators[0].ID))
+		_, err = h.AddLocator(ctx, by, alice, claim(4))
+		require.NoError(t, err)
+		invariant.Check(t, h.store)
+	})
+}
+
+// asNew is a list as a client gives it back that read it.
+func asNew(locators []denizen.Locator) (ns []denizen.NewLocator) {
+	for _, l := range locators {
+		ns = append(ns, denizen.NewLocator{Locator: l.String(), Status: l.Status})
+	}
+	return ns
+}
+
+func TestAListThatIsSetAsItWasReadChangesNothing(t *testing.T) {
+	inHouses(t, denizen.Options{}, func(t *testing.T, h *house) {
+		ctx := t.Context()
+		h.create(t, bob, denizen.Email("taken@example.org"))
+		h.create(t, alice, denizen.Tele("+1 (415) 555-2672"), denizen.NewLocator{Locator: "email:Alice@Example.org", Status: denizen.Verified})
+		for _, claim := range []string{"email:Free@example.org", "email:Taken@example.org"} {
+			_, err := h.AddLocator(ctx, h.as(t, alice), alice, denizen.NewLocator{Locator: claim})
+			require.NoError(t, err)
+		}
+		before, after := invariant.Of(t, h.store), head(t, h)
+		read, err := h.User(ctx, sys, alice)
+		require.NoError(t, err)
+		set, err := h.SetLocators(ctx, sys, alice, asNew(read.Locators))
+		require.NoError(t, err)
+		require.Equal(t, read, set)
+		require.Equal(t, before, invariant.Of(t, h.store))
+		require.Equal(t, after, head(t, h))
+
+		bare := asNew(read.Locators)
+		for i := range bare {
+			bare[i].Status = ""
+		}
+		_, err = h.SetLocators(ctx, sys, alice, bare)
+		require.NoError(t, err)
+		require.Equal(t, before, invariant.Of(t, h.store), "without statuses")
+		requireOwner(t, h, "email:free@example.org")
+
+		bare[2].Status = denizen.VerificationPending
+		set, err = h.SetLocators(ctx, sys, alice, bare)
+		require.NoError(t, err)
+		require.False(t, set.Locators[2].Owned, "another status than Verified makes it the user's own")
+		require.Equal(t, denizen.VerificationPending, set.Locators[2].Status)
+		bare[2].Status = denizen.Verified
+		set, err = h.SetLocators(ctx, sys, alice, bare)
+		require.NoError(t, err)
+		require.True(t, set.Locators[2].Owned)
+		require.False(t, set.Locators[3].Owned)
+		require.Equal(t, read.Locators[2].ID, set.Locators[2].ID)
+		requireOwner(t, h, "email:free@example.org", alice)
+		bare[3].Status = denizen.Verified
+		_, err = h.SetLocators(ctx, sys, alice, bare)
+		requireField(t, err, denizen.ErrTaken, "locator")
+		require.Equal(t, []string{"email:Taken@example.org"}, err.(*denizen.Error).Missing)
+		invariant.Check(t, h.store)
+	})
+}
+
+func TestAnOwnedLocatorIsNotAddedWithAnotherStatus(t *testing.T) {
+	inHouses(t, denizen.Options{}, func(t *testing.T, h *house) {
+		ctx := t.Context()
+		own := h.create(t, alice, denizen.NewLocator{Locator: address, Status: denizen.Unverified}).Locators[0]
+		before := invariant.Of(t, h.store)
+		_, err := h.AddLocator(ctx, sys, alice, denizen.NewLocator{Locator: address, Status: denizen.Verified})
+		requireField(t, err, denizen.ErrTaken, "locator")
+		require.Equal(t, []string{address}, err.(*denizen.Error).Missing)
+		for _, same := range []denizen.VerificationStatus{"", denizen.Unverified} {
+			l, err := h.AddLocator(ctx, sys, alice, denizen.NewLocator{Locator: address, Status: same})
+			require.NoError(t, err)
+			require.Equal(t, own, l)
+		}
+		l, err := h.AddLocator(ctx, h.as(t, alice), alice, denizen.NewLocator{Locator: address, Status: denizen.Verified})
+		require.NoError(t, err, "a user's status is ignored")
+		require.Equal(t, own, l)
+		require.Equal(t, before, invariant.Of(t, h.store))
+	})
+}
+
+func TestTheSystemIsToldWhichLocatorsAreTaken(t *testing.T) {
+	inHouses(t, denizen.Options{}, func(t *testing.T, h *house) {
+		ctx := t.Context()
+		h.create(t, bob, denizen.Email("one@example.org"), denizen.Tele("+14155552672"))
+		h.create(t, alice)
+		given := []denizen.NewLocator{denizen.Email("free@example.org"), denizen.Email("One@Example.org"), denizen.Tele("+1 415 555 2672")}
+		taken := []string{"email:One@Example.org", "tele:+1 415 555 2672"}
+		before := invariant.Of(t, h.store)
+		for range 2 {
+			_, err := h.CreateUser(ctx, sys, denizen.NewUser{ScreenName: "Carol", Locators: given})
+			requireField(t, err, denizen.ErrTaken, "locator")
+			require.Equal(t, taken, err.(*denizen.Error).Missing)
+			require.Equal(t, "denizen: CreateUser: locator: taken", err.Error())
+			err.(*denizen.Error).Missing[0] = "scribbled" // each refusal has a slice of its own
+		}
+		_, err := h.SetLocators(ctx, sys, alice, given)
+		require.Equal(t, taken, err.(*denizen.Error).Missing)
+		_, err = h.AddLocator(ctx, sys, alice, given[1])
+		require.Equal(t, taken[:1], err.(*denizen.Error).Missing)
+		_, err = h.CreateUser(ctx, sys, denizen.NewUser{ID: alice, ScreenName: "Carol"})
+		requireField(t, err, denizen.ErrTaken, "id")
+		require.Equal(t, []string{string(alice)}, err.(*denizen.Error).Missing)
+		require.Equal(t, before, invariant.Of(t, h.store))
 	})
 }
 
@@ -448,12 +590,12 @@ func TestSettingLocatorsKeepsTheIDsOfThoseThatStay(t *testing.T) {
 		time.Sleep(time.Second)
 		after := head(t, h)
 		set, err := h.SetLocators(ctx, sys, alice, []denizen.NewLocator{
-			{Locator: "email:SHARED@example.org", Status: denizen.VerificationPending}, denizen.Tele("+14155550132"), denizen.Email("FIRST@example.org"),
+			{Locator: "email:SHARED@example.org", Status: denizen.Verified}, denizen.Tele("+14155550132"), denizen.Email("FIRST@example.org"),
 		})
 		require.NoError(t, err)
-		claim.Owned, claim.Status = true, denizen.VerificationPending
+		claim.Owned, claim.Status, claim.VerifiedAt = true, denizen.Verified, epoch.Add(time.Second)
 		require.Equal(t, []denizen.Locator{claim, {
-			ID: set.Locators[1].ID, Type: denizen.TypeTele, Address: "+14155550132", Canonical: "+14155550132",
+			ID: set.Locators[1].ID, Type: denizen.TypeTele, Address: "+14155550132", Raw: "+14155550132", Canonical: "+14155550132",
 			Status: denizen.StatusNotProvided, Owned: true, AddedAt: epoch.Add(time.Second),
 		}, u.Locators[0]}, set.Locators)
 		require.Equal(t, []string{denizen.LocatorsSet}, eventKinds(t, h, after))

@@ -148,6 +148,7 @@ func TestOfTwoClaimsVerifiedAtOnceOneWins(t *testing.T) {
 				require.Equal(t, errs[i] == nil, l.Owned)
 				if errs[i] != nil {
 					require.Equal(t, denizen.Unverified, l.Status, "the loser's claim stays as it was")
+					require.NoError(t, d.RemoveLocator(t.Context(), denizen.System(), user, l.ID)) // which makes room
 				}
 			}
 		}

@@ -18,8 +18,14 @@ type TokenID string
 
 // TokenOptions are what a token is issued with.
 type TokenOptions struct {
-	TTL   time.Duration // a whole number of seconds, at most Options.TokenLongest; 0: Options.TokenTTL
-	Label string        // for people, such as the name of a device: may be empty, else as a screen name
+	TTL time.Duration // a whole number of seconds, at most MaxTTL; 0: Options.TokenTTL, or MaxTTL if that is less
+	// MaxTTL bounds the whole life of the token: no extension, by whomever, goes further from
+	// the issue. A whole number of seconds, at most Options.TokenLongest, which is the default.
+	MaxTTL time.Duration
+	Label  string // for people, such as the name of a device: may be empty, else as a screen name
+	// RefuseWhenFull makes a token beyond MaxTokens ErrLimited. Otherwise it ends the one that
+	// was unused for longest.
+	RefuseWhenFull bool
 }
 
 // IssuedToken is a token that was just issued or extended: the only time that the signed
@@ -40,25 +46,72 @@ type Token struct {
 	LastUsedAt time.Time // to the minute; zero if never
 }
 
-// IssueToken issues a token for a user. More than MaxTokens live ones are ErrLimited; for a
-// blocked user it is ErrDenied with Field "user". For .system only.
+// IssueToken issues a token for a user; for a blocked user it is ErrDenied with Field "user".
+//
+// A user has MaxTokens live ones at most. One more first ends the token that was unused for
+// longest, by its last use or else its issue, as RevokeTokens does and with the same event; or
+// it is ErrLimited with Field "tokens" where TokenOptions.RefuseWhenFull is set. The end and
+// the issue are two commits: if the second fails, a token has ended and nothing replaced it.
+// For .system only.
 func (d *Directory) IssueToken(ctx context.Context, by Principal, user UserID, o TokenOptions) (issued IssuedToken, err error) {
 	defer naming("IssueToken", &err)
 	c, err := d.enter(ctx, opIssueToken, by, user)
 	if err != nil {
 		return IssuedToken{}, err
 	}
-	if o.TTL == 0 {
-		o.TTL = d.options.TokenTTL
-	}
-	if o.TTL < time.Second || o.TTL%time.Second != 0 || o.TTL > d.options.TokenLongest {
-		return IssuedToken{}, invalid("ttl", "must be whole seconds, and no longer than the longest life of a token")
-	}
-	if reason := checkScreenName(o.Label); o.Label != "" && reason != "" {
-		return IssuedToken{}, invalid("label", reason)
+	if err := o.fill(&d.options); err != nil {
+		return IssuedToken{}, err
 	}
 	d.background.start()
-	_, err = d.write(ctx, &c, func(p *plan) error {
+	for {
+		issued, err = d.issue(ctx, &c, &o)
+		if err != errFull {
+			break
+		}
+		if o.RefuseWhenFull {
+			return IssuedToken{}, refuse(ErrLimited, "tokens", "of a user must be 100 at most")
+		}
+		if err := d.endUnused(ctx, &c); err != nil {
+			return IssuedToken{}, err
+		}
+	}
+	if err != nil {
+		return IssuedToken{}, err
+	}
+	return issued, nil
+}
+
+// fill checks options of a token and makes those that were left out what they stand for.
+func (o *TokenOptions) fill(d *Options) error {
+	const rule = "must be whole seconds, and no longer than the longest life of a token"
+	if o.MaxTTL == 0 {
+		o.MaxTTL = d.TokenLongest
+	}
+	if o.MaxTTL < time.Second || o.MaxTTL%time.Second != 0 || o.MaxTTL > d.TokenLongest {
+		return invalid("maxTtl", rule)
+	}
+	if o.TTL == 0 {
+		o.TTL = min(d.TokenTTL, o.MaxTTL)
+	}
+	if o.TTL < time.Second || o.TTL%time.Second != 0 || o.TTL > o.MaxTTL {
+		return invalid("ttl", rule)
+	}
+	if o.Label != "" {
+		label, reason := screenNameOf(o.Label)
+		if reason != "" {
+			return invalid("label", reason)
+		}
+		o.Label = label
+	}
+	return nil
+}
+
+// errFull says that a user has as many live tokens as it may.
+var errFull = errors.New("a user has the most tokens there may be")
+
+// issue issues a token, or returns errFull.
+func (d *Directory) issue(ctx context.Context, c *call, o *TokenOptions) (issued IssuedToken, err error) {
+	_, err = d.write(ctx, c, func(p *plan) error {
 		u, tokens, err := p.tokens()
 		if err != nil {
 			return err
@@ -67,11 +120,11 @@ func (d *Directory) IssueToken(ctx context.Context, by Principal, user UserID, o
 			return refuse(ErrDenied, "user", "is blocked")
 		}
 		if len(tokens.Tokens) >= MaxTokens {
-			return refuse(ErrLimited, "tokens", "of a user must be 100 at most")
+			return errFull
 		}
 		t := record.Token{
-			ID: rand.Text(), Label: o.Label, AccessKey: by.accessKey,
-			Issued: c.now, Latest: ceil(c.now + d.options.TokenLongest.Milliseconds()),
+			ID: rand.Text(), Label: o.Label, AccessKey: c.by.accessKey,
+			Issued: c.now, Latest: ceil(c.now + o.MaxTTL.Milliseconds()),
 		}
 		if issued, err = p.mint(&t, u, ceil(c.now+o.TTL.Milliseconds())); err != nil {
 			return err
@@ -81,10 +134,39 @@ func (d *Directory) IssueToken(ctx context.Context, by Principal, user UserID, o
 		p.emit(TokenIssued, u, t.ID)
 		return nil
 	})
-	if err != nil {
-		return IssuedToken{}, err
-	}
-	return issued, nil
+	return issued, err
+}
+
+// endUnused ends the token of a user that was unused for longest, if the user still has as
+// many as it may: of several callers at once each ends one, or finds room that another made.
+func (d *Directory) endUnused(ctx context.Context, c *call) error {
+	_, err := d.write(ctx, c, func(p *plan) error {
+		u, r, err := p.tokens()
+		if err != nil {
+			return err
+		}
+		if len(r.Tokens) < MaxTokens {
+			return errUnchanged
+		}
+		noted := d.uses.of(c.target)
+		memos, err := d.load(ctx, d.cache, []store.Key{record.UsesKey(u.ID)}) // no condition: a use must not fail it
+		if err != nil {
+			return err
+		}
+		used := func(t record.Token) int64 { return max(t.Issued, lastUse(t.ID, noted, memos[0]).At) }
+		i := 0
+		for j, t := range r.Tokens {
+			if used(t) < used(r.Tokens[i]) {
+				i = j
+			}
+		}
+		p.dropTexts(r.Tokens[i])
+		p.emit(TokenRevoked, u, r.Tokens[i].ID)
+		r.Tokens = slices.Delete(r.Tokens, i, i+1)
+		p.putTokens(r)
+		return nil
+	})
+	return unchanged(err)
 }
 
 // ceil rounds milliseconds up to a second: a token's times are whole seconds, and it lives
@@ -237,7 +319,7 @@ func end(t record.Token) int64 {
 }
 
 // RevokeTokens ends tokens of a user, at most MaxList: all of them, or none and ErrNotFound
-// if one does not live. Every text of each is refused from now on.
+// if one does not live: Error.Missing holds those. Every text of each is refused from now on.
 func (d *Directory) RevokeTokens(ctx context.Context, by Principal, user UserID, ids ...TokenID) (err error) {
 	defer naming("RevokeTokens", &err)
 	c, err := d.enter(ctx, opRevokeToken, by, user)
@@ -259,18 +341,22 @@ func (d *Directory) revoke(ctx context.Context, c *call, ids []TokenID) error {
 		if len(ids) == 0 {
 			return errUnchanged
 		}
-		ended := []string{}
+		ended, missing := []string{}, []string{}
 		for _, id := range ids {
-			if slices.Contains(ended, string(id)) {
+			if slices.Contains(ended, string(id)) || slices.Contains(missing, string(id)) {
 				continue
 			}
 			i := slices.IndexFunc(r.Tokens, func(t record.Token) bool { return t.ID == string(id) })
 			if i < 0 {
-				return refuse(ErrNotFound, "token", "")
+				missing = append(missing, string(id))
+				continue
 			}
 			p.dropTexts(r.Tokens[i])
 			r.Tokens = slices.Delete(r.Tokens, i, i+1)
 			ended = append(ended, string(id))
+		}
+		if len(missing) > 0 {
+			return refuseThese(ErrNotFound, "token", "", missing...)
 		}
 		p.putTokens(r)
 		p.emit(TokenRevoked, u, ended...)
@@ -376,7 +462,7 @@ func (d *Directory) Logout(ctx context.Context, by Principal) (err error) {
 // ExtendToken gives a live token a new signed text that expires ttl from now; the texts
 // before keep their own ends, and revoking the token ends all. At most MaxTokenTexts live:
 // one more ends the one that would expire first. An end that is not later than the present
-// one, or further from the issue than Options.TokenLongest, is ErrLimited with Field "ttl"; a
+// one, or further from the issue than the token's MaxTTL, is ErrLimited with Field "ttl"; a
 // token past its end is ErrExpired if that is still known, and otherwise ErrNotFound.
 func (d *Directory) ExtendToken(ctx context.Context, by Principal, user UserID, id TokenID, ttl time.Duration) (issued IssuedToken, err error) {
 	defer naming("ExtendToken", &err)

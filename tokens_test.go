@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/text/unicode/norm"
 
 	"github.com/denizenhq/denizen"
 	"github.com/denizenhq/denizen/internal/clock"
@@ -73,7 +74,7 @@ func TestALabelIsAsAScreenName(t *testing.T) {
 	newUser(t, d, "alice-user")
 	for label, good := range map[string]bool{
 		"": true, "Alice's phone": true, strings.Repeat("ä", 128): true,
-		strings.Repeat("a", 129): false, "a\x00b": false, "a\nb": false, "\u202e": false, " ": false, "\xff": false, "e\u0301": false,
+		strings.Repeat("a", 129): false, "a\x00b": false, "a\nb": false, "\u202e": false, " ": false, "\xff": false, "e\u0301": true, "Ali\u200dce": false,
 	} {
 		issued, err := d.IssueToken(t.Context(), sys, "alice-user", denizen.TokenOptions{Label: label})
 		if !good {
@@ -83,7 +84,7 @@ func TestALabelIsAsAScreenName(t *testing.T) {
 		require.NoError(t, err)
 		tokens, err := d.Tokens(t.Context(), sys, "alice-user")
 		require.NoError(t, err)
-		require.Equal(t, label, tokens[len(tokens)-1].Label)
+		require.Equal(t, norm.NFC.String(label), tokens[len(tokens)-1].Label)
 		require.Equal(t, issued.ID, tokens[len(tokens)-1].ID)
 	}
 }
@@ -117,15 +118,131 @@ func TestAUserHasAHundredLiveTokensAtMost(t *testing.T) {
 		newUser(t, d, "alice-user")
 		newToken(t, d, "alice-user", denizen.TokenOptions{TTL: time.Minute})
 		for range denizen.MaxTokens - 1 {
-			newToken(t, d, "alice-user", denizen.TokenOptions{})
+			newToken(t, d, "alice-user", denizen.TokenOptions{RefuseWhenFull: true})
 		}
-		_, err := d.IssueToken(t.Context(), sys, "alice-user", denizen.TokenOptions{})
+		_, err := d.IssueToken(t.Context(), sys, "alice-user", denizen.TokenOptions{RefuseWhenFull: true})
 		requireRefused(t, err, "IssueToken", denizen.ErrLimited, "tokens")
 		time.Sleep(time.Minute)
-		newToken(t, d, "alice-user", denizen.TokenOptions{}) // in place of the one that ended
-		_, err = d.IssueToken(t.Context(), sys, "alice-user", denizen.TokenOptions{})
+		newToken(t, d, "alice-user", denizen.TokenOptions{RefuseWhenFull: true}) // in place of the one that ended
+		_, err = d.IssueToken(t.Context(), sys, "alice-user", denizen.TokenOptions{RefuseWhenFull: true})
 		require.ErrorIs(t, err, denizen.ErrLimited)
 	})
+}
+
+func TestTheHundredAndFirstTokenEndsTheOneThatWasUnusedForLongest(t *testing.T) {
+	inVirtualTime(t, denizen.Options{}, func(t *testing.T, d *denizen.Directory) {
+		newUser(t, d, "alice-user")
+		issued := make([]denizen.IssuedToken, denizen.MaxTokens)
+		for i := range issued {
+			issued[i] = newToken(t, d, "alice-user", denizen.TokenOptions{})
+			time.Sleep(time.Second)
+		}
+		use := func(i int) {
+			_, err := d.Authenticate(t.Context(), issued[i].Signed)
+			require.NoError(t, err)
+		}
+		time.Sleep(time.Hour)
+		use(0) // and its use is stored by now
+		time.Sleep(5 * time.Minute)
+		use(1) // which is noted in memory alone
+		ends := func(i int) {
+			t.Helper()
+			after := latest(t, d)
+			next := newToken(t, d, "alice-user", denizen.TokenOptions{})
+			events := eventsAfter(t, d, after)
+			require.Len(t, events, 2)
+			require.Equal(t, denizen.TokenRevoked, events[0].What)
+			require.Equal(t, []string{string(issued[i].ID)}, events[0].Subjects)
+			require.Equal(t, denizen.TokenIssued, events[1].What)
+			require.Equal(t, []string{string(next.ID)}, events[1].Subjects)
+			require.Equal(t, events[1].Actor, events[0].Actor)
+			_, err := d.Authenticate(t.Context(), issued[i].Signed)
+			require.ErrorIs(t, err, denizen.ErrRevoked)
+			_, err = d.Authenticate(t.Context(), next.Signed)
+			require.NoError(t, err)
+			tokens, err := d.Tokens(t.Context(), sys, "alice-user")
+			require.NoError(t, err)
+			require.Len(t, tokens, denizen.MaxTokens)
+		}
+		ends(2)
+		ends(3)
+		require.NoError(t, authenticated(t, d, issued[0].Signed))
+		require.NoError(t, authenticated(t, d, issued[1].Signed))
+	})
+}
+
+func TestTokensIssuedAtOnceForAUserWhoHasTheMostAreAllIssuedAndNoMoreLive(t *testing.T) {
+	overStores(t, denizen.Options{}, func(t *testing.T, d *denizen.Directory) {
+		newUser(t, d, "alice-user")
+		for range denizen.MaxTokens - 4 {
+			newToken(t, d, "alice-user", denizen.TokenOptions{})
+		}
+		for _, err := range atOnce(32, func(int) error {
+			_, err := d.IssueToken(t.Context(), sys, "alice-user", denizen.TokenOptions{})
+			return err
+		}) {
+			require.NoError(t, err)
+		}
+		tokens, err := d.Tokens(t.Context(), sys, "alice-user")
+		require.NoError(t, err)
+		require.LessOrEqual(t, len(tokens), denizen.MaxTokens)
+		require.Greater(t, len(tokens), denizen.MaxTokens-2, "more were ended than there had to be")
+	})
+}
+
+func TestATokenIsExtendedNoFurtherThanItsOwnLongestLife(t *testing.T) {
+	inVirtualTime(t, denizen.Options{}, func(t *testing.T, d *denizen.Directory) {
+		newUser(t, d, "alice-user")
+		short := newToken(t, d, "alice-user", denizen.TokenOptions{TTL: time.Minute, MaxTTL: 5 * time.Minute})
+		by, err := d.Authenticate(t.Context(), short.Signed)
+		require.NoError(t, err)
+		for _, who := range []denizen.Principal{by, sys} {
+			for _, ttl := range []time.Duration{30 * 24 * time.Hour, 5*time.Minute + time.Second} {
+				_, err = d.ExtendToken(t.Context(), who, "alice-user", short.ID, ttl)
+				requireRefused(t, err, "ExtendToken", denizen.ErrLimited, "ttl")
+			}
+		}
+		_, err = d.ExtendToken(t.Context(), by, "alice-user", short.ID, 3*time.Minute)
+		require.NoError(t, err)
+		time.Sleep(150 * time.Second)
+		_, err = d.ExtendToken(t.Context(), by, "alice-user", short.ID, 3*time.Minute)
+		requireRefused(t, err, "ExtendToken", denizen.ErrLimited, "ttl")
+		long, err := d.ExtendToken(t.Context(), by, "alice-user", short.ID, 150*time.Second)
+		require.NoError(t, err)
+		require.Equal(t, epoch.Add(5*time.Minute), long.ExpiresAt)
+
+		capped := newToken(t, d, "alice-user", denizen.TokenOptions{MaxTTL: time.Minute})
+		require.Equal(t, time.Now().Add(time.Minute).UTC(), capped.ExpiresAt, "a life by default that is longer than MaxTTL")
+		for field, o := range map[string]denizen.TokenOptions{
+			"ttl":    {TTL: 2 * time.Minute, MaxTTL: time.Minute},
+			"maxTtl": {MaxTTL: 30*24*time.Hour + time.Second},
+		} {
+			_, err := d.IssueToken(t.Context(), sys, "alice-user", o)
+			requireRefused(t, err, "IssueToken", denizen.ErrInvalid, field)
+		}
+		for _, bad := range []time.Duration{-time.Second, time.Millisecond, 1500 * time.Millisecond} {
+			_, err := d.IssueToken(t.Context(), sys, "alice-user", denizen.TokenOptions{MaxTTL: bad})
+			requireRefused(t, err, "IssueToken", denizen.ErrInvalid, "maxTtl")
+		}
+	})
+}
+
+func TestWhoRevokesSeveralIsToldWhichTokensAreMissing(t *testing.T) {
+	d := newMemory(t, denizen.Options{})
+	newUser(t, d, "alice-user")
+	newUser(t, d, "bobs-user")
+	own, other := newToken(t, d, "alice-user", denizen.TokenOptions{}), newToken(t, d, "bobs-user", denizen.TokenOptions{})
+	by, err := d.Authenticate(t.Context(), own.Signed)
+	require.NoError(t, err)
+	for _, who := range []denizen.Principal{sys, by} {
+		err := d.RevokeTokens(t.Context(), who, "alice-user", "none", own.ID, other.ID, "none")
+		requireRefused(t, err, "RevokeTokens", denizen.ErrNotFound, "token")
+		require.Equal(t, []string{"none", string(other.ID)}, err.(*denizen.Error).Missing)
+	}
+	err = d.RevokeTokens(t.Context(), by, "bobs-user", "none", other.ID)
+	require.ErrorIs(t, err, denizen.ErrDenied)
+	require.Nil(t, err.(*denizen.Error).Missing)
+	require.NoError(t, authenticated(t, d, own.Signed))
 }
 
 func TestTokensIssuedAtOnceForOneUserAreAllIssued(t *testing.T) {
@@ -1225,4 +1342,11 @@ func TestATextIsKeptUnderItsDigest(t *testing.T) {
 	for _, r := range rs {
 		require.Zero(t, r.Version)
 	}
+}
+
+// latest is the sequence of the last event there is.
+func latest(t testing.TB, d *denizen.Directory) denizen.Seq {
+	t.Helper()
+	events := eventsAfter(t, d, 0)
+	return events[len(events)-1].Seq
 }

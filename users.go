@@ -2,13 +2,9 @@ package denizen
 
 import (
 	"context"
+	"errors"
 	"slices"
-	"strings"
 	"time"
-	"unicode"
-	"unicode/utf8"
-
-	"golang.org/x/text/unicode/norm"
 
 	"github.com/denizenhq/denizen/internal/record"
 	"github.com/denizenhq/denizen/store"
@@ -29,47 +25,6 @@ type User struct {
 	CreatedAt  time.Time // to the millisecond, as all times here
 	UpdatedAt  time.Time
 	Version    Version
-}
-
-// checkScreenName answers the rule that s breaks, or "".
-func checkScreenName(s string) string {
-	switch n := utf8.RuneCountInString(s); {
-	case !utf8.ValidString(s):
-		return "must be valid UTF-8"
-	case n < 1 || n > 128:
-		return "must be 1 to 128 characters"
-	case strings.ContainsFunc(s, invisible) || straySelector(s):
-		return "must hold no control, bidirectional or zero-width characters"
-	case strings.TrimSpace(s) == "":
-		return "must not be blank"
-	case !norm.NFC.IsNormalString(s):
-		return "must be in Unicode normalization form C"
-	}
-	return ""
-}
-
-// invisible reports controls, format characters (those that turn the direction and those
-// of no width), separators of lines, and letters that draw nothing.
-func invisible(r rune) bool {
-	switch r {
-	case '\u034f', '\u115f', '\u1160', '\u17b4', '\u17b5', '\u2028', '\u2029', '\u3164', '\uffa0':
-		return true
-	}
-	return unicode.IsControl(r) || unicode.Is(unicode.Cf, r) || unicode.Is(unicode.Other_Default_Ignorable_Code_Point, r) ||
-		unicode.Is(unicode.Variation_Selector, r) && r != '\ufe0f' && r != '\ufe0e'
-}
-
-// straySelector reports a selector of text or emoji style behind a character that has only
-// one, where it would be seen by nobody.
-func straySelector(s string) bool {
-	before := ' '
-	for _, r := range s {
-		if (r == '\ufe0e' || r == '\ufe0f') && before != 'ℹ' && !unicode.In(before, unicode.S, unicode.P, unicode.Nd) {
-			return true
-		}
-		before = r
-	}
-	return false
 }
 
 // User answers a user. A peer, where Options.MaySee lets it, is shown the id and the
@@ -94,7 +49,8 @@ func (d *Directory) User(ctx context.Context, by Principal, id UserID) (u User, 
 }
 
 // Users answers several users, at most MaxList, in the order asked: all of them or
-// ErrNotFound. What is shown of each is as with User.
+// ErrNotFound, where Error.Missing holds those that are not there. What is shown of each is as
+// with User.
 func (d *Directory) Users(ctx context.Context, by Principal, ids ...UserID) (users []User, err error) {
 	defer naming("Users", &err)
 	calls, memos, err := d.readAll(ctx, opReadUser, by, ids, func(id string) store.Key { return record.UserKey(id) })
@@ -102,10 +58,16 @@ func (d *Directory) Users(ctx context.Context, by Principal, ids ...UserID) (use
 		return nil, err
 	}
 	users = make([]User, len(ids))
+	var missing []string
 	for i := range ids {
-		if err = calls[i].show(&users[i], memos[i]); err != nil {
+		if err := calls[i].show(&users[i], memos[i]); errors.Is(err, ErrNotFound) {
+			missing = append(missing, string(ids[i]))
+		} else if err != nil {
 			return nil, err
 		}
+	}
+	if len(missing) > 0 { // the caller was let in to each, and may know
+		return nil, refuseThese(ErrNotFound, "user", "", missing...)
 	}
 	return users, nil
 }
@@ -173,14 +135,16 @@ func (u *User) fill(r *record.User, version store.Seq) {
 	u.Locators = locatorsOf(r.Locators)
 }
 
-// SetScreenName changes a user's screen name.
+// SetScreenName changes a user's screen name. See NewUser for what may be one; it is stored in
+// Unicode normalization form C, whatever the form it was given in.
 func (d *Directory) SetScreenName(ctx context.Context, by Principal, id UserID, screenName string, expected ...Version) (u User, err error) {
 	defer naming("SetScreenName", &err)
 	c, err := d.enter(ctx, opSetScreenName, by, id)
 	if err != nil {
 		return User{}, err
 	}
-	if reason := checkScreenName(screenName); reason != "" {
+	screenName, reason := screenNameOf(screenName)
+	if reason != "" {
 		return User{}, invalid("screenName", reason)
 	}
 	return d.change(ctx, &c, expected, func(p *plan, r *record.User) error {

@@ -47,10 +47,10 @@ func TestAUserIsCreatedWithAllThatItIsGiven(t *testing.T) {
 		require.Equal(t, denizen.User{
 			ID: alice, InternalID: u.InternalID, ScreenName: "Alice", Version: u.Version, CreatedAt: epoch, UpdatedAt: epoch,
 			Locators: []denizen.Locator{{
-				ID: u.Locators[0].ID, Type: denizen.TypeEmail, Address: "Alice@Example.org", Canonical: "alice@example.org",
+				ID: u.Locators[0].ID, Type: denizen.TypeEmail, Address: "Alice@Example.org", Raw: "Alice@Example.org", Canonical: "alice@example.org",
 				Status: denizen.StatusNotProvided, Owned: true, AddedAt: epoch,
 			}, {
-				ID: u.Locators[1].ID, Type: denizen.TypeTele, Address: "+1 415 555 0132", Canonical: "+14155550132",
+				ID: u.Locators[1].ID, Type: denizen.TypeTele, Address: "+14155550132", Raw: "+1 415 555 0132", Canonical: "+14155550132",
 				Status: denizen.Verified, Owned: true, AddedAt: epoch, VerifiedAt: epoch,
 			}},
 		}, u)
@@ -125,7 +125,45 @@ var screenNames = []struct {
 	{"ℹ️", true, "the one letter that has two styles"},
 	{"©️ ™️ ‼️", true, "signs with a variation selector"},
 
+	{"葛\U000e0100城", true, "an ideographic variation"},
+	{"Zoe\u0308", true, "in another normal form"},
+	{"\u212bngstrom", true, "a singleton of normalization form C"},
+	{"\u1112\u1161\u11ab", true, "Hangul in parts"},
+	{strings.Repeat("e\u0301", 128), true, "128 characters in NFC, 256 as given"},
+	{"👩\u200d🚀", true, "an emoji of several, joined"},
+	{"👨\u200d👩\u200d👧", true, "a family of emoji"},
+	{"👩🏽\u200d🚀", true, "joined behind a skin tone"},
+	{"🏳\ufe0f\u200d🌈 ❤\ufe0f\u200d🔥", true, "joined behind a selector"},
+	{"🏃\u200d♀\ufe0f\u200d➡\ufe0f", true, "a runner who faces right"},
+	{"🏴\U000e0067\U000e0062\U000e0065\U000e006e\U000e0067\U000e007f", true, "a flag of tags"},
+	{"🏴 and 🏴\u200d☠\ufe0f", true, "a black flag, and one with a skull"},
+	{"سعید می\u200cخواهد", true, "a Persian non-joiner"},
+	{"علی\u200dرضا", true, "an Arabic joiner"},
+	{"अक्\u200dषय", true, "a joiner behind a virama of Devanagari"},
+	{"क्\u200cष", true, "a non-joiner behind a virama"},
+	{"ශ්\u200dරී", true, "Sinhala"},
+	{"র\u200d্যাব", true, "a joiner before a virama of Bengali"},
+	{"നന്\u200d", true, "a joiner at the end, in Malayalam"},
+	{"ᠰᠠ\u180bᠨ", true, "a selector of Mongolian"},
+
 	{"", false, "empty"},
+	{strings.Repeat("e\u0301", 129), false, "129 characters in NFC"},
+	{strings.Repeat("a", 1<<20), false, "a megabyte"},
+	{"a" + strings.Repeat("\u0301", 100), false, "a pile of marks"},
+	{"\u2800\u2800", false, "nothing but blanks of Braille"},
+	{"\u200d", false, "nothing but a joiner"},
+	{"👩\u200d", false, "an emoji joined to nothing"},
+	{"👩\u200d\u200d🚀", false, "joined twice"},
+	{"👩\u200cx🚀", false, "a non-joiner behind an emoji"},
+	{"\u200dعلی", false, "a joiner before all letters"},
+	{"مA\u200cB", false, "a non-joiner between Latin letters beside Arabic"},
+	{"Alice\U000e0061\U000e007f", false, "tags behind a letter"},
+	{"🏴\U000e0067\U000e0062", false, "tags without their end"},
+	{"🏴\U000e007f", false, "an end of no tags"},
+	{"🏴" + strings.Repeat("\U000e0061", 7) + "\U000e007f", false, "more tags than a region has"},
+	{"🏴\U000e0041\U000e007f", false, "a capital among the tags"},
+	{"\U000e0001Alice", false, "a language tag"},
+	{"Ali\U000e0100ce", false, "an ideographic variation of a Latin letter"},
 	{strings.Repeat("x", 129), false, "129 characters"},
 	{strings.Repeat("😀", 129), false, "129 characters of four bytes"},
 	{" ", false, "a space"},
@@ -135,10 +173,6 @@ var screenNames = []struct {
 	{"Ali\ufe0fce", false, "a variation selector behind a letter"},
 	{"❤\ufe0f\ufe0f", false, "two variation selectors"},
 	{"❤\ufe01", false, "another variation selector"},
-	{"葛\U000e0100", false, "an ideographic variation"},
-	{"Zoe\u0308", false, "not in normalization form C"},
-	{"\u212bngstrom", false, "a singleton of normalization form C"},
-	{"\u1100\u1161", false, "Hangul that would compose"},
 	{"Alice\x00", false, "U+0000"},
 	{"Alice\n", false, "a line break"},
 	{"Ali\tce", false, "a tab"},
@@ -149,9 +183,6 @@ var screenNames = []struct {
 	{"Ali\u200bce", false, "a zero-width space"},
 	{"Ali\u200cce", false, "a zero-width non-joiner"},
 	{"Ali\u200dce", false, "a zero-width joiner"},
-	{"👩\u200d🚀", false, "an emoji of several joined by zero-width joiners"},
-	{"👨\u200d👩\u200d👧", false, "a family of emoji, likewise"},
-	{"🏴\U000e0067\U000e0062\U000e0065\U000e006e\U000e0067\U000e007f", false, "a flag of tags"},
 	{"Alice\u2060", false, "a word joiner"},
 	{"\ufeffAlice", false, "a byte order mark"},
 	{"Ali\u00adce", false, "a soft hyphen"},
@@ -185,15 +216,26 @@ func TestScreenNamesArePeoplesNames(t *testing.T) {
 			}
 			require.NoError(t, err)
 			require.NoError(t, err2)
-			require.Equal(t, []string{row.name, row.name}, []string{created.ScreenName, renamed.ScreenName})
+			name := norm.NFC.String(row.name)
+			require.Equal(t, []string{name, name}, []string{created.ScreenName, renamed.ScreenName})
 		})
 	}
 }
 
-func TestAZeroWidthJoinerIsRefusedAsSuch(t *testing.T) {
+func TestAStrayJoinerIsRefusedAsSuch(t *testing.T) {
 	d := newMemory(t, denizen.Options{})
-	_, err := d.CreateUser(t.Context(), sys, denizen.NewUser{ScreenName: "👩\u200d🚀"})
-	require.ErrorContains(t, err, "zero-width")
+	_, err := d.CreateUser(t.Context(), sys, denizen.NewUser{ScreenName: "Ali\u200dce"})
+	require.ErrorContains(t, err, "joiners")
+}
+
+func TestAScreenNameInAnotherFormOfTheSameChangesNothing(t *testing.T) {
+	d := newMemory(t, denizen.Options{})
+	u, err := d.CreateUser(t.Context(), sys, denizen.NewUser{ScreenName: "Zoe\u0308"})
+	require.NoError(t, err)
+	require.Equal(t, "Zo\u00eb", u.ScreenName)
+	again, err := d.SetScreenName(t.Context(), sys, u.ID, "Zoe\u0308")
+	require.NoError(t, err)
+	require.Equal(t, u, again)
 }
 
 func FuzzScreenName(f *testing.F) {
@@ -208,12 +250,19 @@ func FuzzScreenName(f *testing.F) {
 			requireField(t, err, denizen.ErrInvalid, "screenName")
 			return
 		}
-		require.Equal(t, name, u.ScreenName)
-		require.True(t, utf8.ValidString(name) && norm.NFC.IsNormalString(name))
+		require.Equal(t, norm.NFC.String(name), u.ScreenName)
+		require.True(t, utf8.ValidString(name))
+		again, err := d.SetScreenName(context.Background(), sys, alice, u.ScreenName)
+		require.NoError(t, err)
+		require.Equal(t, u, again, "what is stored is taken as it is")
+		name = u.ScreenName
 		n := utf8.RuneCountInString(name)
 		require.True(t, n >= 1 && n <= 128)
 		for _, r := range name {
-			require.False(t, unicode.In(r, unicode.Cc, unicode.Cf, unicode.Cs, unicode.Zl, unicode.Zp, unicode.Bidi_Control, unicode.Join_Control), "%U", r)
+			require.False(t, unicode.In(r, unicode.Cc, unicode.Cs, unicode.Zl, unicode.Zp, unicode.Bidi_Control), "%U", r)
+			if unicode.Is(unicode.Cf, r) {
+				require.True(t, unicode.Is(unicode.Join_Control, r) || r >= 0xe0030 && r <= 0xe007f, "%U", r)
+			}
 		}
 		require.NotEmpty(t, strings.Trim(name, " \u00a0\u3000\ufe0e\ufe0f"))
 	})
@@ -1039,4 +1088,39 @@ func TestAnEmptyIDIsInvalidForTheApplicationToo(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) { requireField(t, call(), denizen.ErrInvalid, "user") })
 	}
+}
+
+func TestWhoAsksForSeveralIsToldWhichAreMissing(t *testing.T) {
+	seen := func(_ context.Context, _, of denizen.UserID, _ denizen.Facet) (bool, error) { return of != "hidden-01", nil }
+	inHouses(t, denizen.Options{MaySee: seen}, func(t *testing.T, h *house) {
+		ctx := t.Context()
+		h.create(t, alice)
+		h.create(t, bob)
+		for _, by := range []denizen.Principal{sys, h.as(t, bob)} {
+			_, err := h.Users(ctx, by, "nobody-01", alice, "nobody-02")
+			requireField(t, err, denizen.ErrNotFound, "user")
+			require.Equal(t, []string{"nobody-01", "nobody-02"}, err.(*denizen.Error).Missing)
+			require.Equal(t, "denizen: Users: user: not found", err.Error())
+		}
+		_, err := h.Users(ctx, h.as(t, bob), "nobody-01", alice, "hidden-01")
+		require.ErrorIs(t, err, denizen.ErrDenied)
+		require.Nil(t, err.(*denizen.Error).Missing, "who may not know one learns of none")
+
+		_, err = h.DefineAttribute(ctx, sys, denizen.AttributeDef{Key: "secret", VisibleTo: denizen.ToSystem, WritableBy: denizen.ToSystem})
+		require.NoError(t, err)
+		_, err = h.SetAttribute(ctx, sys, alice, denizen.Attribute{Key: "secret", Value: "x"})
+		require.NoError(t, err)
+		_, err = h.Attributes(ctx, h.as(t, alice), alice, "secret", "none")
+		requireField(t, err, denizen.ErrNotFound, "attribute")
+		require.Equal(t, []string{"secret", "none"}, err.(*denizen.Error).Missing)
+		_, err = h.Attributes(ctx, sys, alice, "secret", "none")
+		require.Equal(t, []string{"none"}, err.(*denizen.Error).Missing)
+		given := []denizen.Attribute{{Key: "none"}, {Key: "secret"}, {Key: "nor this"}}
+		_, err = h.SetAttributes(ctx, sys, alice, given, denizen.Merge)
+		requireField(t, err, denizen.ErrInvalid, "key")
+		require.Equal(t, []string{"none", "nor this"}, err.(*denizen.Error).Missing)
+		_, err = h.SetAttributes(ctx, h.as(t, alice), alice, given[1:2], denizen.Merge)
+		requireField(t, err, denizen.ErrDenied, "key")
+		require.Equal(t, []string{"secret"}, err.(*denizen.Error).Missing)
+	})
 }

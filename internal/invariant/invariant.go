@@ -127,7 +127,7 @@ func Check(t testing.TB, s store.Store) {
 	for id, u := range users {
 		require.Empty(t, incarnations[u.Incarnation], "two users of one incarnation")
 		incarnations[u.Incarnation] = id
-		require.LessOrEqual(t, len(u.Locators), denizen.MaxLocators)
+		require.LessOrEqual(t, len(u.Locators), denizen.MaxLocators+denizen.MaxClaims)
 		Distinct(t, u.Locators, func(l record.Locator) string { return l.ID })
 		Distinct(t, u.Locators, func(l record.Locator) string { return l.Type + ":" + l.Canonical })
 		for _, l := range u.Locators {

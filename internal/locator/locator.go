@@ -59,6 +59,20 @@ func (l Locator) Serialized() string {
 	return string(l.Type) + ":" + l.Canonical
 }
 
+// Deliverable returns the address that a message can be sent to, without the type: a number
+// in its canonical form, an e-mail address as it was typed with its domain as A-labels.
+func Deliverable(t Type, raw, canonical string) string {
+	if t == Tele {
+		return canonical
+	}
+	for i := range len(raw) {
+		if raw[i] >= 0x80 { // the local part is ASCII
+			return raw[:strings.IndexByte(raw, '@')] + canonical[strings.IndexByte(canonical, '@'):]
+		}
+	}
+	return raw
+}
+
 // Error is a refused locator. It never holds any of what was given.
 type Error struct {
 	Field  string // always "locator"

@@ -578,6 +578,15 @@ func (u *modelUser) has(l denizen.Locator) int {
 	return slices.IndexFunc(u.Locators, func(o denizen.Locator) bool { return o.Canonical == l.Canonical })
 }
 
+func (u *modelUser) owned() (n int) {
+	for _, l := range u.Locators {
+		if l.Owned {
+			n++
+		}
+	}
+	return n
+}
+
 var statuses = []denizen.VerificationStatus{
 	denizen.Verified, denizen.Unverified, denizen.StatusNotProvided, denizen.VerificationPending, denizen.VerificationNotApplicable,
 }
@@ -593,8 +602,12 @@ func (m *model) locator(n denizen.NewLocator) (denizen.Locator, error) {
 		return denizen.Locator{}, refused(denizen.ErrInvalid, "locator")
 	}
 	kind, address, _ := strings.Cut(n.Locator, ":")
+	raw := address
+	if kind == "tele" {
+		address = s.canonical
+	}
 	l := denizen.Locator{
-		ID: denizen.LocatorID(m.id()), Type: denizen.LocatorType(kind), Address: address, Canonical: s.canonical, AddedAt: time.UnixMilli(m.now()),
+		ID: denizen.LocatorID(m.id()), Type: denizen.LocatorType(kind), Address: address, Raw: raw, Canonical: s.canonical, AddedAt: time.UnixMilli(m.now()),
 	}
 	m.setStatus(&l, n.Status)
 	return l, nil
@@ -655,6 +668,7 @@ func (m *model) AddLocator(_ context.Context, by modelPrincipal, id denizen.User
 	if !ok {
 		return l, refused(denizen.ErrInvalid, "locator")
 	}
+	explicit := n.Status
 	if n.Status = cmp.Or(n.Status, denizen.StatusNotProvided); !slices.Contains(statuses, n.Status) {
 		return l, refused(denizen.ErrInvalid, "verificationStatus")
 	}
@@ -664,8 +678,14 @@ func (m *model) AddLocator(_ context.Context, by modelPrincipal, id denizen.User
 	}
 	if i := u.has(denizen.Locator{Canonical: s.canonical}); i >= 0 {
 		l := u.Locators[i]
+		if l.Owned && by.IsSystem() && explicit != "" && explicit != l.Status {
+			return denizen.Locator{}, refused(denizen.ErrTaken, "locator")
+		}
 		if l.Owned || by.user != "" {
 			return l, nil
+		}
+		if u.owned() >= denizen.MaxLocators {
+			return denizen.Locator{}, refused(denizen.ErrLimited, "locators")
 		}
 		if err := m.take(&l, u); err != nil {
 			return denizen.Locator{}, err
@@ -675,7 +695,7 @@ func (m *model) AddLocator(_ context.Context, by modelPrincipal, id denizen.User
 		m.edited(by, denizen.LocatorOwned, u, string(l.ID))
 		return l, nil
 	}
-	if len(u.Locators) == denizen.MaxLocators {
+	if by.IsSystem() && u.owned() >= denizen.MaxLocators || by.user != "" && len(u.Locators)-u.owned() >= denizen.MaxClaims {
 		return l, refused(denizen.ErrLimited, "locators")
 	}
 	if l, err = m.locator(n); err != nil {
@@ -716,19 +736,31 @@ func (m *model) SetLocators(_ context.Context, by modelPrincipal, id denizen.Use
 		return denizen.User{}, err
 	}
 	var set []denizen.Locator
+	own := 0
 	for _, n := range locators {
 		var l denizen.Locator
 		if i := u.has(denizen.Locator{Canonical: spellings[n.Locator].canonical}); i >= 0 {
 			l = u.Locators[i]
+			if l.Owned || n.Status == denizen.Verified {
+				own++
+			}
 			if n.Status != "" && n.Status != l.Status {
 				m.setStatus(&l, n.Status)
 			}
 		} else if l, err = m.locator(n); err != nil {
 			return denizen.User{}, err
+		} else {
+			own++
 		}
 		set = append(set, l)
 	}
-	for i := range set {
+	if own > denizen.MaxLocators {
+		return denizen.User{}, refused(denizen.ErrLimited, "locators")
+	}
+	for i, n := range locators {
+		if u.has(set[i]) >= 0 && n.Status != denizen.Verified {
+			continue // what was a claim stays one
+		}
 		if err := m.take(&set[i], u); err != nil {
 			return denizen.User{}, err
 		}
@@ -762,6 +794,9 @@ func (m *model) SetVerification(_ context.Context, by modelPrincipal, id denizen
 	what := denizen.LocatorVerification
 	if status == denizen.Verified && !l.Owned {
 		what = denizen.LocatorOwned
+		if u.owned() >= denizen.MaxLocators {
+			return denizen.Locator{}, refused(denizen.ErrLimited, "locators")
+		}
 		if err := m.take(&l, u); err != nil {
 			return denizen.Locator{}, err
 		}
@@ -1268,7 +1303,10 @@ func (m *model) IssueToken(_ context.Context, by modelPrincipal, id denizen.User
 	}
 	u.tokens = m.live(u)
 	if len(u.tokens) == denizen.MaxTokens {
-		return denizen.IssuedToken{}, refused(denizen.ErrLimited, "tokens")
+		unused := slices.MinFunc(u.tokens, func(a, b *modelToken) int {
+			return cmp.Compare(max(a.IssuedAt.UnixMilli(), a.used), max(b.IssuedAt.UnixMilli(), b.used))
+		})
+		m.revoke(by, u, func(t *modelToken) bool { return t.ID == unused.ID })
 	}
 	now := m.now()
 	t := &modelToken{

@@ -916,7 +916,7 @@ func operations[P caller]() []operation[P] {
 			if st.args[0]%3 != 0 {
 				o.TTL = anyOf(append(slices.Clone(lengths), time.Second/2, -time.Second, 49*time.Hour), st.args[0]/3)
 			}
-			a := s.calls(by, s.id(id), fmt.Sprintf("%+q", o))
+			a := s.calls(by, s.id(id), fmt.Sprintf("%+v", o))
 			t, err := s.IssueToken(ctx, by, id, o)
 			return s.issued(a, id, t, err)
 		}},
