@@ -261,7 +261,9 @@ func (d *Directory) SetAttribute(ctx context.Context, by Principal, user UserID,
 	return d.patch(ctx, &c, []Attribute{a}, Merge, expected)
 }
 
-// SetAttributes sets several attributes of a user, at most MaxList: all or none.
+// SetAttributes sets several attributes of a user, at most MaxList: all or none. Where some
+// have no definition (ErrInvalid) or may not be written by the caller (ErrDenied), Error.Missing
+// holds their keys.
 func (d *Directory) SetAttributes(ctx context.Context, by Principal, user UserID, attributes []Attribute, mode PatchMode, expected ...Version) (p Profile, err error) {
 	defer naming("SetAttributes", &err)
 	c, err := d.enter(ctx, opWriteProfile, by, user)
@@ -383,10 +385,10 @@ func (p *plan) setAttributes(r *record.Profile, attributes []Attribute, mode Pat
 	changed := []string{}
 	for i, a := range attributes {
 		if defs[i] == nil {
-			return nil, invalid("key", "has no definition")
+			return nil, refuseThese(ErrInvalid, "key", "has no definition", keysWhere(keys, defs, func(def *record.Definition) bool { return def == nil })...)
 		}
 		if !p.c.mayWrite(defs[i]) {
-			return nil, refuse(ErrDenied, "key", "")
+			return nil, refuseThese(ErrDenied, "key", "", keysWhere(keys, defs, func(def *record.Definition) bool { return def != nil && !p.c.mayWrite(def) })...)
 		}
 		stored, err := attribute(a, defs[i])
 		if err != nil {
@@ -436,6 +438,16 @@ func (p *plan) setAttributes(r *record.Profile, attributes []Attribute, mode Pat
 		return nil, refuse(ErrLimited, "attributes", "of a user must be 262144 bytes at most")
 	}
 	return changed, nil
+}
+
+// keysWhere returns the keys whose definitions are such. Definitions are no secret to a user.
+func keysWhere(keys []string, defs []*record.Definition, such func(*record.Definition) bool) (found []string) {
+	for i, key := range keys {
+		if such(defs[i]) {
+			found = append(found, key)
+		}
+	}
+	return found
 }
 
 func byKey(a record.Attribute, key string) int { return cmp.Compare(a.Key, key) }
@@ -519,7 +531,8 @@ func (d *Directory) Profile(ctx context.Context, by Principal, user UserID) (p P
 }
 
 // Attributes answers some attributes of a user, at most MaxList, in the order asked: all of
-// them, or ErrNotFound if the user lacks one or the caller may not see it.
+// them, or ErrNotFound if the user lacks some or the caller may not see them. Error.Missing
+// holds those keys, and does not tell the one from the other.
 func (d *Directory) Attributes(ctx context.Context, by Principal, user UserID, keys ...string) (attributes []Attribute, err error) {
 	defer naming("Attributes", &err)
 	c, err := d.enter(ctx, opReadProfile, by, user)
@@ -539,12 +552,17 @@ func (d *Directory) Attributes(ctx context.Context, by Principal, user UserID, k
 		return nil, err
 	}
 	attributes = make([]Attribute, len(keys))
+	var missing []string
 	for i, key := range keys {
 		j, found := slices.BinarySearchFunc(p.Attributes, key, func(a Attribute, key string) int { return cmp.Compare(a.Key, key) })
 		if !found {
-			return nil, refuse(ErrNotFound, "attribute", "")
+			missing = append(missing, key)
+			continue
 		}
 		attributes[i] = p.Attributes[j]
+	}
+	if len(missing) > 0 { // whether there is none or it may not be seen
+		return nil, refuseThese(ErrNotFound, "attribute", "", missing...)
 	}
 	return attributes, nil
 }

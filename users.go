@@ -2,6 +2,7 @@ package denizen
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"time"
 
@@ -48,7 +49,8 @@ func (d *Directory) User(ctx context.Context, by Principal, id UserID) (u User, 
 }
 
 // Users answers several users, at most MaxList, in the order asked: all of them or
-// ErrNotFound. What is shown of each is as with User.
+// ErrNotFound, where Error.Missing holds those that are not there. What is shown of each is as
+// with User.
 func (d *Directory) Users(ctx context.Context, by Principal, ids ...UserID) (users []User, err error) {
 	defer naming("Users", &err)
 	calls, memos, err := d.readAll(ctx, opReadUser, by, ids, func(id string) store.Key { return record.UserKey(id) })
@@ -56,10 +58,16 @@ func (d *Directory) Users(ctx context.Context, by Principal, ids ...UserID) (use
 		return nil, err
 	}
 	users = make([]User, len(ids))
+	var missing []string
 	for i := range ids {
-		if err = calls[i].show(&users[i], memos[i]); err != nil {
+		if err := calls[i].show(&users[i], memos[i]); errors.Is(err, ErrNotFound) {
+			missing = append(missing, string(ids[i]))
+		} else if err != nil {
 			return nil, err
 		}
+	}
+	if len(missing) > 0 { // the caller was let in to each, and may know
+		return nil, refuseThese(ErrNotFound, "user", "", missing...)
 	}
 	return users, nil
 }

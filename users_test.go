@@ -1089,3 +1089,38 @@ func TestAnEmptyIDIsInvalidForTheApplicationToo(t *testing.T) {
 		t.Run(name, func(t *testing.T) { requireField(t, call(), denizen.ErrInvalid, "user") })
 	}
 }
+
+func TestWhoAsksForSeveralIsToldWhichAreMissing(t *testing.T) {
+	seen := func(_ context.Context, _, of denizen.UserID, _ denizen.Facet) (bool, error) { return of != "hidden-01", nil }
+	inHouses(t, denizen.Options{MaySee: seen}, func(t *testing.T, h *house) {
+		ctx := t.Context()
+		h.create(t, alice)
+		h.create(t, bob)
+		for _, by := range []denizen.Principal{sys, h.as(t, bob)} {
+			_, err := h.Users(ctx, by, "nobody-01", alice, "nobody-02")
+			requireField(t, err, denizen.ErrNotFound, "user")
+			require.Equal(t, []string{"nobody-01", "nobody-02"}, err.(*denizen.Error).Missing)
+			require.Equal(t, "denizen: Users: user: not found", err.Error())
+		}
+		_, err := h.Users(ctx, h.as(t, bob), "nobody-01", alice, "hidden-01")
+		require.ErrorIs(t, err, denizen.ErrDenied)
+		require.Nil(t, err.(*denizen.Error).Missing, "who may not know one learns of none")
+
+		_, err = h.DefineAttribute(ctx, sys, denizen.AttributeDef{Key: "secret", VisibleTo: denizen.ToSystem, WritableBy: denizen.ToSystem})
+		require.NoError(t, err)
+		_, err = h.SetAttribute(ctx, sys, alice, denizen.Attribute{Key: "secret", Value: "x"})
+		require.NoError(t, err)
+		_, err = h.Attributes(ctx, h.as(t, alice), alice, "secret", "none")
+		requireField(t, err, denizen.ErrNotFound, "attribute")
+		require.Equal(t, []string{"secret", "none"}, err.(*denizen.Error).Missing)
+		_, err = h.Attributes(ctx, sys, alice, "secret", "none")
+		require.Equal(t, []string{"none"}, err.(*denizen.Error).Missing)
+		given := []denizen.Attribute{{Key: "none"}, {Key: "secret"}, {Key: "nor this"}}
+		_, err = h.SetAttributes(ctx, sys, alice, given, denizen.Merge)
+		requireField(t, err, denizen.ErrInvalid, "key")
+		require.Equal(t, []string{"none", "nor this"}, err.(*denizen.Error).Missing)
+		_, err = h.SetAttributes(ctx, h.as(t, alice), alice, given[1:2], denizen.Merge)
+		requireField(t, err, denizen.ErrDenied, "key")
+		require.Equal(t, []string{"secret"}, err.(*denizen.Error).Missing)
+	})
+}

@@ -93,6 +93,27 @@ func setPresence(c *call) (reply, error) {
 	return done(c.h.dir.SetPresence(c.r.Context(), c.by, id, p.On(device)))
 }
 
+// clearPresence clears what all devices of a user show, or one of them alone.
+func clearPresence(c *call) (reply, error) {
+	q, err := c.query()
+	if err != nil {
+		return reply{}, err
+	}
+	device, err := single(q, "device")
+	if err != nil {
+		return reply{}, err
+	}
+	id, err := c.user()
+	if err != nil {
+		return reply{}, err
+	}
+	if q.Has("device") {
+		c.names = map[string]string{"device": device}
+		return done(c.h.dir.ClearPresence(c.r.Context(), c.by, id, device))
+	}
+	return done(c.h.dir.ClearPresence(c.r.Context(), c.by, id))
+}
+
 func getPresence(c *call) (reply, error) {
 	if wantsEvents(c.r) {
 		return noEvents(c)

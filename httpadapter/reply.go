@@ -1,19 +1,23 @@
 package httpadapter
 
 import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/base64"
 	"encoding/json"
+	"errors"
+	"iter"
 	"net/http"
 	"strconv"
 	"time"
-
-	"github.com/denizenhq/denizen"
 )
 
 // A reply is an answer, not yet written.
 type reply struct {
 	status   int
-	body     any    // encoded as JSON; nil: none
-	html     string // instead
+	body     any                   // encoded as JSON; nil: none
+	list     iter.Seq2[any, error] // instead: the elements of a list, encoded as they are written
+	html     string                // instead
 	etag     string
 	location string
 	header   [2]string // one more header
@@ -37,8 +41,9 @@ var (
 	contentJSON = []string{"application/json"}
 )
 
-// write writes the answer, but for who left meanwhile.
-func (a *reply) write(c *call) {
+// write writes the answer, but for who left meanwhile. Of a list it can fail: before anything
+// is written, or with errCut.
+func (a *reply) write(c *call) error {
 	h := c.w.Header()
 	h["Cache-Control"], h["X-Content-Type-Options"] = noStore, noSniff
 	h["X-Request-Id"] = []string{c.requestID}
@@ -63,18 +68,79 @@ func (a *reply) write(c *call) {
 		body = []byte(a.html)
 		h["Content-Type"] = []string{"text/html; charset=utf-8"}
 		h["Content-Security-Policy"] = []string{"default-src 'none'; form-action 'self'; frame-ancestors 'none'"}
+	case a.list != nil:
+		return a.writeList(c)
 	case a.body != nil:
-		body, _ = json.Marshal(a.body) // the shapes of this package have nothing that cannot be encoded
+		if encoded, is := a.body.(json.RawMessage); is {
+			body = encoded
+		} else {
+			body = encode(a.body)
+		}
 		h["Content-Type"] = contentJSON
 	default:
 		c.w.WriteHeader(a.status)
-		return
+		return nil
 	}
 	h["Content-Length"] = []string{strconv.Itoa(len(body))}
 	c.w.WriteHeader(a.status)
 	if c.r.Method != http.MethodHead {
 		_, _ = c.w.Write(body)
 	}
+	return nil
+}
+
+// listBuffer is how much of a list is encoded before it is written: a shorter one is whole, has
+// a length, and may still be a refusal.
+const listBuffer = 64 << 10
+
+// errCut says that an answer broke off after its first bytes were written.
+var errCut = errors.New("httpadapter: the answer broke off")
+
+// writeList writes a list, an element after the other: it holds no more than one of them and
+// listBuffer.
+func (a *reply) writeList(c *call) error {
+	h := c.w.Header()
+	var b bytes.Buffer
+	b.WriteByte('[')
+	first, begun := true, false
+	for element, err := range a.list {
+		switch {
+		case err != nil && begun:
+			return errors.Join(errCut, err)
+		case err != nil:
+			return err
+		}
+		if !first {
+			b.WriteByte(',')
+		}
+		first = false
+		encodeTo(&b, element)
+		if b.Len() < listBuffer {
+			continue
+		}
+		if !begun {
+			begun = true
+			h["Content-Type"] = contentJSON
+			c.w.WriteHeader(a.status)
+		}
+		if c.r.Method == http.MethodHead {
+			return nil
+		}
+		if _, err := c.w.Write(b.Bytes()); err != nil {
+			return nil // whoever asked has left
+		}
+		b.Reset()
+	}
+	b.WriteByte(']')
+	if !begun {
+		h["Content-Type"] = contentJSON
+		h["Content-Length"] = []string{strconv.Itoa(b.Len())}
+		c.w.WriteHeader(a.status)
+	}
+	if c.r.Method != http.MethodHead {
+		_, _ = c.w.Write(b.Bytes())
+	}
+	return nil
 }
 
 // problem is the body of a refusal.
@@ -97,10 +163,30 @@ func (r *refusal) reply(c *call) reply {
 	if r.status == http.StatusUnauthorized {
 		a.header = [2]string{"Www-Authenticate", `Bearer realm="denizen"`}
 	}
+	if r.retryAfter > 0 {
+		a.header = [2]string{"Retry-After", strconv.FormatInt(int64((r.retryAfter+time.Second-1)/time.Second), 10)}
+	}
 	return a
 }
 
-// etag is the strong entity tag of a version, and of what else the answer rests on.
-func etag(v denizen.Version, also string) string {
-	return `"` + strconv.FormatUint(uint64(v), 10) + also + `"`
+// encode returns v as JSON. The shapes of this package have nothing that cannot be encoded.
+func encode(v any) []byte {
+	var b bytes.Buffer
+	encodeTo(&b, v)
+	return b.Bytes()
+}
+
+// encodeTo adds v to b as JSON.
+func encodeTo(b *bytes.Buffer, v any) {
+	e := json.NewEncoder(b)
+	e.SetEscapeHTML(false)
+	_ = e.Encode(v)
+	b.Truncate(b.Len() - 1) // its line feed
+}
+
+// etag is the strong entity tag of what a caller is shown. It rests on nothing else: a number of
+// the store would tell of what others write.
+func etag(encoded []byte) string {
+	sum := sha256.Sum256(encoded)
+	return `"` + base64.RawURLEncoding.EncodeToString(sum[:18]) + `"`
 }

@@ -1,9 +1,12 @@
 package httpadapter
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/base64"
+	"encoding/json"
 	"errors"
+	"iter"
 	"net/http"
 	"net/url"
 	"slices"
@@ -162,21 +165,21 @@ func wantedAttributes(q url.Values) (w wanted) {
 }
 
 // profileOf answers the attributes wanted of a user, as far as it has them, or nil if none were
-// wanted. The second is the tag of the profile's version.
-func (c *call) profileOf(user denizen.UserID, w wanted) (*profileShape, string, error) {
+// wanted.
+func (c *call) profileOf(user denizen.UserID, w wanted) (*profileShape, error) {
 	if !w.all && len(w.keys) == 0 {
-		return nil, "", nil
+		return nil, nil
 	}
 	profile, err := c.h.dir.Profile(c.r.Context(), c.by, user)
 	if err != nil {
-		return nil, "", err
+		return nil, err
 	}
 	if !w.all {
 		profile.Attributes = slices.DeleteFunc(profile.Attributes, func(a denizen.Attribute) bool {
 			return !slices.Contains(w.keys, a.Key)
 		})
 	}
-	return newProfileShape(profile), "." + strconv.FormatUint(uint64(profile.Version), 10), nil
+	return newProfileShape(profile), nil
 }
 
 func getUser(c *call) (reply, error) {
@@ -199,11 +202,17 @@ func getUser(c *call) (reply, error) {
 	if isPeer(u) {
 		return ok(c.userBody(u, nil))
 	}
-	profile, version, err := c.profileOf(id, w)
+	encoded := encode(c.userBody(u, nil))
+	a := reply{status: http.StatusOK, body: json.RawMessage(encoded), etag: etag(encoded)}
+	profile, err := c.profileOf(id, w)
 	if err != nil {
 		return reply{}, err
 	}
-	return reply{status: http.StatusOK, body: c.userBody(u, profile), etag: etag(u.Version, version)}, nil
+	if profile != nil {
+		a.body = c.userBody(u, profile)
+		a.etag = a.etag[:len(a.etag)-1] + "." + etag(encode(profile))[1:]
+	}
+	return a, nil
 }
 
 // listUsers answers the users behind locators, or a page of all.
@@ -211,6 +220,11 @@ func listUsers(c *call) (reply, error) {
 	q, err := c.query()
 	if err != nil {
 		return reply{}, err
+	}
+	for name := range q {
+		if narrows(name) {
+			return reply{}, badValue(name, "is a filter that is not served")
+		}
 	}
 	if q.Has("locators") {
 		return usersByLocator(c, q)
@@ -223,15 +237,15 @@ func listUsers(c *call) (reply, error) {
 	if err != nil {
 		return reply{}, err
 	}
-	query := denizen.Query{After: denizen.Cursor(after)}
+	left := denizen.MaxPage
 	if q.Has("limit") {
 		n, err := strconv.Atoi(limit)
 		if err != nil || n < 1 || n > denizen.MaxPage {
 			return reply{}, badValue("limit", "must be 1 to 1000")
 		}
-		query.Limit = n
+		left = n
 	}
-	page, err := c.h.dir.UserPage(c.r.Context(), c.by, query)
+	list, next, err := c.userPage(denizen.Cursor(after), left, wantedAttributes(q))
 	if err != nil {
 		return reply{}, err
 	}
@@ -239,16 +253,63 @@ func listUsers(c *call) (reply, error) {
 	if err != nil {
 		return reply{}, err
 	}
-	bodies, err := c.userBodies(page.Users, wantedAttributes(q))
-	if err != nil {
-		return reply{}, err
-	}
-	a := reply{status: http.StatusOK, body: bodies, header: [2]string{"X-Mitter-Paginated-Estimated-Count", strconv.Itoa(count)}}
-	if page.Next != "" {
-		q.Set("after", string(page.Next))
+	a := reply{status: http.StatusOK, body: json.RawMessage(list), header: [2]string{"X-Mitter-Paginated-Estimated-Count", strconv.Itoa(count)}}
+	if next != "" {
+		q.Set("after", string(next))
 		a.link = "<?" + q.Encode() + `>; rel="next"`
 	}
 	return a, nil
+}
+
+const (
+	// pageBytes is how long a page of users may become before it ends early.
+	pageBytes = 4 << 20
+	// profileStep is how many users are read at once where their attributes are wanted. A page
+	// is at most pageBytes and that many users long.
+	profileStep = 8
+)
+
+// userPage encodes a page of users, of a number of them at most. It reads their attributes in
+// small steps and ends early once it is long, so that a page is bounded in bytes: the cursor says
+// where to go on.
+func (c *call) userPage(after denizen.Cursor, left int, w wanted) (list []byte, next denizen.Cursor, err error) {
+	var b bytes.Buffer
+	b.WriteByte('[')
+	for {
+		step := left
+		if w.all || len(w.keys) > 0 {
+			step = min(left, profileStep)
+		}
+		page, err := c.h.dir.UserPage(c.r.Context(), c.by, denizen.Query{After: after, Limit: step})
+		if err != nil {
+			return nil, "", err
+		}
+		for body, err := range c.userBodies(page.Users, w) {
+			if err != nil {
+				return nil, "", err
+			}
+			if b.Len() > 1 {
+				b.WriteByte(',')
+			}
+			encodeTo(&b, body)
+		}
+		left -= len(page.Users)
+		after = page.Next
+		if after == "" || left <= 0 || len(page.Users) == 0 || b.Len() >= pageBytes {
+			b.WriteByte(']')
+			return b.Bytes(), after, nil
+		}
+	}
+}
+
+// narrows reports whether a query parameter would leave users out of the list. Ignored, it would
+// return everybody to who asked for a few.
+func narrows(name string) bool {
+	switch name {
+	case "metadata", "ids", "name", "blocked", "createdAfter":
+		return true
+	}
+	return strings.HasPrefix(name, "attribute.")
 }
 
 func usersByLocator(c *call, q url.Values) (reply, error) {
@@ -262,24 +323,24 @@ func usersByLocator(c *call, q url.Values) (reply, error) {
 	if err != nil {
 		return reply{}, err
 	}
-	bodies, err := c.userBodies(users, wantedAttributes(q))
-	if err != nil {
-		return reply{}, err
-	}
-	return ok(bodies)
+	return reply{status: http.StatusOK, list: c.userBodies(users, wantedAttributes(q))}, nil
 }
 
-// userBodies are the shapes of users. One that was deleted since it was listed has no profile.
-func (c *call) userBodies(users []denizen.User, w wanted) ([]any, error) {
-	bodies := make([]any, len(users))
-	for i, u := range users {
-		profile, _, err := c.profileOf(u.ID, w)
-		if err != nil && !errors.Is(err, denizen.ErrNotFound) {
-			return nil, err
+// userBodies are the shapes of users, each made as it is asked for. One that was deleted since
+// it was listed has no profile.
+func (c *call) userBodies(users []denizen.User, w wanted) iter.Seq2[any, error] {
+	return func(yield func(any, error) bool) {
+		for _, u := range users {
+			profile, err := c.profileOf(u.ID, w)
+			if err != nil && !errors.Is(err, denizen.ErrNotFound) {
+				yield(nil, err)
+				return
+			}
+			if !yield(c.userBody(u, profile), nil) {
+				return
+			}
 		}
-		bodies[i] = c.userBody(u, profile)
 	}
-	return bodies, nil
 }
 
 func blockUser(c *call) (reply, error) {
@@ -302,7 +363,7 @@ func blockUser(c *call) (reply, error) {
 	if blocked {
 		change = c.h.dir.BlockUser
 	}
-	return done(c.withVersion(func(expected ...denizen.Version) error {
+	return done(c.withVersion(c.userNow(id), func(expected ...denizen.Version) error {
 		_, err := change(c.r.Context(), c.by, id, expected...)
 		return err
 	}))
@@ -313,7 +374,7 @@ func deleteUser(c *call) (reply, error) {
 	if err != nil {
 		return reply{}, err
 	}
-	return done(c.withVersion(func(expected ...denizen.Version) error {
+	return done(c.withVersion(c.userNow(id), func(expected ...denizen.Version) error {
 		return c.h.dir.DeleteUser(c.r.Context(), c.by, id, expected...)
 	}))
 }
@@ -349,7 +410,7 @@ func setScreenName(c *call) (reply, error) {
 	if err != nil {
 		return reply{}, err
 	}
-	return done(c.withVersion(func(expected ...denizen.Version) error {
+	return done(c.withVersion(c.userNow(id), func(expected ...denizen.Version) error {
 		_, err := c.h.dir.SetScreenName(c.r.Context(), c.by, id, name, expected...)
 		return err
 	}))
