@@ -111,7 +111,7 @@ func clearPresence(c *call) (reply, error) {
 		c.names = map[string]string{"device": device}
 		return done(c.h.dir.ClearPresence(c.r.Context(), c.by, id, device))
 	}
-	return done(c.h.dir.ClearPresence(c.r.Context(), c.by, id))
+	return done(c.h.dir.ClearAllPresence(c.r.Context(), c.by, id))
 }
 
 func getPresence(c *call) (reply, error) {
