@@ -167,7 +167,7 @@ func isConflict(err error) bool { return errors.Is(err, store.ErrConflict) }
 
 // headOf answers the state of a feed without any events.
 func headOf(ctx context.Context, s store.Store) (store.Feed, error) {
-	feed, err := s.Changes(ctx, ^store.Seq(0), 1)
+	feed, err := s.Changes(ctx, store.End, 1)
 	return feed, err
 }
 

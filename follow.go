@@ -59,7 +59,7 @@ func (f *following) apply(e *record.Event) {
 // whenever the store says that there is something newer.
 func (d *Directory) follow(ctx context.Context) {
 	quarter := d.options.Freshness / 4
-	for seen := ^store.Seq(0); ctx.Err() == nil; {
+	for seen := store.End; ctx.Err() == nil; {
 		began := d.clock.Now()
 		next, whole, err := d.following.read(ctx, d.store, seen)
 		if err == nil {
@@ -84,7 +84,7 @@ func (d *Directory) follow(ctx context.Context) {
 // was all of them. Whoever comes too late, or for the first time, starts at the end.
 func (f *following) read(ctx context.Context, s store.Store, after store.Seq) (next store.Seq, whole bool, err error) {
 	feed, err := s.Changes(ctx, after, store.MaxPage)
-	if isMissed(err) || err == nil && after == ^store.Seq(0) {
+	if isMissed(err) || err == nil && after == store.End {
 		f.epoch.Add(1)
 		return feed.Head, true, nil
 	}

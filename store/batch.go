@@ -20,6 +20,9 @@ func (b Batch) Check() error {
 		if err := CheckKeys(c.Key); err != nil {
 			return err
 		}
+		if c.Under && c.Damaged {
+			return fmt.Errorf("%w: a condition on what is under a key and on damage", ErrInvalid)
+		}
 	}
 	if err := CheckKeys(b.Drop...); err != nil {
 		return err

@@ -18,6 +18,9 @@ const copyPage = 1_000
 // ErrUnavailable. If from has forgotten all its events, or keeps them from a
 // commit on that had none, the feed of to begins at the first event that is left, or after head.
 //
+// A record or an event that is damaged cannot be loaded: the error then is ErrCorrupt and says how
+// many there are. Drop or replace them first.
+//
 // The errors are those of [Store].Load and of reading from; to is then empty, or, if the
 // error is ErrOutcomeUnknown, perhaps whole.
 func Copy(ctx context.Context, to, from Store) error {
@@ -30,7 +33,7 @@ func Copy(ctx context.Context, to, from Store) error {
 
 // place answers where a store stands, without changes.
 func place(ctx context.Context, s Store) (Feed, error) {
-	f, err := s.Changes(ctx, ^Seq(0), 1)
+	f, err := s.Changes(ctx, End, 1)
 	return f, err
 }
 
@@ -45,6 +48,7 @@ func still(ctx context.Context, s Store, head Seq) error {
 
 func allRecords(ctx context.Context, s Store) iter.Seq2[Record, error] {
 	return func(yield func(Record, error) bool) {
+		damaged := 0 // the rest is then only counted
 		for r := (Range{Limit: copyPage}); ; {
 			page, err := s.List(ctx, r)
 			if err != nil {
@@ -52,14 +56,20 @@ func allRecords(ctx context.Context, s Store) iter.Seq2[Record, error] {
 				return
 			}
 			for _, rec := range page {
-				if !yield(rec, nil) {
+				r.After = rec.Key
+				if rec.Damaged {
+					damaged++
+				}
+				if damaged == 0 && !yield(rec, nil) {
 					return
 				}
-				r.After = rec.Key
 			}
 			if len(page) < copyPage {
-				return
+				break
 			}
+		}
+		if damaged > 0 {
+			yield(Record{}, fmt.Errorf("%w: %d records cannot be read", ErrCorrupt, damaged))
 		}
 	}
 }
@@ -68,6 +78,7 @@ func allRecords(ctx context.Context, s Store) iter.Seq2[Record, error] {
 // wrote since the start.
 func allChanges(ctx context.Context, s Store, start Feed) iter.Seq2[Change, error] {
 	return func(yield func(Change, error) bool) {
+		damaged := 0
 		for after := start.First - 1; ; {
 			f, err := s.Changes(ctx, after, copyPage)
 			if errors.Is(err, ErrMissed) {
@@ -81,14 +92,21 @@ func allChanges(ctx context.Context, s Store, start Feed) iter.Seq2[Change, erro
 				if c.Seq > start.Head {
 					break
 				}
-				if !yield(c, nil) {
+				after = c.Seq
+				if c.Damaged {
+					damaged++
+				}
+				if damaged == 0 && !yield(c, nil) {
 					return
 				}
-				after = c.Seq
 			}
 			if len(f.Changes) < copyPage || f.Head > start.Head {
 				break
 			}
+		}
+		if damaged > 0 {
+			yield(Change{}, fmt.Errorf("%w: %d events cannot be read", ErrCorrupt, damaged))
+			return
 		}
 		if err := still(ctx, s, start.Head); err != nil {
 			yield(Change{}, err)

@@ -77,7 +77,8 @@ func (s *Store) Get(ctx context.Context, keys ...store.Key) (records []store.Rec
 			}
 			version, value, err := open(tx.key, data)
 			if err != nil {
-				return err
+				records[i].Damaged = true
+				continue
 			}
 			records[i].Version, records[i].Value = version, bytes.Clone(value)
 		}
@@ -102,13 +103,15 @@ func (s *Store) List(ctx context.Context, r store.Range) (records []store.Record
 			key, data = c.Next()
 		}
 		for ; key != nil && bytes.HasPrefix(key, under) && len(records) < r.Limit; key, data = c.Next() {
+			rec := store.Record{Key: store.Key(key)}
 			version, value, err := open(key, data)
-			if err != nil {
-				return err
-			}
-			rec := store.Record{Key: store.Key(key), Version: version}
-			if !r.KeysOnly {
-				rec.Value = bytes.Clone(value)
+			switch {
+			case err != nil:
+				rec.Damaged = true
+			case r.KeysOnly:
+				rec.Version = version
+			default:
+				rec.Version, rec.Value = version, bytes.Clone(value)
 			}
 			records = append(records, rec)
 		}
@@ -135,19 +138,19 @@ func (s *Store) Changes(ctx context.Context, after store.Seq, limit int) (feed s
 		if feed.Head, feed.First, err = place(tx.Tx); err != nil {
 			return err
 		}
-		if after < feed.First-1 {
-			return store.ErrMissed
-		}
-		if after >= feed.Head {
+		switch {
+		case after == store.End || after == feed.Head:
 			return nil
+		case after < feed.First-1 || after > feed.Head:
+			return store.ErrMissed
 		}
 		c := tx.Bucket(feedBucket).Cursor()
 		for key, data := c.Seek(seqKey(after + 1)); key != nil && len(feed.Changes) < limit; key, data = c.Next() {
-			seq, event, err := open(key, data)
+			c, err := openEvent(key, data)
 			if err != nil {
 				return err
 			}
-			feed.Changes = append(feed.Changes, store.Change{Seq: seq, Event: bytes.Clone(event)})
+			feed.Changes = append(feed.Changes, c)
 		}
 		return nil
 	})
@@ -159,6 +162,9 @@ func (s *Store) Changes(ctx context.Context, after store.Seq, limit int) (feed s
 
 // Wait implements [store.Store].
 func (s *Store) Wait(ctx context.Context, after store.Seq) error {
+	if head, err := s.visible(ctx); err != nil || after > head {
+		return firstOf(err, store.ErrMissed)
+	}
 	return s.head.Wait(ctx, after)
 }
 
@@ -216,8 +222,8 @@ func caught(panicOnFault bool, err *error) {
 }
 
 // visible answers the head that readers see.
-func (s *Store) visible() (head store.Seq, err error) {
-	err = s.view(context.Background(), func(tx *reading) error {
+func (s *Store) visible(ctx context.Context) (head store.Seq, err error) {
+	err = s.view(ctx, func(tx *reading) error {
 		head, _, err = place(tx.Tx)
 		return err
 	})

@@ -32,5 +32,11 @@ func TestTheContractHolds(t *testing.T) {
 			path, _ := paths.Load(s)
 			return open(t, path.(string))
 		},
+		Damage: func(t testing.TB, s store.Store, key store.Key) {
+			require.NoError(t, s.(*bolt.Store).Damage(key))
+		},
+		DamageEvent: func(t testing.TB, s store.Store, seq store.Seq) {
+			require.NoError(t, s.(*bolt.Store).DamageEvent(seq))
+		},
 	})
 }

@@ -1,6 +1,29 @@
 package bolt
 
-import "github.com/denizenhq/denizen/store"
+import (
+	"bytes"
+	"context"
+
+	"github.com/denizenhq/denizen/store"
+	"go.etcd.io/bbolt"
+)
 
 // Seal is what the store writes for a value.
 func Seal(key []byte, version store.Seq, value []byte) []byte { return seal(nil, key, version, value) }
+
+// Damage spoils the seal of the record under key.
+func (s *Store) Damage(key store.Key) error { return s.spoil(recordsBucket, []byte(key)) }
+
+// DamageEvent spoils the seal of the event at seq.
+func (s *Store) DamageEvent(seq store.Seq) error { return s.spoil(feedBucket, seqKey(seq)) }
+
+func (s *Store) spoil(bucket, key []byte) error {
+	return s.group.Alone(context.Background(), func() error {
+		return s.update(func(tx *bbolt.Tx) error {
+			b := tx.Bucket(bucket)
+			data := bytes.Clone(b.Get(key))
+			data[0] ^= 1
+			return b.Put(key, data)
+		})
+	})
+}

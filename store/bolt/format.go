@@ -1,6 +1,7 @@
 package bolt
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"hash/crc32"
@@ -56,6 +57,22 @@ func open(key, data []byte) (version store.Seq, value []byte, err error) {
 	}
 	return store.Seq(binary.BigEndian.Uint64(data[sumSize:])), data[sealSize:], nil
 }
+
+// openEvent returns the change that was sealed under key. The Seq of a damaged one is that of its
+// key, which the order of the feed vouches for.
+func openEvent(key, data []byte) (store.Change, error) {
+	if len(key) != seqSize {
+		return store.Change{}, fmt.Errorf("%w: the key of an event makes no sense", store.ErrCorrupt)
+	}
+	seq := store.Seq(binary.BigEndian.Uint64(key))
+	version, event, err := open(key, data)
+	if err != nil || version != seq {
+		return store.Change{Seq: seq, Damaged: true}, nil
+	}
+	return store.Change{Seq: seq, Event: bytes.Clone(event)}, nil
+}
+
+const seqSize = 8
 
 func sum(key, data []byte) uint32 {
 	return crc32.Update(crc32.Update(0, castagnoli, key), castagnoli, data)

@@ -2,6 +2,7 @@ package bolt
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -202,7 +203,7 @@ func (w *writer) failed(err error) error {
 	w.poisoned = fmt.Errorf("%w: a commit failed, the store must be opened anew: %w", store.ErrUnavailable, err)
 	w.Rollback() // it is still there if bbolt panicked
 	// The commit may be seen by readers, and so by those who wait.
-	if head, err := w.s.visible(); err == nil {
+	if head, err := w.s.visible(context.Background()); err == nil {
 		w.s.head.Advance(head)
 	}
 	return fmt.Errorf("%w: %w", store.ErrOutcomeUnknown, err)

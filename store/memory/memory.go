@@ -18,8 +18,9 @@ import (
 )
 
 var (
-	_ store.Store = (*Store)(nil)
-	_ store.Sole  = (*Store)(nil)
+	_ store.Store   = (*Store)(nil)
+	_ store.Sole    = (*Store)(nil)
+	_ store.Checker = (*Store)(nil)
 )
 
 // Store keeps records and events in memory. It may be used by many goroutines at once.
@@ -44,6 +45,15 @@ type state struct {
 type value struct {
 	version store.Seq
 	json    []byte
+	damaged bool // only tests damage what is in memory
+}
+
+// record returns what readers see of v.
+func (v value) record(k store.Key) store.Record {
+	if v.damaged {
+		return store.Record{Key: k, Damaged: true}
+	}
+	return store.Record{Key: k, Version: v.version, Value: bytes.Clone(v.json)}
 }
 
 // New answers an empty store. It holds no goroutine and no file.
@@ -65,7 +75,7 @@ func (s *Store) Get(ctx context.Context, keys ...store.Key) ([]store.Record, err
 	records := make([]store.Record, len(keys))
 	for i, k := range keys {
 		v, _ := s.records.Get(k)
-		records[i] = store.Record{Key: k, Version: v.version, Value: bytes.Clone(v.json)}
+		records[i] = v.record(k)
 	}
 	return records, nil
 }
@@ -87,11 +97,10 @@ func (s *Store) List(ctx context.Context, r store.Range) ([]store.Record, error)
 		case k == r.After:
 			return true
 		}
-		rec := store.Record{Key: k, Version: v.version}
-		if !r.KeysOnly {
-			rec.Value = bytes.Clone(v.json)
+		if r.KeysOnly {
+			v.json = nil
 		}
-		records = append(records, rec)
+		records = append(records, v.record(k))
 		return true
 	})
 	return records, nil
@@ -112,7 +121,7 @@ func (s *Store) Changes(ctx context.Context, after store.Seq, limit int) (store.
 	}
 	defer s.mu.RUnlock()
 	feed := store.Feed{First: s.first, Head: s.seq}
-	if after < s.first-1 {
+	if after < s.first-1 || after > s.seq && after != store.End {
 		return feed, store.ErrMissed
 	}
 	from, found := slices.BinarySearchFunc(s.events, after, bySeq)
@@ -121,7 +130,7 @@ func (s *Store) Changes(ctx context.Context, after store.Seq, limit int) (store.
 	}
 	events := s.events[from:]
 	for _, c := range events[:min(limit, len(events))] {
-		feed.Changes = append(feed.Changes, store.Change{Seq: c.Seq, Event: bytes.Clone(c.Event)})
+		feed.Changes = append(feed.Changes, store.Change{Seq: c.Seq, Event: bytes.Clone(c.Event), Damaged: c.Damaged})
 	}
 	return feed, nil
 }
@@ -138,7 +147,25 @@ func bySeq(c store.Change, seq store.Seq) int {
 
 // Wait implements [store.Store].
 func (s *Store) Wait(ctx context.Context, after store.Seq) error {
+	if err := s.rlock(ctx); err != nil {
+		return err
+	}
+	beyond := after > s.seq
+	s.mu.RUnlock()
+	if beyond {
+		return store.ErrMissed
+	}
 	return s.head.Wait(ctx, after)
+}
+
+// Health implements [store.Checker]. Memory is always well until it is closed.
+func (s *Store) Health() error {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if s.closed {
+		return store.ErrClosed
+	}
+	return nil
 }
 
 // Own implements [store.Sole].
@@ -161,7 +188,7 @@ func (s *Store) Load(ctx context.Context, rs iter.Seq2[store.Record, error], cs 
 			if err := firstOf(err, ctx.Err(), group.CheckRecord(r, head)); err != nil {
 				return err
 			}
-			if _, twice := loaded.records.Set(r.Key, value{r.Version, bytes.Clone(r.Value)}); twice {
+			if _, twice := loaded.records.Set(r.Key, value{version: r.Version, json: bytes.Clone(r.Value)}); twice {
 				return fmt.Errorf("%w: a key loaded twice", store.ErrInvalid)
 			}
 		}
@@ -236,6 +263,9 @@ func (t *transaction) Versions(keys []store.Key, into []store.Seq) error {
 	for i, k := range keys {
 		v, _ := t.records.Get(k)
 		into[i] = v.version
+		if v.damaged {
+			into[i] = group.Damaged
+		}
 	}
 	return nil
 }
@@ -258,7 +288,7 @@ func (t *transaction) Commit() error {
 	// What is kept is copied before readers have to wait.
 	puts := make([]value, len(c.Puts))
 	for i, r := range c.Puts {
-		puts[i] = value{r.Version, bytes.Clone(r.Value)}
+		puts[i] = value{version: r.Version, json: bytes.Clone(r.Value)}
 	}
 	events := make([]store.Change, len(c.Events))
 	for i, e := range c.Events {

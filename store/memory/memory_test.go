@@ -8,13 +8,20 @@ import (
 	"github.com/denizenhq/denizen/store/storetest"
 )
 
+func harness() storetest.Harness {
+	return storetest.Harness{
+		New:         func(testing.TB) store.Store { return memory.New() },
+		Damage:      func(_ testing.TB, s store.Store, k store.Key) { s.(*memory.Store).Damage(k) },
+		DamageEvent: func(_ testing.TB, s store.Store, seq store.Seq) { s.(*memory.Store).DamageEvent(seq) },
+	}
+}
+
 func TestTheContractHolds(t *testing.T) {
-	storetest.Run(t, storetest.Harness{New: func(testing.TB) store.Store { return memory.New() }})
+	storetest.Run(t, harness())
 }
 
 func TestTheContractHoldsBehindTheWrapperThatInjectsFaults(t *testing.T) {
-	h := storetest.Harness{New: func(testing.TB) store.Store { return memory.New() }}
-	storetest.Run(t, h.Wrap(func(_ testing.TB, s store.Store) store.Store {
+	storetest.Run(t, harness().Wrap(func(_ testing.TB, s store.Store) store.Store {
 		return storetest.Faulty(s, func(storetest.Call) storetest.Fault { return storetest.None })
 	}))
 }

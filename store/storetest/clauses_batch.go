@@ -24,12 +24,12 @@ func noReaderSeesAPart(t testing.TB, h Harness) {
 			come, gone = gone, come
 		}
 		b := store.Batch{Drop: []store.Key{gone}, Emit: val(n)}
-		for i := range 3 {
-			b.Drop = append(b.Drop, store.Key(fmt.Sprintf("g/%d/%d", n-1, i)))
+		for i := range 9 {
+			b.Drop = append(b.Drop, store.Key(fmt.Sprintf("g/%d/%d", i/3, i%3)))
 		}
 		b.Put = puts("a", "b", "c", come)
 		for i := range 3 {
-			b.Put = append(b.Put, put(store.Key(fmt.Sprintf("g/%d/%d", n, i)), n))
+			b.Put = append(b.Put, put(store.Key(fmt.Sprintf("g/%d/%d", n%3, i)), n))
 		}
 		return b
 	}

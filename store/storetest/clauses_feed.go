@@ -156,7 +156,7 @@ func theFeedIsAnsweredInPages(t testing.TB, h Harness) {
 	}
 	head := changes(t, s, 0, 1).Head
 	for _, limit := range []int{1, 3, 29, 30, 31, store.MaxPage} {
-		for _, from := range []store.Seq{0, 1, 2, 3, 4, 20, head - 1, head, head + 1, math.MaxInt64, math.MaxUint64} {
+		for _, from := range []store.Seq{0, 1, 2, 3, 4, 20, head - 1, head, store.End} {
 			rest := slices.DeleteFunc(slices.Clone(want), func(c store.Change) bool { return c.Seq <= from })
 			for after := from; ; {
 				f := plainFeed(changes(t, s, after, limit))
@@ -332,15 +332,13 @@ func waitEndsOnClose(t testing.TB, h Harness) {
 	s := h.open(t)
 	head := commit(t, s, store.Batch{Put: puts("k")})
 	var fs []func() error
-	for _, after := range []store.Seq{head, head + 1, math.MaxInt64, math.MaxUint64} {
-		for range 4 {
-			fs = append(fs, func() error {
-				if err := waiting(t.Context(), s, after); !errors.Is(err, store.ErrClosed) {
-					return fmt.Errorf("wait returned %v when the store was closed", err)
-				}
-				return nil
-			})
-		}
+	for range 16 {
+		fs = append(fs, func() error {
+			if err := waiting(t.Context(), s, head); !errors.Is(err, store.ErrClosed) {
+				return fmt.Errorf("wait returned %v when the store was closed", err)
+			}
+			return nil
+		})
 	}
 	together(t, append(fs, func() error {
 		linger()
@@ -353,10 +351,10 @@ func waitReturnsAtNoOtherTime(t testing.TB, h Harness) {
 	head := commit(t, s, store.Batch{Put: puts("k"), Emit: val(1)})
 	ctx, cancel := context.WithCancel(t.Context())
 	var fs []func() error
-	for _, after := range []store.Seq{head, head + 1, head + 1000, math.MaxInt64, math.MaxUint64} {
+	for range 5 {
 		fs = append(fs, func() error {
-			if err := waiting(ctx, s, after); !errors.Is(err, context.Canceled) {
-				return fmt.Errorf("after %d of %d Wait returned %v", after, head, err)
+			if err := waiting(ctx, s, head); !errors.Is(err, context.Canceled) {
+				return fmt.Errorf("after %d of %d Wait returned %v", head, head, err)
 			}
 			return nil
 		})
@@ -385,24 +383,4 @@ func waitReturnsAtNoOtherTime(t testing.TB, h Harness) {
 		return nil
 	}
 	together(t, append(fs, noise)...)
-
-	// Those who wait for what is far off are not content with less.
-	ctx, cancel = context.WithCancel(t.Context())
-	together(t,
-		func() error {
-			if err := waiting(ctx, s, head+20); !errors.Is(err, context.Canceled) {
-				return fmt.Errorf("after %d Wait returned %v", head+20, err)
-			}
-			return nil
-		},
-		func() error {
-			defer cancel()
-			for range 10 {
-				linger()
-				if _, err := s.Commit(t.Context(), store.Batch{Emit: val(1)}); err != nil {
-					return err
-				}
-			}
-			return nil
-		})
 }

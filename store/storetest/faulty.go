@@ -28,8 +28,8 @@ type Call struct {
 }
 
 // Faulty answers s with faults: decide says what befalls each call. It is called by as
-// many goroutines at once as the store is. Close and Own never fail. Faulty is a
-// store.Sole if s is one.
+// many goroutines at once as the store is. Close, Own and Health never fail. Faulty is a
+// store.Sole and a store.Checker if s is one.
 //
 // A batch that s refuses is refused, whatever befalls it, except under Withheld, where
 // nobody asks s.
@@ -129,16 +129,28 @@ func (s *faulty) Load(ctx context.Context, rs iter.Seq2[store.Record, error], cs
 	return s.Store.Load(ctx, rs, cs, head)
 }
 
-// sole is a wrapper that forwards the store.Sole of what it wraps.
-type sole struct {
-	store.Store
-	store.Sole
-}
-
-// forward makes the wrapper a store.Sole if s is one.
+// forward makes the wrapper a store.Sole and a store.Checker if s is one. What it returns is a
+// pointer, so that it can be a key of a map.
 func forward(wrapper, s store.Store) store.Store {
-	if owned, ok := s.(store.Sole); ok {
-		return &sole{wrapper, owned}
+	sole, isSole := s.(store.Sole)
+	checker, isChecker := s.(store.Checker)
+	switch {
+	case isSole && isChecker:
+		return &struct {
+			store.Store
+			store.Sole
+			store.Checker
+		}{wrapper, sole, checker}
+	case isSole:
+		return &struct {
+			store.Store
+			store.Sole
+		}{wrapper, sole}
+	case isChecker:
+		return &struct {
+			store.Store
+			store.Checker
+		}{wrapper, checker}
 	}
 	return wrapper
 }

@@ -55,6 +55,28 @@ func frailHarness(bug string) Harness {
 			}
 			return again
 		},
+		Damage: func(_ testing.TB, s store.Store, k store.Key) {
+			f := s.(*frail)
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			if r, found := f.now.records[k]; found && !f.is("what is damaged is not marked") {
+				f.now.records[k] = store.Record{Key: k, Version: r.Version, Damaged: true}
+			}
+			if f.is("what is damaged is gone") {
+				delete(f.now.records, k)
+			}
+		},
+		DamageEvent: func(_ testing.TB, s store.Store, seq store.Seq) {
+			f := s.(*frail)
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			if i, found := slices.BinarySearchFunc(f.now.changes, store.Change{Seq: seq}, bySeq); found {
+				f.now.changes[i] = store.Change{Seq: seq, Damaged: true}
+				if f.is("a damaged event is left out") {
+					f.now.changes = slices.Delete(f.now.changes, i, i+1)
+				}
+			}
+		},
 	}
 }
 
@@ -183,7 +205,20 @@ func (s *frail) Commit(ctx context.Context, b store.Batch) (store.Seq, error) {
 		b = s.dropFirst(b)
 	}
 	failed := s.now.failed(b.If)
+	for _, c := range b.If {
+		if s.now.records[c.Key].Damaged && !c.Under && !c.Damaged && !s.is("a damaged version is a conflict") {
+			return 0, store.ErrCorrupt
+		}
+	}
 	switch s.bug {
+	case "a condition on damage always holds":
+		failed = slices.DeleteFunc(failed, func(c store.Cond) bool { return c.Damaged })
+	case "nothing is ever damaged for a condition":
+		for _, c := range b.If {
+			if c.Damaged && !slices.Contains(failed, c) {
+				failed = append(failed, c)
+			}
+		}
 	case "a condition on absence always holds":
 		failed = slices.DeleteFunc(failed, func(c store.Cond) bool { return !c.Under && c.Version == 0 })
 	case "any older version will do":
@@ -375,6 +410,10 @@ func (s *frail) Changes(_ context.Context, after store.Seq, limit int) (store.Fe
 		if missed {
 			return store.Feed{First: f.First}, store.ErrMissed
 		}
+	case "beyond the head there is nothing":
+		missed = after < s.now.first-1
+	case "the end is missed":
+		missed = missed || after == store.End
 	case "missed is off by one":
 		missed = after+1 < s.now.first-1
 	}
@@ -392,8 +431,10 @@ func (s *frail) Wait(ctx context.Context, after store.Seq) error {
 		switch {
 		case closed:
 			return store.ErrClosed
-		case head > after, woken && (s.is("a waiter believes every wake") || s.is("a refused batch wakes")):
+		case head > after, woken && s.is("a refused batch wakes"):
 			return nil
+		case after > head && ctx.Err() == nil && !s.is("a wait beyond the head waits"):
+			return store.ErrMissed
 		case s.is("wait never waits"):
 			return nil
 		}
@@ -501,6 +542,15 @@ func (s *frail) Close() error {
 	}
 	if !s.is("close wakes nobody") {
 		s.wake()
+	}
+	return nil
+}
+
+func (s *frail) Health() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed && !s.is("what is closed is well") {
+		return store.ErrClosed
 	}
 	return nil
 }

@@ -27,9 +27,13 @@ func newModel() *model { return &model{records: map[store.Key]store.Record{}, fi
 func (m *model) failed(conds []store.Cond) []store.Cond {
 	var failed []store.Cond
 	for _, c := range conds {
-		holds := m.records[c.Key].Version == c.Version
-		if c.Under {
+		r := m.records[c.Key]
+		holds := r.Version == c.Version && !r.Damaged
+		switch {
+		case c.Under:
 			holds = len(m.list(store.Range{Under: c.Key, Limit: 1})) == 0
+		case c.Damaged:
+			holds = r.Damaged
 		}
 		if !holds {
 			failed = append(failed, c)
@@ -84,7 +88,7 @@ func (m *model) feed(after store.Seq, limit int) (f store.Feed, missed bool) {
 			f.Changes = append(f.Changes, c)
 		}
 	}
-	return f, after < m.first-1
+	return f, after < m.first-1 || after > m.head && after != store.End
 }
 
 // A step is one call of a script. What depends on the moment, such as the version a

@@ -27,6 +27,12 @@ type Harness struct {
 	// Reopen closes s, which may be closed already, and opens what it kept. It is nil
 	// only for a store that keeps nothing once closed.
 	Reopen func(t testing.TB, s store.Store) store.Store
+	// Damage spoils the record under key where s keeps it, so that it is there and cannot be
+	// read; nobody commits to s meanwhile. DamageEvent does so with the event at seq. They are
+	// nil only for a store whose keeping its tests cannot reach: it is then held to what the
+	// contract says of a store without damage.
+	Damage      func(t testing.TB, s store.Store, key store.Key)
+	DamageEvent func(t testing.TB, s store.Store, seq store.Seq)
 }
 
 // Wrap answers a harness whose stores are those of h inside a wrapper, such as Faulty.
@@ -42,6 +48,18 @@ func (h Harness) Wrap(wrap func(t testing.TB, s store.Store) store.Store) Harnes
 		wrapped.Reopen = func(t testing.TB, w store.Store) store.Store {
 			s, _ := inner.LoadAndDelete(w)
 			return dress(t, h.Reopen(t, s.(store.Store)))
+		}
+	}
+	if h.Damage != nil {
+		wrapped.Damage = func(t testing.TB, w store.Store, key store.Key) {
+			s, _ := inner.Load(w)
+			h.Damage(t, s.(store.Store), key)
+		}
+	}
+	if h.DamageEvent != nil {
+		wrapped.DamageEvent = func(t testing.TB, w store.Store, seq store.Seq) {
+			s, _ := inner.Load(w)
+			h.DamageEvent(t, s.(store.Store), seq)
 		}
 	}
 	return wrapped
@@ -125,6 +143,17 @@ func contract() []clause {
 		{17, "everything at once has one history", everythingAtOnce},
 		{17, "random scripts end as in the model", scriptsEndAsInTheModel},
 		{17, "a sole store has one owner", aSoleStoreHasOneOwner},
+		{18, "what is not damaged is not marked", theSoundIsNotMarked},
+		{18, "a damaged record is returned in its place", aDamagedRecordIsMarked},
+		{18, "a damaged event is returned in its place", aDamagedEventIsMarked},
+		{18, "a condition on damage holds while the record is damaged", damageIsACondition},
+		{18, "a condition on the version of a damaged record refuses its batch alone", damageRefusesOneBatch},
+		{18, "what is under a key may be damaged", damageIsUnderAKey},
+		{18, "a copy of what is damaged is refused", aCopyOfDamageIsRefused},
+		{19, "changes beyond the head are missed", changesBeyondTheHeadAreMissed},
+		{19, "a wait beyond the head is missed", aWaitBeyondTheHeadIsMissed},
+		{20, "an urgent batch is like any other", anUrgentBatchIsLikeAnyOther},
+		{20, "a store that says how it fares is well, and does not wait", healthIsCheap},
 	}
 }
 

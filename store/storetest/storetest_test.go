@@ -82,7 +82,6 @@ var bugs = map[string]int{
 	"a refused batch wakes":                         9,
 	"nobody is woken":                               9,
 	"a batch without event wakes nobody":            9,
-	"a waiter believes every wake":                  9,
 	"wait never waits":                              9,
 	"wait overlooks its context":                    9,
 	"close wakes nobody":                            9,
@@ -118,6 +117,16 @@ var bugs = map[string]int{
 	"anybody may own":                               17,
 	"a release takes the next owner's place":        17,
 	"a release does nothing":                        17,
+	"what is damaged is not marked":                 18,
+	"what is damaged is gone":                       18,
+	"a damaged event is left out":                   18,
+	"a damaged version is a conflict":               18,
+	"a condition on damage always holds":            18,
+	"nothing is ever damaged for a condition":       18,
+	"beyond the head there is nothing":              19,
+	"the end is missed":                             19,
+	"a wait beyond the head waits":                  19,
+	"what is closed is well":                        20,
 }
 
 func TestEveryPlantedBugIsCaughtByItsClause(t *testing.T) {
@@ -169,6 +178,14 @@ func TestAStoreWithoutSoleIsNotMadeSole(t *testing.T) {
 		func(s store.Store) store.Store { return Watchful(t, s, nil) },
 	} {
 		require.NotImplements(t, (*store.Sole)(nil), wrap(plain))
+		require.NotImplements(t, (*store.Checker)(nil), wrap(plain))
 		require.Implements(t, (*store.Sole)(nil), wrap(newFrail("")))
+		require.Implements(t, (*store.Checker)(nil), wrap(newFrail("")))
+		checker := struct {
+			store.Store
+			store.Checker
+		}{plain, newFrail("")}
+		require.NotImplements(t, (*store.Sole)(nil), wrap(checker))
+		require.Implements(t, (*store.Checker)(nil), wrap(checker))
 	}
 }

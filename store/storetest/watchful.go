@@ -20,7 +20,8 @@ import (
 //   - a batch that puts a key without a condition on it, unless blind says that it may.
 //
 // A nil blind allows nothing. Watchful is for ordinary tests: it remembers every key and
-// every Seq it saw. It is a store.Sole if s is one.
+// every Seq it saw. It is a store.Sole and a store.Checker if s is one.
+// Of what is damaged it only knows that it is there.
 func Watchful(t testing.TB, s store.Store, blind func(store.Key) bool) store.Store {
 	if blind == nil {
 		blind = func(store.Key) bool { return false }
@@ -62,7 +63,7 @@ func (w *watchful) saw(asked int64, rs []store.Record, values bool) {
 	defer w.mu.Unlock()
 	w.clock++
 	for _, r := range rs {
-		if r.Version == 0 {
+		if r.Version == 0 || r.Damaged {
 			continue
 		}
 		known := w.versions[r.Key]
@@ -91,7 +92,7 @@ func (w *watchful) sawFeed(headBefore, after store.Seq, limit int, f store.Feed)
 	told, to := map[store.Seq]bool{}, max(after, f.Head)
 	for _, c := range f.Changes {
 		told[c.Seq] = true
-		if !isObject(c.Event) {
+		if !c.Damaged && !isObject(c.Event) {
 			w.t.Errorf("the event at %d is not a JSON object", c.Seq)
 		}
 	}

@@ -100,7 +100,8 @@ type waiter struct {
 	tied  bool // err rests on a batch earlier in the group
 }
 
-// New makes a group committer for b, which tells h of each new head.
+// New makes a group committer for b, which tells h of each new head, and that the store went back
+// where Begin returns a lower one.
 func New(b Backend, h *Head) *Group {
 	return &Group{backend: b, head: h, idle: make(chan struct{})}
 }
@@ -222,7 +223,7 @@ func (g *Group) leadOne(w *waiter) {
 		w.err = w.alone()
 		return
 	}
-	g.run.commit(g.backend, g.take)
+	g.run.commit(g.backend, g.head, g.take)
 }
 
 // take moves batches from the queue to the group, as many as it has room for, and answers

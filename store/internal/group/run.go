@@ -32,7 +32,7 @@ var (
 
 // commit leaves in r.err how the group's commit went, and in each waiter whether it was
 // refused. It may call more, which adds to the group.
-func (r *run) commit(b Backend, more func()) {
+func (r *run) commit(b Backend, h *Head, more func()) {
 	r.err = errPanicBefore
 	r.gather(r.group)
 	f, foresees := b.(Foreseer)
@@ -44,6 +44,7 @@ func (r *run) commit(b Backend, more func()) {
 		r.err = notApplied(err)
 		return
 	}
+	h.Reset(head) // the transaction lets nobody else commit: a lower head means that the store went back
 	ended := false
 	defer func() {
 		if !ended {
@@ -137,6 +138,11 @@ func (r *run) check(tx Tx, w *waiter) error {
 			version = r.records[i].Version
 		}
 		switch {
+		case c.Damaged:
+			if version != Damaged {
+				failed = append(failed, c)
+				w.tied = w.tied || touched
+			}
 		case version == Damaged:
 			damaged = true
 		case version != c.Version:
