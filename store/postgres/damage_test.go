@@ -73,7 +73,9 @@ func TestADamagedRecordStopsNobody(t *testing.T) {
 				require.ErrorIs(t, err, store.ErrCorrupt)
 			}
 			commit(t, s, store.Batch{If: []store.Cond{{Key: "a", Version: 1}}, Put: put("a", `{"n":2}`).Put})
-			commit(t, s, put("b", `{"n":2}`))
+			_, err = s.Commit(t.Context(), store.Batch{If: []store.Cond{{Key: "c", Damaged: true}}, Drop: []store.Key{"c"}})
+			require.ErrorIs(t, err, store.ErrConflict)
+			commit(t, s, store.Batch{If: []store.Cond{{Key: "b", Damaged: true}}, Put: put("b", `{"n":2}`).Put})
 			require.JSONEq(t, `{"n":2}`, string(get(t, s, "b").Value))
 			damage(t, schema, "records", "value", []byte("b"))
 			commit(t, s, store.Batch{Drop: []store.Key{"b"}})
