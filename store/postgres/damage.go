@@ -95,8 +95,9 @@ func (s *Store) getBroken(ctx context.Context, tx pgx.Tx, keys []store.Key) ([]s
 // listBroken is list where something cannot be read. If not even the keys can, nothing is
 // known of what is missing.
 func (s *Store) listBroken(ctx context.Context, tx pgx.Tx, r store.Range) ([]store.Record, error) {
+	keysOnly := r.KeysOnly
 	r.KeysOnly = true
-	listed, err := s.listRows(ctx, tx, r)
+	listed, err := s.listRows(ctx, tx, r, s.sql.listKeys)
 	if err != nil {
 		return nil, err
 	}
@@ -107,6 +108,9 @@ func (s *Store) listBroken(ctx context.Context, tx pgx.Tx, r store.Range) ([]sto
 	records, err := s.getBroken(ctx, tx, keys)
 	for i := range records {
 		records[i].Version = listed[i].Version
+		if keysOnly {
+			records[i].Value = nil
+		}
 	}
 	return records, err
 }

@@ -67,6 +67,9 @@ func TestADamagedRecordStopsNobody(t *testing.T) {
 			require.Len(t, listed, 3)
 			require.True(t, listed[1].Damaged)
 			require.JSONEq(t, `{"n":1}`, string(listed[2].Value))
+			listed, err = s.List(t.Context(), store.Range{Limit: 10, KeysOnly: true})
+			require.NoError(t, err)
+			require.Equal(t, []store.Record{{Key: "a", Version: 1}, {Key: "b", Version: 2, Damaged: true}, {Key: "c", Version: 3}}, listed)
 
 			for _, k := range []store.Key{"b", "c"} { // a version that is right, and one that is not
 				_, err = s.Commit(t.Context(), store.Batch{If: []store.Cond{{Key: "b", Version: 2}, {Key: "a", Version: 1}}, Drop: []store.Key{k}})

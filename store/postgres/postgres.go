@@ -302,23 +302,24 @@ func (s *Store) List(ctx context.Context, r store.Range) ([]store.Record, error)
 }
 
 func (s *Store) list(ctx context.Context, q querier, r store.Range) ([]store.Record, error) {
-	records, err := s.listRows(ctx, q, r)
-	if broken(err) && !r.KeysOnly {
+	records, err := s.listRows(ctx, q, r, s.sql.listJudged)
+	if broken(err) {
 		return s.salvage(ctx, q, err, func(tx pgx.Tx) ([]store.Record, error) { return s.listBroken(ctx, tx, r) })
 	}
 	return records, err
 }
 
-func (s *Store) listRows(ctx context.Context, q querier, r store.Range) ([]store.Record, error) {
+func (s *Store) listRows(ctx context.Context, q querier, r store.Range, keysOnly string) ([]store.Record, error) {
 	from, to := []byte(r.Under), behind(r.Under)
 	if r.After != "" && r.After >= r.Under {
 		from = append([]byte(r.After), 0)
 	}
 	var key, value []byte
 	var version int64
+	var good bool
 	sql, into := s.sql.list, []any{&key, &version, &value}
 	if r.KeysOnly {
-		sql, into = s.sql.listKeys, into[:2]
+		sql, into[2] = keysOnly, &good
 	}
 	rows, err := q.Query(ctx, sql, from, to, r.Limit)
 	if err != nil {
@@ -327,7 +328,7 @@ func (s *Store) listRows(ctx context.Context, q querier, r store.Range) ([]store
 	var records []store.Record
 	_, err = pgx.ForEachRow(rows, into, func() error {
 		if r.KeysOnly {
-			records = append(records, store.Record{Key: store.Key(key), Version: store.Seq(version)})
+			records = append(records, store.Record{Key: store.Key(key), Version: store.Seq(max(version, 0)), Damaged: !good || version <= 0})
 		} else {
 			records = append(records, marked(store.Key(key), version, value))
 		}
