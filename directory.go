@@ -177,8 +177,10 @@ func unopened(err error) error {
 	switch {
 	case errors.Is(err, bolt.ErrInUse):
 		e.Reason = "another program has the file open"
+	case errors.Is(err, bolt.ErrMode):
+		e.Reason = "others than its owner may read or write the file"
 	case errors.Is(err, bolt.ErrFormat):
-		e.Reason = "the file is empty, of something else or of a newer version"
+		e.Reason = "the file is empty, of something else or of another version"
 	case errors.Is(err, store.ErrCorrupt):
 		e.Reason = "the file is damaged"
 	}

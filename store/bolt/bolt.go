@@ -6,8 +6,9 @@
 // it count. If a sync fails, nobody knows what reached the disk, and to write on could
 // destroy what was acknowledged before. So after any failure of a commit that is not
 // certainly harmless the store takes no more writes until it is opened anew: they answer
-// store.ErrUnavailable. That one commit answers store.ErrOutcomeUnknown. Reads go on,
-// and may show it. A full disk is harmless: such a commit was not applied, and later
+// store.ErrUnavailable. That one commit answers store.ErrOutcomeUnknown. Reads are refused, too:
+// they could show what the disk does not hold, and a number somebody saw would be used again. Open
+// commits before it returns, so that what it found is settled. A full disk is harmless: such a commit was not applied, and later
 // ones succeed once there is room.
 //
 // # What is checked
@@ -34,7 +35,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"runtime/debug"
 
@@ -45,8 +45,9 @@ import (
 )
 
 var (
-	_ store.Store = (*Store)(nil)
-	_ store.Sole  = (*Store)(nil)
+	_ store.Store   = (*Store)(nil)
+	_ store.Sole    = (*Store)(nil)
+	_ store.Checker = (*Store)(nil)
 )
 
 // Store is an open file. It may be used by many goroutines at once.
@@ -58,6 +59,10 @@ type Store struct {
 	owner group.Owner
 	w     writer
 	reads reads
+	name  name
+
+	unclean bool // the file was not closed in order before it was opened; set by Open
+	health  health
 }
 
 // Get implements [store.Store].
@@ -176,21 +181,16 @@ func (s *Store) Own() (release func(), err error) {
 	return s.owner.Own()
 }
 
-// Backup writes a copy of the file to w, as it stands after the latest commit, while
-// reads and writes go on; but a commit that must grow the mapped file waits for w. The
-// copy is a file that Open takes.
-func (s *Store) Backup(ctx context.Context, w io.Writer) error {
-	return s.view(ctx, func(tx *reading) error {
-		_, err := tx.WriteTo(w)
-		return err
-	})
-}
-
-// Close implements [store.Store]. It waits for reads under way, too.
+// Close implements [store.Store]. It waits for reads and backups under way, too.
 func (s *Store) Close() error {
 	s.group.Close()
 	s.head.Close()
+	s.health.stop()
 	s.reads.write()
+	if !s.health.closed.Swap(true) && s.health.refused.Load() == nil && s.name.look() == nil {
+		// If it fails, the next Open takes the file for one that was not closed in order.
+		_ = s.db.Update(func(tx *bbolt.Tx) error { return putMeta(tx, openKey, 0) })
+	}
 	return s.db.Close()
 }
 
@@ -199,6 +199,9 @@ func (s *Store) Close() error {
 func (s *Store) view(ctx context.Context, f func(*reading) error) (err error) {
 	if err := ctx.Err(); err != nil {
 		return err
+	}
+	if refused := s.health.refused.Load(); refused != nil {
+		return *refused
 	}
 	defer caught(debug.SetPanicOnFault(true), &err)
 	r, err := s.reads.begin(s.db)

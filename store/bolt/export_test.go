@@ -27,3 +27,6 @@ func (s *Store) spoil(bucket, key []byte) error {
 		})
 	})
 }
+
+// Checked waits until the check in the background has ended.
+func (s *Store) Checked() { s.health.checked.Wait() }

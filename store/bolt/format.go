@@ -24,11 +24,12 @@ var (
 	formatKey = []byte("format") // the mark as value, the format's number as version
 	headKey   = []byte("head")   // the head as version
 	firstKey  = []byte("first")  // the first as version
+	openKey   = []byte("open")   // version 1 while the file is open, 0 once it was closed in order
 )
 
 const (
 	mark          = "denizen"
-	formatVersion = 1
+	formatVersion = 2
 )
 
 // What is stored is sealed: a CRC-32C over all else, the version and the value. The sum

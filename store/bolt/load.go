@@ -98,6 +98,7 @@ func (s *Store) update(f func(*bbolt.Tx) error) error {
 func (s *Store) abandonLoad() {
 	if err := s.update(func(tx *bbolt.Tx) error { return tx.DeleteBucket(loadBucket) }); err != nil && s.w.poisoned == nil {
 		s.w.poisoned = fmt.Errorf("%w: a load into it did not end: %w", store.ErrUnavailable, err)
+		s.health.writes.Store(&s.w.poisoned)
 	}
 }
 

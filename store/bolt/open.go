@@ -23,6 +23,9 @@ var (
 	// ErrFormat: there is a file, but not one that Open may touch: it is empty or foreign,
 	// of a newer format, or a load into it did not end.
 	ErrFormat = errors.New("not a store of this format")
+	// ErrMode: others than the file's owner may read or write it. Options.AllowMode takes it all
+	// the same. Windows has no such modes.
+	ErrMode = errors.New("the file is open to others than its owner")
 	// ErrInUse: another process, or another Store of this one, has the file open. It is
 	// a store.ErrUnavailable.
 	ErrInUse = fmt.Errorf("%w: the file is in use", store.ErrUnavailable)
@@ -32,6 +35,9 @@ var (
 type Options struct {
 	// LockTimeout is how long Open waits for a file that is in use; 0 means 500 ms.
 	LockTimeout time.Duration
+	// AllowMode opens a file whatever its mode. Without it one that its group or others may read or
+	// write is refused with ErrMode: it holds digests of tokens and what people entered.
+	AllowMode bool
 }
 
 // Open opens the file at path, and makes it, readable by its owner only, if nothing is
@@ -66,7 +72,7 @@ func openStore(ctx context.Context, path string, o Options) (*Store, error) {
 	if err != nil {
 		return nil, unavailable(err)
 	}
-	s, err := openFile(ctx, f, timeout)
+	s, err := openFile(ctx, f, timeout, o)
 	if err != nil {
 		_ = f.Close()
 		return nil, err
@@ -88,7 +94,7 @@ func unavailable(err error) error {
 }
 
 // openFile makes a store of f, which is then the store's to close.
-func openFile(ctx context.Context, f *os.File, timeout time.Duration) (_ *Store, err error) {
+func openFile(ctx context.Context, f *os.File, timeout time.Duration, o Options) (_ *Store, err error) {
 	if err := lock(ctx, f, timeout); err != nil {
 		return nil, err
 	}
@@ -99,12 +105,21 @@ func openFile(ctx context.Context, f *os.File, timeout time.Duration) (_ *Store,
 	if !info.Mode().IsRegular() {
 		return nil, fmt.Errorf("%w: it is not a file", ErrFormat)
 	}
+	if runtime.GOOS != "windows" && info.Mode().Perm()&0o077 != 0 && !o.AllowMode {
+		return nil, ErrMode
+	}
 	if err := inspect(f, info.Size()); err != nil {
 		return nil, err
 	}
 	defer caught(debug.SetPanicOnFault(true), &err)
 	s := &Store{file: f}
-	s.db, err = bbolt.Open(f.Name(), 0, options(timeout, func(string, int, os.FileMode) (*os.File, error) { return f, nil }))
+	if s.name.path, err = filepath.Abs(f.Name()); err != nil {
+		return nil, unavailable(err)
+	}
+	s.name.info, s.name.looked = info, time.Now()
+	choices := options(timeout, func(string, int, os.FileMode) (*os.File, error) { return f, nil })
+	choices.InitialMmapSize = reserve(f, info.Size())
+	s.db, err = bbolt.Open(f.Name(), 0, choices)
 	if err != nil {
 		return nil, translate(err)
 	}
@@ -113,8 +128,17 @@ func openFile(ctx context.Context, f *os.File, timeout time.Duration) (_ *Store,
 		_ = s.db.Close()
 		return nil, err
 	}
+	// This settles what was found: if the last commit before was not synced, this one is, on top
+	// of it, before anybody sees it.
+	if err := s.update(func(tx *bbolt.Tx) error { return putMeta(tx, openKey, 1) }); err != nil {
+		_ = s.db.Close()
+		return nil, err
+	}
 	s.head.Advance(s.w.at.head)
 	s.group = group.New(&s.w, &s.head)
+	if s.unclean {
+		s.checkBehind()
+	}
 	return s, nil
 }
 
@@ -147,6 +171,11 @@ func (s *Store) read(tx *bbolt.Tx) error {
 	case tx.Bucket(recordsBucket) == nil || tx.Bucket(feedBucket) == nil:
 		return fmt.Errorf("%w: a part is missing", store.ErrCorrupt)
 	}
+	stopped, _, err := open(openKey, meta.Get(openKey))
+	if err != nil {
+		return err
+	}
+	s.unclean = stopped != 0
 	s.w.at.head, s.w.at.first, err = place(tx)
 	return err
 }
@@ -187,6 +216,7 @@ func initialize(tx *bbolt.Tx) error {
 		tx.Bucket(metaBucket).Put(formatKey, seal(nil, formatKey, formatVersion, []byte(mark))),
 		putMeta(tx, headKey, 0),
 		putMeta(tx, firstKey, 1),
+		putMeta(tx, openKey, 0),
 	)
 }
 

@@ -208,10 +208,27 @@ func TestWhatOpenDidNotMakeIsRefusedAndLeftAsItIs(t *testing.T) {
 		{"a newer format", func(t *testing.T) string {
 			path, _ := filled(t, 3)
 			edit(t, path, func(tx *bbolt.Tx) error {
-				return tx.Bucket([]byte("meta")).Put([]byte("format"), bolt.Seal([]byte("format"), 2, []byte("denizen")))
+				return tx.Bucket([]byte("meta")).Put([]byte("format"), bolt.Seal([]byte("format"), 3, []byte("denizen")))
 			})
 			return path
 		}, bolt.ErrFormat},
+		{"an older format", func(t *testing.T) string {
+			path, _ := filled(t, 3)
+			edit(t, path, func(tx *bbolt.Tx) error {
+				return tx.Bucket([]byte("meta")).Put([]byte("format"), bolt.Seal([]byte("format"), 1, []byte("denizen")))
+			})
+			return path
+		}, bolt.ErrFormat},
+		{"a file that others may read", func(t *testing.T) string {
+			path, _ := filled(t, 3)
+			require.NoError(t, os.Chmod(path, 0o640))
+			return path
+		}, bolt.ErrMode},
+		{"a file that all may write", func(t *testing.T) string {
+			path, _ := filled(t, 3)
+			require.NoError(t, os.Chmod(path, 0o666))
+			return path
+		}, bolt.ErrMode},
 		{"another's mark", func(t *testing.T) string {
 			path, _ := filled(t, 3)
 			edit(t, path, func(tx *bbolt.Tx) error {

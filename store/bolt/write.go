@@ -2,7 +2,6 @@ package bolt
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -18,6 +17,12 @@ import (
 // sweep is how many forgotten events a commit takes out of the file, at most. They are
 // forgotten at once; a long trim is paid for by the commits after it.
 const sweep = 1_000
+
+// By how much the file grows at least and at most beyond what a commit needs.
+const (
+	minGrowth = 32 << 10
+	maxGrowth = 16 << 20
+)
 
 // maxLent is how much memory is kept from one commit for the next.
 const maxLent = 1 << 20
@@ -54,12 +59,17 @@ func (w *writer) Begin() (_ group.Tx, head, first store.Seq, err error) {
 	if w.poisoned != nil {
 		return nil, 0, 0, w.poisoned
 	}
+	if err := w.s.name.look(); err != nil {
+		return nil, 0, 0, err
+	}
 	defer caught(debug.SetPanicOnFault(true), &err)
 	w.s.reads.write()
 	if w.tx, err = w.s.db.Begin(true); err != nil {
 		w.s.reads.wrote()
 		return nil, 0, 0, translate(err)
 	}
+	// bbolt grows the file by this much beyond its need: an eighth, not 16 MiB of an empty one.
+	w.s.db.AllocSize = int(min(max(w.tx.Size()/8, minGrowth), maxGrowth))
 	w.records = w.tx.Bucket(recordsBucket)
 	w.next = w.at
 	return w, w.at.head, w.at.first, nil
@@ -201,11 +211,8 @@ func (w *writer) failed(err error) error {
 		return fmt.Errorf("%w: %w", store.ErrUnavailable, err)
 	}
 	w.poisoned = fmt.Errorf("%w: a commit failed, the store must be opened anew: %w", store.ErrUnavailable, err)
+	w.s.health.refused.Store(&w.poisoned)
 	w.Rollback() // it is still there if bbolt panicked
-	// The commit may be seen by readers, and so by those who wait.
-	if head, err := w.s.visible(context.Background()); err == nil {
-		w.s.head.Advance(head)
-	}
 	return fmt.Errorf("%w: %w", store.ErrOutcomeUnknown, err)
 }
 

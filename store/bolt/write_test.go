@@ -8,6 +8,8 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/denizenhq/denizen/store"
 	"github.com/denizenhq/denizen/store/bolt"
@@ -146,13 +148,28 @@ func TestNothingIsSeenOfALoadBeforeItIsWhole(t *testing.T) {
 	require.Len(t, records, 2_500)
 }
 
-func TestAStoreOutlivesItsName(t *testing.T) {
+func TestAFileThatWasReplacedIsRefused(t *testing.T) {
 	path, _ := filled(t, 3)
-	s := open(t, path)
-	require.NoError(t, os.Rename(path, filepath.Join(filepath.Dir(path), "moved.db")))
-	commit(t, s, put("k", `{}`))
-	other := open(t, path)
-	require.Equal(t, store.Seq(1), commit(t, other, put("k", `{}`)), "a new file under the old name is another store")
+	moved := filepath.Join(filepath.Dir(path), "moved.db")
+	synctest.Test(t, func(t *testing.T) {
+		s, err := bolt.Open(t.Context(), path, bolt.Options{})
+		require.NoError(t, err)
+		require.NoError(t, os.Rename(path, moved))
+		for range 2 { // there is none under its name, and then another
+			time.Sleep(time.Second)
+			_, err = s.Commit(t.Context(), put("k", `{}`))
+			require.ErrorIs(t, err, store.ErrUnavailable)
+			require.ErrorIs(t, s.Health(), store.ErrUnavailable)
+			_, err = s.Get(t.Context(), "k")
+			require.NoError(t, err)
+			require.NoError(t, os.WriteFile(path, []byte("another"), 0o600))
+		}
+		require.NoError(t, os.Rename(moved, path))
+		time.Sleep(time.Second)
+		commit(t, s, put("k", `{}`))
+		require.NoError(t, s.Health())
+		require.NoError(t, s.Close())
+	})
 }
 
 func TestAClosedStoreSaysSo(t *testing.T) {
@@ -162,4 +179,96 @@ func TestAClosedStoreSaysSo(t *testing.T) {
 	require.ErrorIs(t, s.Backup(t.Context(), full{}), store.ErrClosed)
 	_, err := s.Own()
 	require.ErrorIs(t, err, store.ErrClosed)
+}
+
+// stalled is a writer that takes nothing before it is let go.
+type stalled struct {
+	begun, free chan struct{}
+	bytes.Buffer
+}
+
+func (w *stalled) Write(p []byte) (int, error) {
+	if w.Len() == 0 {
+		close(w.begun)
+	}
+	<-w.free
+	return w.Buffer.Write(p)
+}
+
+func TestASlowBackupStopsNobody(t *testing.T) {
+	path, values := filled(t, 60)
+	s := open(t, path)
+	before, err := os.Stat(path)
+	require.NoError(t, err)
+	w := &stalled{begun: make(chan struct{}), free: make(chan struct{})}
+	done := make(chan error, 1)
+	go func() { done <- s.Backup(t.Context(), w) }()
+	<-w.begun
+	pad := fmt.Sprintf(`{"pad":"%0100000d"}`, 0)
+	grown := make(chan error, 8)
+	for i := range 8 {
+		go func() {
+			for n := range 20 {
+				if _, err := s.Commit(context.Background(), put(store.Key(fmt.Sprint(i, "/", n)), pad)); err != nil {
+					grown <- err
+					return
+				}
+			}
+			grown <- nil
+		}()
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	for range 8 {
+		select {
+		case err := <-grown:
+			require.NoError(t, err)
+		case <-ctx.Done():
+			close(w.free)
+			require.Fail(t, "commits wait for the backup")
+		}
+		_, err := s.Get(ctx, "key/00001")
+		require.NoError(t, err)
+	}
+	after, err := os.Stat(path)
+	require.NoError(t, err)
+	require.Greater(t, after.Size(), 4*before.Size(), "the file had to grow")
+	close(w.free)
+	require.NoError(t, <-done)
+	b := open(t, writeFile(t, w.Bytes()))
+	require.NoError(t, b.Verify(t.Context()))
+	records, err := b.List(t.Context(), store.Range{Limit: 1_000})
+	require.NoError(t, err)
+	require.Len(t, records, len(values))
+}
+
+func TestABackupEndsWithItsContext(t *testing.T) {
+	path, _ := filled(t, 3)
+	s := open(t, path)
+	ctx, cancel := context.WithCancel(t.Context())
+	w := &stalled{begun: make(chan struct{}), free: make(chan struct{})}
+	done := make(chan error, 1)
+	go func() { done <- s.Backup(ctx, w) }()
+	<-w.begun
+	cancel()
+	close(w.free)
+	require.ErrorIs(t, <-done, context.Canceled)
+}
+
+func TestDamageIsFoundInTheBackgroundAfterAnUncleanStop(t *testing.T) {
+	path, _ := filled(t, 60)
+	s := open(t, path)
+	require.NoError(t, s.Health())
+	var copied bytes.Buffer // as a process that dies leaves the file
+	require.NoError(t, s.Backup(t.Context(), &copied))
+	sound := open(t, writeFile(t, copied.Bytes()))
+	sound.Checked()
+	require.NoError(t, sound.Health())
+	require.NoError(t, s.Damage("key/00007"))
+	copied.Reset()
+	require.NoError(t, s.Backup(t.Context(), &copied))
+	damaged := open(t, writeFile(t, copied.Bytes()))
+	damaged.Checked()
+	require.ErrorIs(t, damaged.Health(), store.ErrCorrupt)
+	commit(t, damaged, put("k", `{}`))
 }
