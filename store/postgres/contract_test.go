@@ -34,6 +34,16 @@ func harness(t *testing.T, pool *pgxpool.Pool) storetest.Harness {
 			name, _ := schemas.Load(s)
 			return open(t, name.(string))
 		},
+		Damage: func(t testing.TB, s store.Store, key store.Key) {
+			t.Helper()
+			name, _ := schemas.Load(s)
+			do(t, `UPDATE `+quote(name.(string))+`.records SET value = '[]' WHERE key = $1`, []byte(key))
+		},
+		DamageEvent: func(t testing.TB, s store.Store, seq store.Seq) {
+			t.Helper()
+			name, _ := schemas.Load(s)
+			do(t, `UPDATE `+quote(name.(string))+`.changes SET event = '[]' WHERE seq = $1`, int64(seq))
+		},
 	}
 }
 

@@ -25,9 +25,26 @@ func marked(key store.Key, version int64, value []byte) store.Record {
 	return store.Record{Key: key, Version: store.Seq(version), Value: value}
 }
 
-// salvage calls f in a transaction that is one snapshot. In the host's own transaction it cannot:
-// that ended with the failure.
-func (s *Store) salvage(ctx context.Context, q querier, err error, f func(tx pgx.Tx) error) error {
+// salvage returns what f reads in a transaction that is one snapshot. In the host's own
+// transaction it returns err: that has ended with the failure.
+func (s *Store) salvage(ctx context.Context, q querier, err error, f func(pgx.Tx) ([]store.Record, error)) ([]store.Record, error) {
+	var records []store.Record
+	err = s.apart(ctx, q, err, func(tx pgx.Tx) (err error) {
+		records, err = f(tx)
+		return err
+	})
+	return answered(records, err)
+}
+
+func (s *Store) salvageFeed(ctx context.Context, q querier, err error, after int64, limit int) (rows feedRows, _ error) {
+	err = s.apart(ctx, q, err, func(tx pgx.Tx) (err error) {
+		rows, err = s.feedBroken(ctx, tx, after, limit)
+		return err
+	})
+	return rows, err
+}
+
+func (s *Store) apart(ctx context.Context, q querier, err error, f func(pgx.Tx) error) error {
 	if q != querier(s.pool) {
 		return err
 	}
@@ -78,8 +95,9 @@ func (s *Store) getBroken(ctx context.Context, tx pgx.Tx, keys []store.Key) ([]s
 // listBroken is list where something cannot be read. If not even the keys can, nothing is
 // known of what is missing.
 func (s *Store) listBroken(ctx context.Context, tx pgx.Tx, r store.Range) ([]store.Record, error) {
+	keysOnly := r.KeysOnly
 	r.KeysOnly = true
-	listed, err := s.listRows(ctx, tx, r)
+	listed, err := s.listRows(ctx, tx, r, s.sql.listKeys)
 	if err != nil {
 		return nil, err
 	}
@@ -90,6 +108,9 @@ func (s *Store) listBroken(ctx context.Context, tx pgx.Tx, r store.Range) ([]sto
 	records, err := s.getBroken(ctx, tx, keys)
 	for i := range records {
 		records[i].Version = listed[i].Version
+		if keysOnly {
+			records[i].Value = nil
+		}
 	}
 	return records, err
 }

@@ -67,13 +67,18 @@ func TestADamagedRecordStopsNobody(t *testing.T) {
 			require.Len(t, listed, 3)
 			require.True(t, listed[1].Damaged)
 			require.JSONEq(t, `{"n":1}`, string(listed[2].Value))
+			listed, err = s.List(t.Context(), store.Range{Limit: 10, KeysOnly: true})
+			require.NoError(t, err)
+			require.Equal(t, []store.Record{{Key: "a", Version: 1}, {Key: "b", Version: 2, Damaged: true}, {Key: "c", Version: 3}}, listed)
 
 			for _, k := range []store.Key{"b", "c"} { // a version that is right, and one that is not
 				_, err = s.Commit(t.Context(), store.Batch{If: []store.Cond{{Key: "b", Version: 2}, {Key: "a", Version: 1}}, Drop: []store.Key{k}})
 				require.ErrorIs(t, err, store.ErrCorrupt)
 			}
 			commit(t, s, store.Batch{If: []store.Cond{{Key: "a", Version: 1}}, Put: put("a", `{"n":2}`).Put})
-			commit(t, s, put("b", `{"n":2}`))
+			_, err = s.Commit(t.Context(), store.Batch{If: []store.Cond{{Key: "c", Damaged: true}}, Drop: []store.Key{"c"}})
+			require.ErrorIs(t, err, store.ErrConflict)
+			commit(t, s, store.Batch{If: []store.Cond{{Key: "b", Damaged: true}}, Put: put("b", `{"n":2}`).Put})
 			require.JSONEq(t, `{"n":2}`, string(get(t, s, "b").Value))
 			damage(t, schema, "records", "value", []byte("b"))
 			commit(t, s, store.Batch{Drop: []store.Key{"b"}})

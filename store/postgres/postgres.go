@@ -238,12 +238,9 @@ func (s *Store) Get(ctx context.Context, keys ...store.Key) ([]store.Record, err
 func (s *Store) get(ctx context.Context, q querier, keys []store.Key) ([]store.Record, error) {
 	records, err := s.getRows(ctx, q, keys)
 	if broken(err) {
-		err = s.salvage(ctx, q, err, func(tx pgx.Tx) (err error) {
-			records, err = s.getBroken(ctx, tx, keys)
-			return err
-		})
+		return s.salvage(ctx, q, err, func(tx pgx.Tx) ([]store.Record, error) { return s.getBroken(ctx, tx, keys) })
 	}
-	return answered(records, err)
+	return records, err
 }
 
 func (s *Store) getRows(ctx context.Context, q querier, keys []store.Key) ([]store.Record, error) {
@@ -256,12 +253,11 @@ func (s *Store) getRows(ctx context.Context, q querier, keys []store.Key) ([]sto
 		return records, nil
 	case 1:
 		var version int64
-		var value []byte
-		err := q.QueryRow(ctx, s.sql.get, []byte(keys[0])).Scan(&version, &value)
+		err := q.QueryRow(ctx, s.sql.get, []byte(keys[0])).Scan(&version, &records[0].Value)
 		if errors.Is(err, pgx.ErrNoRows) {
 			return records, nil
 		}
-		records[0] = marked(keys[0], version, value)
+		records[0] = marked(keys[0], version, records[0].Value)
 		return answered(records, err)
 	}
 	sql, args := s.sql.getMany, []any{byteKeys(keys)}
@@ -306,26 +302,24 @@ func (s *Store) List(ctx context.Context, r store.Range) ([]store.Record, error)
 }
 
 func (s *Store) list(ctx context.Context, q querier, r store.Range) ([]store.Record, error) {
-	records, err := s.listRows(ctx, q, r)
-	if broken(err) && !r.KeysOnly {
-		err = s.salvage(ctx, q, err, func(tx pgx.Tx) (err error) {
-			records, err = s.listBroken(ctx, tx, r)
-			return err
-		})
+	records, err := s.listRows(ctx, q, r, s.sql.listJudged)
+	if broken(err) {
+		return s.salvage(ctx, q, err, func(tx pgx.Tx) ([]store.Record, error) { return s.listBroken(ctx, tx, r) })
 	}
-	return answered(records, err)
+	return records, err
 }
 
-func (s *Store) listRows(ctx context.Context, q querier, r store.Range) ([]store.Record, error) {
+func (s *Store) listRows(ctx context.Context, q querier, r store.Range, keysOnly string) ([]store.Record, error) {
 	from, to := []byte(r.Under), behind(r.Under)
 	if r.After != "" && r.After >= r.Under {
 		from = append([]byte(r.After), 0)
 	}
 	var key, value []byte
 	var version int64
+	var good bool
 	sql, into := s.sql.list, []any{&key, &version, &value}
 	if r.KeysOnly {
-		sql, into = s.sql.listKeys, into[:2]
+		sql, into[2] = keysOnly, &good
 	}
 	rows, err := q.Query(ctx, sql, from, to, r.Limit)
 	if err != nil {
@@ -334,7 +328,7 @@ func (s *Store) listRows(ctx context.Context, q querier, r store.Range) ([]store
 	var records []store.Record
 	_, err = pgx.ForEachRow(rows, into, func() error {
 		if r.KeysOnly {
-			records = append(records, store.Record{Key: store.Key(key), Version: store.Seq(version)})
+			records = append(records, store.Record{Key: store.Key(key), Version: store.Seq(max(version, 0)), Damaged: !good || version <= 0})
 		} else {
 			records = append(records, marked(store.Key(key), version, value))
 		}
@@ -394,10 +388,7 @@ func (s *Store) feed(ctx context.Context, q querier, after store.Seq, limit int)
 	from := int64(min(after, math.MaxInt64))
 	rows, err := s.feedRows(ctx, q, s.sql.changes, from, limit)
 	if broken(err) {
-		err = s.salvage(ctx, q, err, func(tx pgx.Tx) (err error) {
-			rows, err = s.feedBroken(ctx, tx, from, limit)
-			return err
-		})
+		rows, err = s.salvageFeed(ctx, q, err, from, limit)
 	}
 	feed := store.Feed{Head: rows.head, First: rows.first}
 	switch {

@@ -16,6 +16,7 @@ const few = 8
 // the whole table.
 type statements struct {
 	get, getMany, list, listKeys string
+	listJudged                   string          // listKeys, and whether each value is whole
 	getFew                       [few + 1]string // by the number of keys
 	place, changes, changeSeqs   string
 
@@ -40,8 +41,10 @@ func newStatements(n names) statements {
 		get: in(`SELECT version, value FROM {records} WHERE key = $1`),
 		getMany: in(`SELECT k.i, r.version, r.value FROM unnest($1::bytea[]) WITH ORDINALITY AS k(key, i)
 			CROSS JOIN LATERAL (SELECT version, value FROM {records} WHERE key = k.key LIMIT 1) r`),
-		list:     in(`SELECT key, version, value FROM {records} WHERE key >= $1 AND key < $2 ORDER BY key LIMIT $3`),
-		listKeys: in(`SELECT key, version FROM {records} WHERE key >= $1 AND key < $2 ORDER BY key LIMIT $3`),
+		list: in(`SELECT key, version, value FROM {records} WHERE key >= $1 AND key < $2 ORDER BY key LIMIT $3`),
+		listJudged: in(`SELECT key, version, jsonb_typeof(value) = 'object'
+			FROM {records} WHERE key >= $1 AND key < $2 ORDER BY key LIMIT $3`),
+		listKeys: in(`SELECT key, version, true FROM {records} WHERE key >= $1 AND key < $2 ORDER BY key LIMIT $3`),
 		place:    in(`SELECT head, first FROM {head}`),
 		changes: in(`SELECT h.head, h.first, c.seq, c.event FROM {head} h LEFT JOIN LATERAL
 			(SELECT seq, event FROM {changes} WHERE seq > $1 AND $1 >= h.first - 1 ORDER BY seq LIMIT $2) c ON true`),
