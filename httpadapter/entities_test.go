@@ -199,7 +199,11 @@ func TestThePresenceOfSeveralIsAList(t *testing.T) {
 	require.NotContains(t, a.do("GET", "/v1/users/bob-00001/presence", "", app).body, "device", "strict clients know no such member")
 	require.Equal(t, "alice-0001", list[1].UserID.Identifier)
 	require.Nil(t, list[1].Presence.Presence)
-	a.do("GET", "/v1/users/bob-00001,carol-0001/presence", "", app).refused(t, 404, "entity_not_found")
+	left := decode[[]struct{ UserID struct{ Identifier string } }](t, a.do("GET", "/v1/users/carol-0001,bob-00001/presence", "", app), 200)
+	require.Len(t, left, 1, "who is not there is left out")
+	require.Equal(t, "bob-00001", left[0].UserID.Identifier)
+	require.Equal(t, "[]", strings.TrimSpace(a.do("GET", "/v1/users/carol-0001,dave-0001/presence", "", app).body))
+	a.do("GET", "/v1/users/carol-0001/presence", "", app).refused(t, 404, "entity_not_found")
 	require.Equal(t, "bob-00001", member(t, a.do("GET", "/v1/users/bob-00001/presence", "", app).body, "userId.identifier"))
 }
 
