@@ -1091,7 +1091,9 @@ func TestAnEmptyIDIsInvalidForTheApplicationToo(t *testing.T) {
 }
 
 func TestWhoAsksForSeveralIsToldWhichAreMissing(t *testing.T) {
-	seen := func(_ context.Context, _, of denizen.UserID, _ denizen.Facet) (bool, error) { return of != "hidden-01", nil }
+	seen := func(_ context.Context, _, of denizen.UserID, _ denizen.Facet) (bool, error) {
+		return of != "hidden-01", nil
+	}
 	inHouses(t, denizen.Options{MaySee: seen}, func(t *testing.T, h *house) {
 		ctx := t.Context()
 		h.create(t, alice)
