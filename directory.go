@@ -345,7 +345,7 @@ func (d *Directory) adopt(r store.Record) error {
 	}
 	secret := make([]byte, 32)
 	rand.Read(secret)
-	d.stranger = d.seal("access key ", secret)
+	d.stranger = d.sealAccess("", secret)
 	d.cursors, err = chacha20poly1305.NewX(cursorKey)
 	return err
 }

@@ -3,6 +3,7 @@ package denizen
 import (
 	"context"
 	"crypto/rand"
+	"crypto/sha1"
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/base64"
@@ -87,11 +88,11 @@ func (d *Directory) addAccessKey(ctx context.Context, c *call, key string, secre
 			if k.Key != key {
 				continue
 			}
-			known, err := d.unseal("access key "+k.Key, k.Secret)
+			known, err := d.unsealAccess(k.Key, k.Secret)
 			if err != nil {
 				return err
 			}
-			if subtle.ConstantTimeCompare(known, secret) == 1 {
+			if given := newAccessProof(secret); subtle.ConstantTimeCompare(known[:], given[:]) == 1 {
 				return errUnchanged
 			}
 			return refuse(ErrTaken, "accessKey", "has another secret")
@@ -100,7 +101,7 @@ func (d *Directory) addAccessKey(ctx context.Context, c *call, key string, secre
 			return refuse(ErrLimited, "accessKey", "three live already")
 		}
 		keys.Keys = append(keys.Keys, record.AccessKey{
-			Key: key, Incarnation: rand.Text(), Secret: d.seal("access key "+key, secret), Created: c.now,
+			Key: key, Incarnation: rand.Text(), Secret: d.sealAccess(key, secret), Created: c.now,
 		})
 		p.put(record.AccessKeysKey, &keys)
 		p.emit(AccessKeyCreated, nil, key)
@@ -189,23 +190,67 @@ func (d *Directory) AuthenticateKey(ctx context.Context, key, secret string) (by
 		return Principal{}, err
 	}
 	given, ok := accessSecret(secret)
-	// Digests are compared, so that the time tells nothing of the secret's length either.
-	a, b := sha256.Sum256(given), sha256.Sum256(known)
-	if subtle.ConstantTimeCompare(a[:], b[:]) != 1 || !ok || k == nil {
+	digest := sha256.Sum256(given)
+	if subtle.ConstantTimeCompare(digest[:], known.digest()) != 1 || !ok || k == nil {
 		return Principal{}, refuse(ErrUnauthenticated, "accessKey", "")
 	}
 	d.uses.note(d, nobody, record.LastUse{ID: k.Incarnation, At: d.clock.Now(), Action: "Basic"})
 	return Principal{kind: kindSystem, accessKey: k.Key, keyIncarnation: k.Incarnation}, nil
 }
 
-// accessKey answers an access key and its secret, or nil and a secret that nobody knows.
-func (d *Directory) accessKey(ctx context.Context, key string) (*record.AccessKey, []byte, error) {
+// accessProof is what is kept of an access key's secret: its SHA-256, and the key that
+// HMAC-SHA1 makes of it, which is the secret itself up to 64 bytes and its SHA-1 beyond. It is
+// as long for every secret, so that no work on it tells how long one is, nor whether there is
+// such a key.
+type accessProof [sha256.Size + sha1.BlockSize]byte
+
+func newAccessProof(secret []byte) (p accessProof) {
+	digest := sha256.Sum256(secret)
+	copy(p[:], digest[:])
+	if len(secret) > sha1.BlockSize { // RFC 2104, section 2
+		short := sha1.Sum(secret)
+		secret = short[:]
+	}
+	copy(p[sha256.Size:], secret)
+	return p
+}
+
+func (p *accessProof) digest() []byte  { return p[:sha256.Size] }
+func (p *accessProof) hmacKey() []byte { return p[sha256.Size:] }
+
+// accessPurpose is what a sealed secret is bound to. It too is as long for every key.
+func accessPurpose(key string) string {
+	var padded [128]byte
+	copy(padded[:], key)
+	return "access key " + string(padded[:])
+}
+
+func (d *Directory) sealAccess(key string, secret []byte) string {
+	p := newAccessProof(secret)
+	return d.seal(accessPurpose(key), p[:])
+}
+
+func (d *Directory) unsealAccess(key, sealed string) (p accessProof, err error) {
+	raw, err := d.unseal(accessPurpose(key), sealed)
+	if err != nil {
+		return p, err
+	}
+	if len(raw) != len(p) {
+		return p, record.ErrCorrupt
+	}
+	copy(p[:], raw)
+	return p, nil
+}
+
+// accessKey returns an access key and what is kept of its secret, or nil and that of a secret
+// that nobody knows.
+func (d *Directory) accessKey(ctx context.Context, key string) (*record.AccessKey, accessProof, error) {
 	if err := d.usable(); err != nil {
-		return nil, nil, err
+		return nil, accessProof{}, err
 	}
 	memos, err := d.load(ctx, d.cache, []store.Key{record.AccessKeysKey})
 	if err != nil {
-		return nil, nil, err
+		return nil, accessProof{}, err
 	}
 	// Opening a stranger's secret costs an unknown key what it costs a known one.
 	found := &record.AccessKey{Secret: d.stranger}
@@ -216,9 +261,9 @@ func (d *Directory) accessKey(ctx context.Context, key string) (*record.AccessKe
 			}
 		}
 	}
-	secret, err := d.unseal("access key "+found.Key, found.Secret)
+	proof, err := d.unsealAccess(found.Key, found.Secret)
 	if found.Key == "" {
 		found = nil
 	}
-	return found, secret, err
+	return found, proof, err
 }

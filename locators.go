@@ -79,8 +79,8 @@ type NewLocator struct {
 	Status  VerificationStatus // from a user it is ignored
 }
 
-// Email is an e-mail address to be added: a dot-atom address (RFC 5322 §3.4.1) in ASCII,
-// without display name, comment or quoted local part, with a domain of two labels or more;
+// Email is an e-mail address to be added: a dot-atom address (RFC 5322 §3.4.1), in ASCII but
+// for its domain, which may be internationalised (IDNA2008) and is kept as A-labels; without display name, comment or quoted local part, with a domain of two labels or more;
 // 64 bytes before the @ and 254 in all (RFC 5321 §4.5.3.1). Case does not tell addresses
 // apart; dots and plus signs do.
 func Email(address string) NewLocator { return NewLocator{Locator: "email:" + address} }

@@ -793,3 +793,20 @@ func TestNoRefusalHoldsALocator(t *testing.T) {
 		}
 	})
 }
+
+func TestAnInternationalisedAddressIsDeliveredToUnderItsALabel(t *testing.T) {
+	inHouses(t, denizen.Options{}, func(t *testing.T, h *house) {
+		l := h.create(t, alice, denizen.Email("Alice@M\u00fcnchen.de")).Locators[0]
+		require.Equal(t, []string{"Alice@xn--mnchen-3ya.de", "Alice@M\u00fcnchen.de", "alice@xn--mnchen-3ya.de", "email:Alice@xn--mnchen-3ya.de"},
+			[]string{l.Address, l.Raw, l.Canonical, l.String()})
+		for _, spelling := range []string{l.String(), "email:alice@mu\u0308nchen.de", "email:ALICE@M\u00dcNCHEN.DE"} {
+			requireOwner(t, h, spelling, alice)
+		}
+		h.create(t, bob)
+		_, err := h.AddLocator(t.Context(), sys, bob, denizen.Email("alice@XN--MNCHEN-3YA.de"))
+		requireField(t, err, denizen.ErrTaken, "locator")
+		_, err = h.AddLocator(t.Context(), sys, bob, denizen.Email("andr\u00e9@example.org"))
+		requireField(t, err, denizen.ErrInvalid, "locator")
+		invariant.Check(t, h.store)
+	})
+}

@@ -38,7 +38,7 @@ const SignedWindow = 25 * time.Second
 // rule ErrInvalid. A request that is refused uses nothing up.
 func (d *Directory) AuthenticateSigned(ctx context.Context, r SignedRequest) (by Principal, err error) {
 	defer naming("AuthenticateSigned", &err)
-	k, secret, err := d.accessKey(ctx, r.AccessKey)
+	k, proof, err := d.accessKey(ctx, r.AccessKey)
 	if err != nil {
 		return Principal{}, err
 	}
@@ -49,7 +49,7 @@ func (d *Directory) AuthenticateSigned(ctx context.Context, r SignedRequest) (by
 	if !ok {
 		return Principal{}, invalid("date", "must be an RFC 1123 date in GMT")
 	}
-	mac := hmac.New(sha1.New, secret)
+	mac := hmac.New(sha1.New, proof.hmacKey())
 	mac.Write([]byte(strings.Join([]string{r.Method, r.ContentType, r.ContentMD5, r.Date, r.Path, r.Nonce}, "\n")))
 	digest := base64.StdEncoding.EncodeToString(mac.Sum(nil))
 	// A line break inside a field would let two requests share one text.

@@ -68,7 +68,9 @@ func testEmailPairs(t *testing.T, file string) {
 		a, b, expect := row.text(t, "a_json"), row.text(t, "b_json"), row["expect"]
 		first, second := canonicalOrNone(t, a), canonicalOrNone(t, b)
 		switch expect {
-		case "reject", "equal if U-labels are accepted, else reject the second":
+		case "equal if U-labels are accepted, else reject the second":
+			require.Equal(t, first, second, "%q and %q", a, b)
+		case "reject":
 			require.Empty(t, second, "%q must be refused", b)
 		case "reject both if ASCII-only; else equal":
 			require.Empty(t, first, "%q must be refused", a)

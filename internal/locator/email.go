@@ -1,9 +1,13 @@
 package locator
 
 import (
+	"slices"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"golang.org/x/net/idna"
+	"golang.org/x/text/unicode/norm"
 )
 
 // RFC 5321, section 4.5.3.1, and RFC 1035, section 2.3.4, in bytes. A path is at
@@ -28,10 +32,50 @@ func shapeEmail(address string) (string, error) {
 	if err := checkLocal(local); err != nil {
 		return "", err
 	}
-	if err := checkDomain(domain); err != nil {
+	ascii, err := aLabels(domain)
+	if err != nil {
 		return "", err
 	}
-	return strings.ToLower(address), nil // all ASCII by now
+	if err := checkDomain(ascii); err != nil {
+		return "", err
+	}
+	if ascii == domain {
+		return strings.ToLower(address), nil
+	}
+	if len(local)+1+len(ascii) > maxEmail {
+		return "", refuse("e-mail address is longer than 254 bytes under the A-labels of its domain")
+	}
+	return strings.ToLower(local + "@" + ascii), nil
+}
+
+// aLabels returns a domain with its labels beyond ASCII, in any case and normal form, as
+// A-labels. A domain in ASCII comes back as it is, whatever the tables say.
+func aLabels(domain string) (string, error) {
+	if isASCII(domain) {
+		return domain, nil
+	}
+	labels := strings.Split(domain, ".")
+	for i, label := range labels {
+		if isASCII(label) {
+			continue
+		}
+		u := norm.NFC.String(strings.ToLower(label))
+		a, err := idna.Registration.ToASCII(u)
+		if !utf8.ValidString(label) || err != nil || !strings.HasPrefix(a, acePrefix) || strings.Contains(a, ".") {
+			return "", refuse("domain of the e-mail address holds a label that no internationalised domain name has")
+		}
+		labels[i] = a
+	}
+	return strings.Join(labels, "."), nil
+}
+
+func isASCII(s string) bool {
+	for i := range len(s) {
+		if s[i] >= utf8.RuneSelf {
+			return false
+		}
+	}
+	return true
 }
 
 // checkLocal holds the local part to the dot-atom-text of RFC 5322, section 3.2.3.
@@ -106,12 +150,61 @@ func judgeEmail(canonical string) error {
 	return nil
 }
 
-// isALabel says whether label decodes to a valid U-label that encodes to it again.
-// Package idna follows UTS 46, which lets in some symbols, emoji among them, that
-// RFC 5892 does not.
+// isALabel reports whether label decodes to a U-label that is valid by IDNA2008 and encodes to
+// label again. Package idna follows UTS 46, which lets in symbols, emoji among them, that
+// RFC 5892 does not; those are refused here.
 func isALabel(label string) bool {
 	encoded, err := idna.Registration.ToASCII(label) // decodes, validates, encodes
-	return err == nil && encoded == label
+	if err != nil || encoded != label {
+		return false
+	}
+	u, err := idna.Punycode.ToUnicode(label)
+	return err == nil && pvalid([]rune(u))
+}
+
+// pvalid holds a U-label to RFC 5892: letters, marks and digits, with the exceptions of its
+// section 2.6 and the rules in context of its appendix A. Package idna has seen to the joiners.
+func pvalid(u []rune) bool {
+	arabic, persian := false, false
+	for i, r := range u {
+		at := func(j int) rune {
+			if j < 0 || j >= len(u) {
+				return 0
+			}
+			return u[j]
+		}
+		switch {
+		case r == '\u00b7': // between two l
+			if at(i-1) != 'l' || at(i+1) != 'l' {
+				return false
+			}
+		case r == '\u0375':
+			if !unicode.Is(unicode.Greek, at(i+1)) {
+				return false
+			}
+		case r == '\u05f3' || r == '\u05f4':
+			if !unicode.Is(unicode.Hebrew, at(i-1)) {
+				return false
+			}
+		case r == '\u30fb':
+			if !slices.ContainsFunc(u, func(r rune) bool {
+				return unicode.In(r, unicode.Hiragana, unicode.Katakana, unicode.Han) && r != '\u30fb'
+			}) {
+				return false
+			}
+		case r >= '\u0660' && r <= '\u0669':
+			arabic = true
+		case r >= '\u06f0' && r <= '\u06f9':
+			persian = true
+		case strings.ContainsRune("\u0640\u07fa\u302e\u302f\u3031\u3032\u3033\u3034\u3035\u303b", r):
+			return false
+		case r == '-' || strings.ContainsRune("\u06fd\u06fe\u0f0b\u3007\u200c\u200d", r):
+		case unicode.In(r, unicode.Ll, unicode.Lo, unicode.Lm, unicode.Mn, unicode.Mc, unicode.Nd):
+		default:
+			return false
+		}
+	}
+	return !arabic || !persian
 }
 
 func isAtext(c byte) bool {

@@ -12,15 +12,16 @@
 // A deliberate narrowing of the addr-spec of RFC 5322 (RFC 822 before it), within
 // the limits of RFC 5321: a dot-atom of at most 64 bytes, @, and a domain of two or
 // more labels of letters, digits and hyphens, each of 1 to 63 bytes and without a
-// hyphen at its edge; at most 254 bytes in all. ASCII only. There is no display name,
+// hyphen at its edge; at most 254 bytes in all. The local part is ASCII. A label of the
+// domain beyond ASCII is taken in any case and normal form and becomes its A-label, under
+// which it is unique, looked up and delivered to; Raw keeps it. There is no display name,
 // comment, quoted string, address literal, list, space or dot at the end. The last
 // label may not be all digits: that is an IPv4 address, or no name at all (RFC 3696,
 // section 2). The canonical form is the address in lower case. Nothing else is
 // folded: dots and plus tags count.
 //
 // A label that begins with xn-- in a new address must be the one A-label of a valid
-// U-label (RFC 5890), as package idna judges a registration; labels are judged one
-// by one.
+// U-label (RFC 5890) by the rules of IDNA2008 (RFC 5892); labels are judged one by one.
 //
 // # Telephone
 //
