@@ -46,6 +46,11 @@ type Options struct {
 	// within a minute. 7 days and 1,000,000 unless set.
 	FeedKeep time.Duration
 	FeedMax  int
+	// CacheBytes bounds what is remembered, as it weighs in memory, about: three quarters for
+	// records, nothing for a store that others may write to, and a quarter for tokens that were
+	// authenticated. A record weighs 256 bytes, its key and twice its encoding; a token 512 bytes
+	// and its text. 256 MiB unless set, 16 MiB at least; what is not used is not taken.
+	CacheBytes int64
 	// UserEventBurst and UserEventEvery bound the events that a signed-in user causes by itself in
 	// this process: so many at once, then one each time the interval passes; 60 and 1 second
 	// unless set. One more is ErrLimited with Field "events" and RetryAfter. Heartbeats, ending
@@ -113,6 +118,12 @@ func (o *Options) fill() error {
 	}
 	if o.Freshness < 0 || o.Freshness > time.Hour || o.Freshness%time.Millisecond != 0 {
 		return invalid("Freshness", "must be a multiple of a millisecond and an hour at most")
+	}
+	if o.CacheBytes == 0 {
+		o.CacheBytes = usualCacheBytes
+	}
+	if o.CacheBytes < minCacheBytes {
+		return invalid("CacheBytes", "must be 16 MiB at least")
 	}
 	if o.UserEventBurst == 0 {
 		o.UserEventBurst = 60
@@ -244,10 +255,10 @@ func newDirectory(ctx context.Context, s store.Store, o Options) (*Directory, er
 		if err != nil {
 			return nil, err
 		}
-		d.release, d.cache, d.grants = release, newCache(), newGrants(nil)
+		d.release, d.cache, d.grants = release, newCache(recordBytes(o.CacheBytes)), newGrants(nil, tokenBytes(o.CacheBytes))
 	} else if o.Freshness > 0 {
 		d.following = newFollowing(o.Freshness)
-		d.grants = newGrants(d.following)
+		d.grants = newGrants(d.following, tokenBytes(o.CacheBytes))
 	}
 	if err := d.establish(ctx); err != nil {
 		d.release()

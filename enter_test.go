@@ -157,6 +157,8 @@ func source(e ast.Expr) string {
 var principalsToldApart = map[string]string{
 	"plan.go standing":         "which records a caller rests on follows from what it is",
 	"plan.go standsRemembered": "the same, for records that are remembered",
+	"events.go metered":        "which events a user causes by itself follows from what it is",
+	"queues.go room":           "so does for whom there is room in a full queue",
 }
 
 func TestNothingElseTellsPrincipalsApart(t *testing.T) {

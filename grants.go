@@ -9,12 +9,14 @@ import (
 // nothing.
 type grants struct {
 	shards    [64]grantShard
+	bound     int64      // what the tokens of a shard may weigh
 	following *following // of a store that others write to; nil of a sole one
 }
 
 type grantShard struct {
 	sync.RWMutex
 	byText map[string]*grant
+	weight int64
 }
 
 // grant is an authenticated token. It is good for as long as both records that it rests
@@ -23,13 +25,15 @@ type grantShard struct {
 type grant struct {
 	by         Principal
 	expires    int64
-	text, user *memo
+	text, user *life
 	generation uint64
 	use        use
 }
 
-func newGrants(f *following) *grants {
+// newGrants returns a table whose tokens weigh some bytes at most.
+func newGrants(f *following, bytes int64) *grants {
 	g := &grants{following: f}
+	g.bound = bytes / int64(len(g.shards))
 	for i := range g.shards {
 		g.shards[i].byText = map[string]*grant{}
 	}
@@ -57,7 +61,7 @@ func (g *grants) get(text string, now int64) *grant {
 	if !g.good(a) {
 		s.Lock()
 		if s.byText[text] == a {
-			delete(s.byText, text)
+			s.forget(text)
 		}
 		s.Unlock()
 		return nil
@@ -69,7 +73,7 @@ func (g *grants) good(a *grant) bool {
 	if g.following != nil {
 		return g.following.generation(a.by.user) == a.generation
 	}
-	return !a.text.dead.Load() && !a.user.dead.Load()
+	return !a.text.Load() && !a.user.Load()
 }
 
 func (g *grants) remember(text string, a *grant) {
@@ -79,11 +83,26 @@ func (g *grants) remember(text string, a *grant) {
 	s := g.at(text)
 	s.Lock()
 	defer s.Unlock()
-	if len(s.byText) >= perShard {
-		for old := range s.byText {
-			delete(s.byText, old)
+	s.forget(text)
+	weight := weighText(text)
+	for old := range s.byText {
+		if s.weight+weight <= g.bound {
 			break
 		}
+		s.forget(old)
 	}
 	s.byText[text] = a
+	s.weight += weight
 }
+
+// forget takes a text out of a locked shard.
+func (s *grantShard) forget(text string) {
+	if _, ok := s.byText[text]; ok {
+		delete(s.byText, text)
+		s.weight -= weighText(text)
+	}
+}
+
+// weighText returns what a remembered token takes in memory, about: with its principal, its names
+// and its place in the map.
+func weighText(text string) int64 { return int64(512 + len(text)) }

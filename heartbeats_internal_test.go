@@ -43,7 +43,7 @@ func TestHeartbeatsThatWereStoredStayForWhoReadBefore(t *testing.T) {
 	chain := Online().chain
 	table := newBeating()
 	before := &record.Devices{User: "alice-01", Incarnation: "1", Devices: []presence.Device{{Start: 5, Chain: chain}}}
-	remembered := newCache()
+	remembered := newCache(usualCacheBytes)
 	require.Nil(t, table.begin(before, remembered), "who is not remembered may be another by now")
 	remembered.remember(name{kindDevices, before.User}, 0, &memo{version: 1, value: before})
 	b := table.begin(before, remembered)
@@ -69,7 +69,7 @@ func TestHeartbeatsThatWereStoredStayForWhoReadBefore(t *testing.T) {
 // neither the record nor the table.
 func TestAReaderKnowsTheHeartbeatsFromBeforeItsRead(t *testing.T) {
 	chain := Online().chain
-	d := &Directory{beating: newBeating(), cache: newCache()}
+	d := &Directory{beating: newBeating(), cache: newCache(usualCacheBytes)}
 	r := &record.Devices{User: "alice-01", Incarnation: "1", Devices: []presence.Device{{Start: 5, Chain: chain}}}
 	remembered := d.rememberDevices(&memo{version: 1, value: r}, r, 0, nil)
 	b := d.beating.begin(r, d.cache)

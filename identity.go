@@ -152,7 +152,7 @@ func (d *Directory) Authenticate(ctx context.Context, signed string) (by Princip
 		return Principal{}, refuse(ErrRevoked, "token", "")
 	}
 	by = Principal{kind: kindUser, user: UserID(u.ID), incarnation: u.Incarnation, token: TokenID(g.Token)}
-	a := &grant{by: by, expires: g.Expires, text: texts[0], user: users[0], generation: generation, use: use{owner: by.user, id: g.Token}}
+	a := &grant{by: by, expires: g.Expires, text: texts[0].dead, user: users[0].dead, generation: generation, use: use{owner: by.user, id: g.Token}}
 	d.grants.remember(signed, a)
 	a.use.touch(d, now)
 	return by, nil

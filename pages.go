@@ -26,8 +26,16 @@ type Page struct {
 	Next  Cursor // where to go on; empty: that was all
 }
 
-// UserPage answers a page of users in bytewise order of their ids. Users created or
-// deleted meanwhile may be in it or not; all others are, once. For .system only.
+// MaxPageBytes bounds the users of one page, as they are stored: the page ends before the user
+// with whom it would be more.
+const MaxPageBytes = 4 << 20
+
+// pageStep is how many users the store is asked for at once.
+const pageStep = 250
+
+// UserPage returns a page of users in bytewise order of their ids. Users created or
+// deleted meanwhile may be in it or not; all others are, once. A page that is full by
+// MaxPageBytes has fewer users than Limit, at least one, and a Next. For .system only.
 func (d *Directory) UserPage(ctx context.Context, by Principal, q Query) (page Page, err error) {
 	defer naming("UserPage", &err)
 	c, err := d.enter(ctx, opListUsers, by, nobody)
@@ -40,28 +48,24 @@ func (d *Directory) UserPage(ctx context.Context, by Principal, q Query) (page P
 	if q.Limit < 1 || q.Limit > MaxPage {
 		return Page{}, invalid("limit", "must be 1 to 1000")
 	}
-	r := store.Range{Under: record.Users, Limit: q.Limit + 1}
+	var from store.Key
 	if q.After != "" {
 		after, err := d.openCursor(q.After)
 		if err != nil {
 			return Page{}, err
 		}
-		r.After = record.UserKey(string(after))
+		from = record.UserKey(string(after))
 	}
 	if err := d.usable(); err != nil {
 		return Page{}, err
 	}
-	records, err := d.store.List(ctx, r)
+	records, more, err := d.listPage(ctx, from, q.Limit)
 	if err != nil {
 		return Page{}, err
 	}
 	// The caller is looked at after the data, as everywhere.
 	if _, err := d.read(ctx, &c); err != nil {
 		return Page{}, err
-	}
-	more := len(records) > q.Limit
-	if more {
-		records = records[:q.Limit]
 	}
 	page.Users = make([]User, len(records))
 	for i, r := range records {
@@ -72,9 +76,32 @@ func (d *Directory) UserPage(ctx context.Context, by Principal, q Query) (page P
 		page.Users[i].fill(value.(*record.User), r.Version)
 	}
 	if more {
-		page.Next = d.sealCursor(page.Users[q.Limit-1].ID)
+		page.Next = d.sealCursor(page.Users[len(page.Users)-1].ID)
 	}
 	return page, nil
+}
+
+// listPage lists at most limit users after a key, and at most MaxPageBytes of them, in steps. It
+// reports whether there are more.
+func (d *Directory) listPage(ctx context.Context, after store.Key, limit int) (page []store.Record, more bool, err error) {
+	for bytes := 0; ; {
+		// One more than asked for tells whether there are more.
+		r := store.Range{Under: record.Users, After: after, Limit: min(limit+1-len(page), pageStep)}
+		records, err := d.store.List(ctx, r)
+		if err != nil {
+			return nil, false, err
+		}
+		for _, u := range records {
+			if bytes += len(u.Value); len(page) == limit || len(page) > 0 && bytes > MaxPageBytes {
+				return page, true, nil
+			}
+			page = append(page, u)
+		}
+		if len(records) < r.Limit {
+			return page, false, nil
+		}
+		after = records[len(records)-1].Key
+	}
 }
 
 // AllUsers goes through all users, page by page; nothing is held open between them. It

@@ -67,7 +67,7 @@ func (d *Directory) load(ctx context.Context, from *cache, keys []store.Key) ([]
 		return nil, err
 	}
 	for j, r := range records {
-		m := &memo{version: r.Version}
+		m := &memo{version: r.Version, weight: weigh(r.Key, r.Value)}
 		if r.Version != 0 {
 			if m.value, err = record.Decode(r.Key, r.Value); err != nil {
 				return nil, err

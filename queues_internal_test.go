@@ -4,6 +4,7 @@ import (
 	"context"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -49,4 +50,23 @@ func TestAStrangerDoesNotQueueBehindAUsersOwnWrites(t *testing.T) {
 		require.False(t, q.busy("alice"))
 		require.Zero(t, testing.AllocsPerRun(100, func() { q.busy("alice") }))
 	})
+}
+
+// Users share generations by a hash. It is keyed anew in each directory, so that nobody can find
+// out which users make a stranger's tokens be asked for again.
+func TestNobodyKnowsWhoSharesAGeneration(t *testing.T) {
+	places := func() (places [64]int) {
+		f := newFollowing(time.Second)
+		for i := range places {
+			of := f.of(UserID(rune('a' + i)))
+			require.Same(t, of, f.of(UserID(rune('a'+i))), "the same each time")
+			for j := range f.ended {
+				if of == &f.ended[j] {
+					places[i] = j
+				}
+			}
+		}
+		return places
+	}
+	require.NotEqual(t, places(), places())
 }
