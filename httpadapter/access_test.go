@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -17,7 +18,6 @@ import (
 	"github.com/denizenhq/denizen/httpadapter"
 	"github.com/denizenhq/denizen/store"
 	"github.com/denizenhq/denizen/store/memory"
-	"time"
 )
 
 // A secSubject is a user, or nobody, that requests are about.

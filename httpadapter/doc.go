@@ -29,8 +29,9 @@
 //
 // A body is read up to [Options.MaxBody]. Headers, connections and slow senders are bounded
 // by the [net/http.Server]: set its ReadHeaderTimeout, ReadTimeout, IdleTimeout and
-// MaxHeaderBytes, as examples/server does. There is no rate limit: nothing here can be guessed,
-// and [Options.Observe] tells of each refused credential.
+// MaxHeaderBytes, as examples/server does. What
+// a signed-in user causes by itself too often is 429; nothing else is limited, as nothing here
+// can be guessed: [Options.Observe] tells of each refused credential.
 //
 // # Browsers
 //

@@ -2,7 +2,6 @@ package httpadapter
 
 import (
 	"encoding/json"
-	"net/http"
 	"strings"
 
 	"github.com/denizenhq/denizen"
@@ -16,12 +15,16 @@ type locatorShape struct {
 	Email              string                     `json:"email,omitempty"`
 	VerificationStatus denizen.VerificationStatus `json:"verificationStatus"`
 	ApplicationID      reference                  `json:"applicationId"`
+	Raw                string                     `json:"raw"`
+	Owned              bool                       `json:"owned"`
+	VerifiedAt         *int64                     `json:"verifiedAt"`
 }
 
 func (c *call) locatorShape(l denizen.Locator) locatorShape {
 	s := locatorShape{
 		Type: l.Type, UserLocatorID: l.ID, Identifier: l.ID, Locator: l.String(),
 		VerificationStatus: l.Status, ApplicationID: reference{c.h.dir.ApplicationID()},
+		Raw: l.Raw, Owned: l.Owned, VerifiedAt: sinceUsed(l.VerifiedAt),
 	}
 	if l.Type == denizen.TypeEmail {
 		s.Email = l.Address
@@ -133,9 +136,6 @@ func addLocator(c *call) (reply, error) {
 	added, err := c.h.dir.AddLocator(c.r.Context(), c.by, id, n)
 	if err != nil {
 		return reply{}, err
-	}
-	if c.by.IsSystem() && n.Status != "" && added.Status != n.Status {
-		return reply{}, c.entity(http.StatusConflict, "duplicate_entity", "there is already, with another status, such a ", "locator")
 	}
 	return created(string(added.ID), "locators/"+string(added.ID))
 }

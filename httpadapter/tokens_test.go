@@ -1,6 +1,7 @@
 package httpadapter_test
 
 import (
+	"fmt"
 	"net/http"
 	"net/url"
 	"testing"
@@ -137,4 +138,37 @@ func TestThePresenceOfADeviceIsClearedOverHTTP(t *testing.T) {
 	require.Equal(t, http.StatusNoContent, w.do("DELETE", path, "", app).status)
 	require.NotContains(t, w.do("GET", path, "", app).body, "mitter.up")
 	w.do("DELETE", path, "", bearer(w.bobToken)).refused(t, http.StatusForbidden, "missing_privilege")
+}
+
+// A list that is given back as it was read changes nothing, claims included.
+func TestLocatorsGivenBackAsTheyWereReadChangeNothing(t *testing.T) {
+	w := newSecWorld(t, denizen.Options{}, httpadapter.Options{})
+	path := "/v1/users/" + url.PathEscape(string(secAlice.id)) + "/locators"
+	require.Equal(t, http.StatusCreated, w.do("POST", path, `"tele:+1 (415) 555-2672"`, bearer(w.aliceToken)).status)
+	read := w.do("GET", path, "", app)
+	type shape struct {
+		Locator, Raw string
+		Owned        bool
+		VerifiedAt   *int64
+	}
+	list := decode[[]shape](t, read, 200)
+	claim := list[len(list)-1]
+	require.Equal(t, shape{"tele:+14155552672", "+1 (415) 555-2672", false, nil}, claim)
+	require.True(t, list[0].Owned)
+	before := w.holds(t)
+	require.Equal(t, http.StatusNoContent, w.do("PUT", path, read.body, app).status)
+	require.Equal(t, before, w.holds(t))
+}
+
+// Whoever may know is told which of several is missing, as it was asked for.
+func TestARefusalNamesWhatIsMissingOfSeveral(t *testing.T) {
+	w := newSecWorld(t, denizen.Options{}, httpadapter.Options{})
+	id := url.PathEscape(string(secAlice.id))
+	p := w.do("GET", "/v1/users/"+id+",absent-0001,absent-0002/screenname", "", app).refused(t, http.StatusNotFound, "entity_not_found")
+	require.Contains(t, fmt.Sprint(p.Diagnostics["missing"]), "absent-0001")
+	require.NotContains(t, fmt.Sprint(p.Diagnostics["missing"]), "alice")
+	require.Nil(t, w.do("GET", "/v1/users/"+id+",absent-0001/screenname", "", bearer(w.bobToken)).refused(t, http.StatusForbidden, "missing_privilege").Diagnostics["missing"])
+	p = w.do("DELETE", "/v1/users/"+id+"/tokens/"+string(w.tokenID)+",absent", "", app).refused(t, http.StatusNotFound, "entity_not_found")
+	require.Equal(t, []any{"absent"}, p.Diagnostics["missing"])
+	w.works(t, w.aliceToken)
 }
