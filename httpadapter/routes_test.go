@@ -43,6 +43,7 @@ var notServed = map[string]string{
 	"Presence":             "is Presences of one user",
 	"AllUsers":             "is for programs: GET /v1/users pages",
 	"SetVerification":      "the contract verifies by PUT of all locators",
+	"ProveLocator":         "signing in is the host's, which does it before IssueToken",
 	"ClearPresence":        "the contract has no route: a presence runs out",
 	"RevokeAllTokens":      "the contract revokes by id, and blocking ends all",
 	"RevokeTokensIssuedBy": "the contract has no route",
