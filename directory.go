@@ -46,6 +46,13 @@ type Options struct {
 	// within a minute. 7 days and 1,000,000 unless set.
 	FeedKeep time.Duration
 	FeedMax  int
+	// UserEventBurst and UserEventEvery bound the events that a signed-in user causes by itself in
+	// this process: so many at once, then one each time the interval passes; 60 and 1 second
+	// unless set. One more is ErrLimited with Field "events" and RetryAfter. Heartbeats, ending
+	// tokens and clearing presence are free, and so are .system and who acts for a user (ActAs).
+	// Burst is 1,000,000 at most, the interval whole milliseconds and an hour at most.
+	UserEventBurst int
+	UserEventEvery time.Duration
 	// Freshness is how long Authenticate may go on letting a token in that another process
 	// ended, by revoking it or by blocking or deleting its user. 0: not at all, the store is
 	// asked each time. An hour at most. Above 0 the feed is followed, tokens are remembered,
@@ -84,6 +91,7 @@ func (o *Options) fill() error {
 		{"TokenTTL", &o.TokenTTL, 24 * time.Hour, time.Second},
 		{"PresenceFlush", &o.PresenceFlush, time.Second, time.Millisecond},
 		{"FeedKeep", &o.FeedKeep, 7 * 24 * time.Hour, time.Millisecond},
+		{"UserEventEvery", &o.UserEventEvery, time.Second, time.Millisecond},
 	}
 	for _, d := range durations {
 		if *d.value == 0 {
@@ -104,6 +112,15 @@ func (o *Options) fill() error {
 	}
 	if o.Freshness < 0 || o.Freshness > time.Hour || o.Freshness%time.Millisecond != 0 {
 		return invalid("Freshness", "must be a multiple of a millisecond and an hour at most")
+	}
+	if o.UserEventBurst == 0 {
+		o.UserEventBurst = 60
+	}
+	if o.UserEventBurst < 0 || o.UserEventBurst > 1_000_000 {
+		return invalid("UserEventBurst", "must be 1 to 1000000")
+	}
+	if o.UserEventEvery > time.Hour {
+		return invalid("UserEventEvery", "must be an hour at most")
 	}
 	if o.FeedMax == 0 {
 		o.FeedMax = 1_000_000
@@ -140,6 +157,7 @@ type Directory struct {
 	grants    *grants
 	following *following // of a store that others may write to, if Freshness allows
 	turns     *turns
+	buckets   *buckets
 	beating   *beating
 	uses      *uses
 	signers   atomic.Pointer[signers]
@@ -180,7 +198,7 @@ func unopened(err error) error {
 	case errors.Is(err, bolt.ErrFormat):
 		e.Reason = "the file is empty, of something else or of a newer version"
 	case errors.Is(err, store.ErrCorrupt):
-		e.Reason = "the file is damaged"
+		e.Kind, e.Reason = ErrCorrupt, "the file is damaged"
 	}
 	return e
 }
@@ -202,7 +220,7 @@ func newDirectory(ctx context.Context, s store.Store, o Options) (*Directory, er
 	}
 	d := &Directory{
 		store: s, options: o, clock: clock.From(ctx), release: func() {},
-		turns: newTurns(), beating: newBeating(), uses: newUses(),
+		turns: newTurns(), buckets: newBuckets(o.UserEventBurst, o.UserEventEvery), beating: newBeating(), uses: newUses(),
 	}
 	d.background.init(func(ctx context.Context) {
 		if d.following != nil {
@@ -359,7 +377,7 @@ func (d *Directory) Over(s store.Store) *Directory {
 	over := &Directory{
 		store: s, options: d.options, clock: d.clock, release: func() {}, beneath: d,
 		id: d.id, applicationID: d.applicationID, sealer: d.sealer, stranger: d.stranger, cursors: d.cursors,
-		turns: newTurns(), beating: newBeating(), uses: d.uses,
+		turns: newTurns(), buckets: d.buckets, beating: newBeating(), uses: d.uses,
 	}
 	over.background = background{start: d.background.start, ctx: d.background.ctx, cancel: func() {}}
 	return over

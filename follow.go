@@ -2,6 +2,7 @@ package denizen
 
 import (
 	"context"
+	"hash/maphash"
 	"math"
 	"sync/atomic"
 	"time"
@@ -20,19 +21,20 @@ import (
 // remembered counts.
 type following struct {
 	bound int64 // milliseconds
+	seed  maphash.Seed
 	asOf  atomic.Int64
 	epoch atomic.Uint64       // one more when all are ended
-	ended [1024]atomic.Uint64 // one more when those of a user are, by the hash of its id
+	ended [1024]atomic.Uint64 // one more when those of a user are, by a keyed hash of its id, which nobody can aim
 }
 
 func newFollowing(freshness time.Duration) *following {
-	f := &following{bound: freshness.Milliseconds()}
+	f := &following{bound: freshness.Milliseconds(), seed: maphash.MakeSeed()}
 	f.asOf.Store(math.MinInt64 / 2)
 	return f
 }
 
 func (f *following) of(user UserID) *atomic.Uint64 {
-	return &f.ended[hashOf(user)%uint32(len(f.ended))]
+	return &f.ended[maphash.String(f.seed, string(user))%uint64(len(f.ended))]
 }
 
 // generation only grows, and is read before the records of a grant are.

@@ -220,20 +220,24 @@ const maxTries = 16
 // reads through the plan, refuses by an error, and otherwise fills the batch. From the
 // first conflict on, writes about one user queue, so that many at once all get through.
 // The caller's standing is a condition of the batch.
-func (d *Directory) write(ctx context.Context, c *call, decide func(*plan) error) (store.Seq, error) {
+func (d *Directory) write(ctx context.Context, c *call, decide func(*plan) error) (seq store.Seq, err error) {
 	if err := d.usable(); err != nil {
 		return 0, err
 	}
-	turn, queued := d.turns.of(c.target), false
+	queued, paid := false, false
+	defer func() {
+		if paid && err != nil && !errors.Is(err, store.ErrOutcomeUnknown) {
+			d.buckets.giveBack(c.by.user)
+		}
+	}()
 	for try := range maxTries {
 		// Whoever comes while others queue queues too, or those might never get through.
-		if !queued && (try > 0 || len(turn) > 0) {
-			select {
-			case turn <- struct{}{}:
-				defer func() { <-turn }()
-			case <-ctx.Done():
-				return 0, ctx.Err()
+		if !queued && (try > 0 || d.turns.busy(c.target)) {
+			done, err := d.turns.take(ctx, c.target, c.room())
+			if err != nil {
+				return 0, err
 			}
+			defer done()
 			queued = true
 		}
 		p := &plan{d: d, ctx: ctx, c: c, again: try > 0}
@@ -245,6 +249,9 @@ func (d *Directory) write(ctx context.Context, c *call, decide func(*plan) error
 			return 0, err
 		}
 		if err := decide(p); err != nil {
+			return 0, err
+		}
+		if err := d.pay(p, &paid); err != nil {
 			return 0, err
 		}
 		if p.event != nil {
@@ -286,28 +293,4 @@ func (d *Directory) commit(ctx context.Context, b *batch) (seq store.Seq, err er
 		d.cache.wrote(b, seq, d.beating)
 	}()
 	return d.store.Commit(ctx, b.Batch)
-}
-
-// turns are the queues of writers that met a conflict, by the user they write about.
-type turns [256]chan struct{}
-
-func newTurns() *turns {
-	var t turns
-	for i := range t {
-		t[i] = make(chan struct{}, 1)
-	}
-	return &t
-}
-
-func (t *turns) of(user UserID) chan struct{} {
-	return t[hashOf(user)%uint32(len(t))]
-}
-
-// hashOf is FNV-1a.
-func hashOf(user UserID) uint32 {
-	h := uint32(2166136261)
-	for i := range len(user) {
-		h = (h ^ uint32(user[i])) * 16777619
-	}
-	return h
 }

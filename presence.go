@@ -39,10 +39,37 @@ func State(name string, ttl ...time.Duration) Presence {
 	if len(ttl) > 0 {
 		seconds = int64(ttl[0] / time.Second)
 	}
-	if len(ttl) > 1 || len(ttl) == 1 && (ttl[0] <= 0 || ttl[0]%time.Second != 0) {
-		seconds = -1 // refused when it is set
+	switch { // refused when it is set
+	case len(ttl) > 1:
+		seconds = twoTimes
+	case len(ttl) == 1 && ttl[0] <= 0:
+		seconds = noTime
+	case len(ttl) == 1 && ttl[0]%time.Second != 0:
+		seconds = partOfSecond
 	}
 	return Presence{chain: presence.Chain{{State: name, Seconds: seconds}}}
+}
+
+// What State stores for times that are refused.
+const (
+	noTime       = -1 - iota // zero or less
+	partOfSecond             // not whole seconds
+	twoTimes                 // more than one
+)
+
+// check returns the rule that p's chain breaks, or "".
+func (p Presence) check() string {
+	for _, l := range p.chain {
+		switch l.Seconds {
+		case noTime:
+			return "has a time to live that is not above zero: leave it out for a state that stays"
+		case partOfSecond:
+			return "has a time to live that is not a whole number of seconds"
+		case twoTimes:
+			return "has a state with more than one time to live"
+		}
+	}
+	return p.chain.Check()
 }
 
 // Online, Away, Sleeping, Missing and Offline are the standard states: see State.
@@ -114,6 +141,9 @@ type UserPresence struct {
 	Since    time.Time
 }
 
+// MaxDevicesBytes bounds the encoded presence of one user, all of its devices together.
+const MaxDevicesBytes = 8 << 10
+
 // SetPresence sets the presence of one device of a user. It is durable on return.
 //
 // Setting the same chain again while its first state still runs is a heartbeat: the chain
@@ -124,6 +154,8 @@ type UserPresence struct {
 // A chain has at most 32 states and lasts 2147483647 seconds at most, and none but its
 // last state stays for good. A user has at most 16 devices: devices that ran out go when
 // one is set, and a seventeenth replaces the one longest in its last state.
+// All devices together take at most MaxDevicesBytes as stored: past that it is ErrLimited with
+// Field "presence".
 func (d *Directory) SetPresence(ctx context.Context, by Principal, user UserID, p Presence) (err error) {
 	defer naming("SetPresence", &err)
 	c, err := d.enter(ctx, opWritePresence, by, user)
@@ -139,7 +171,7 @@ func (d *Directory) SetPresence(ctx context.Context, by Principal, user UserID, 
 // setPresence is SetPresence where there is more to do than to keep a heartbeat, which needs
 // no judging: what was set before was judged then.
 func (d *Directory) setPresence(ctx context.Context, c call, p Presence) error {
-	if reason := p.chain.Check(); reason != "" {
+	if reason := p.check(); reason != "" {
 		return invalid("presence", reason)
 	}
 	if !presence.Name(p.device, 0, presence.MaxDevice) {
@@ -160,6 +192,9 @@ func (d *Directory) setPresence(ctx context.Context, c call, p Presence) error {
 		}
 		next := record.Devices{User: u.ID, Incarnation: u.Incarnation, Devices: presence.Set(over, set, set.Start)}
 		pl.put(record.DevicesKey(u.ID), &next)
+		if len(pl.batch.Put[len(pl.batch.Put)-1].Value) > MaxDevicesBytes {
+			return refuse(ErrLimited, "presence", "the states of all devices must take 8192 bytes at most")
+		}
 		return nil
 	})
 	return err

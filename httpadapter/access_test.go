@@ -17,6 +17,7 @@ import (
 	"github.com/denizenhq/denizen/httpadapter"
 	"github.com/denizenhq/denizen/store"
 	"github.com/denizenhq/denizen/store/memory"
+	"time"
 )
 
 // A secSubject is a user, or nobody, that requests are about.
@@ -50,6 +51,7 @@ type secWorld struct {
 	aliceToken, bobToken string
 	tokenID, otherID     denizen.TokenID // Alice's: the one she comes with, and another
 	locatorID            denizen.LocatorID
+	keyID                string // of a signing key that does not sign yet
 }
 
 // newSecAPI makes a directory over a store, both closed by the end of the test, with its handler.
@@ -88,6 +90,12 @@ func newSecWorld(t testing.TB, o denizen.Options, ho httpadapter.Options) *secWo
 	locators, err := w.dir.Locators(ctx, sys, secAlice.id)
 	require.NoError(t, err)
 	w.locatorID = locators[0].ID
+	require.NoError(t, w.dir.RotateSigningKey(ctx, sys, time.Hour))
+	keys, err := w.dir.PublicKeys(ctx)
+	require.NoError(t, err)
+	var set struct{ Keys []struct{ Kid string } }
+	require.NoError(t, json.Unmarshal([]byte(marshal(t, keys)), &set))
+	w.keyID = set.Keys[len(set.Keys)-1].Kid
 	return w
 }
 
@@ -136,6 +144,7 @@ var secRoutes = []struct {
 	{"POST", "/v1/users/{userId}/locators", secSelfToo, `"email:another@example.org"`, 201},
 	{"PUT", "/v1/users/{userId}/locators", secSAlone, `["email:another@example.org"]`, 204},
 	{"GET", "/v1/users/{userId}/locators/{locatorId}", secSelfToo, "", 200},
+	{"PATCH", "/v1/users/{userId}/locators/{locatorId}", secSAlone, `{"verificationStatus":"Verified"}`, 204},
 	{"DELETE", "/v1/users/{userId}/locators/{locatorId}", secSelfToo, "", 204},
 	{"GET", "/v1/attribute-def/users", secEverybody, "", 200},
 	{"POST", "/v1/attribute-def/users", secSAlone, `{"key":"another"}`, 201},
@@ -152,6 +161,10 @@ var secRoutes = []struct {
 	{"GET", "/v1/applications/{applicationId}/accessKeys", secSAlone, "", 200},
 	{"POST", "/v1/applications/{applicationId}/accessKeys", secSAlone, "", 201},
 	{"DELETE", "/v1/applications/{applicationId}/accessKeys/{accessKey}", secSAlone, "", 204},
+	{"GET", "/v1/applications/{applicationId}/signingKeys", secSAlone, "", 200},
+	{"POST", "/v1/applications/{applicationId}/signingKeys", secSAlone, `{"notice":3600}`, 204},
+	{"DELETE", "/v1/applications/{applicationId}/signingKeys/{keyId}", secSAlone, "", 204},
+	{"DELETE", "/v1/users/{userId}/tokens", secSelfToo, "", 204},
 	{"POST", "/v1/users/{userId}/tokens", secSAlone, `{"label":"a phone"}`, 201},
 	{"GET", "/v1/users/{userId}/tokens", secSelfToo, "", 200},
 	{"DELETE", "/v1/users/{userId}/tokens/{tokenIds}", secSelfToo, "", 204},
@@ -174,7 +187,7 @@ func (w *secWorld) fill(pattern, user string) string {
 	return strings.NewReplacer(
 		"{userId}", user, "{userIds}", user, "{locatorId}", string(w.locatorID), "{key}", key, "{keys}", key,
 		"{tokenId}", string(w.otherID), "{tokenIds}", string(w.otherID),
-		"{applicationId}", w.dir.ApplicationID(), "{accessKey}", secSpareKey,
+		"{applicationId}", w.dir.ApplicationID(), "{accessKey}", secSpareKey, "{keyId}", w.keyID,
 	).Replace(pattern)
 }
 
@@ -591,7 +604,7 @@ func TestAnotherApplicationsAccessKeysAreNotHere(t *testing.T) {
 	before := w.holds(t)
 	for _, route := range secRoutes {
 		if strings.Contains(route.pattern, "{applicationId}") {
-			path := strings.NewReplacer("{applicationId}", "another", "{accessKey}", secSpareKey).Replace(route.pattern)
+			path := strings.NewReplacer("{applicationId}", "another", "{accessKey}", secSpareKey, "{keyId}", w.keyID).Replace(route.pattern)
 			w.do(route.method, path, route.body, app).refused(t, http.StatusForbidden, "missing_context")
 		}
 	}

@@ -3,7 +3,6 @@ package httpadapter
 import (
 	"errors"
 	"math"
-	"strconv"
 	"strings"
 
 	"github.com/denizenhq/denizen"
@@ -26,50 +25,80 @@ func matches(headers []string, etag string, weakly bool) bool {
 	return false
 }
 
-// maxTags bounds how many versions a write is tried for.
+// maxTags bounds how many tags of If-Match are compared.
 const maxTags = 16
 
 // noVersion is the version of no record.
 const noVersion denizen.Version = math.MaxUint64
 
-// withVersion makes a write on condition of what If-Match names: once without a version where
-// the header is not there or is *, otherwise for each version until one is the present one. Of
-// none it is made all the same, to be refused: who may not, or where nothing is, learns that first.
-func (c *call) withVersion(write func(expected ...denizen.Version) error) (err error) {
+// current reads what a write changes, as the caller is shown it: its tag, and its version.
+type current func() (tag string, version denizen.Version, err error)
+
+// withVersion makes a write on condition of what If-Match names: without a version where the
+// header is not there or is *, otherwise for the version whose tag it names. Where it names none
+// that is present the write is made all the same, to be refused: who may not, or where nothing
+// is, learns that first.
+func (c *call) withVersion(now current, write func(expected ...denizen.Version) error) error {
 	lines := c.r.Header["If-Match"]
 	if len(lines) == 0 || matches(lines, "*", false) {
 		return write()
 	}
-	tried := 0
+	tags := 0
 	for _, line := range lines {
-		for tag := range strings.SplitSeq(line, ",") {
-			version, ok := parseETag(strings.Trim(tag, " \t"))
-			if !ok {
-				continue // not one of ours, so it matches nothing
+		tags += 1 + strings.Count(strings.TrimRight(line, ", \t"), ",")
+	}
+	if tags > maxTags {
+		return badValue("If-Match", "must be 16 at most")
+	}
+	const tries = 4 // another write in between may leave the tag as it is
+	for try := 1; ; try++ {
+		tag, version, err := now()
+		if err != nil || !names(lines, tag) {
+			return write(noVersion)
+		}
+		if err = write(version); !isConflict(err) || try == tries {
+			return err
+		}
+	}
+}
+
+// names reports whether If-Match names a tag. That of a user with attributes names the profile's
+// after a dot, which a write of the user does not rest on.
+func names(lines []string, tag string) bool {
+	for _, line := range lines {
+		for named := range strings.SplitSeq(line, ",") {
+			named = strings.Trim(named, " \t")
+			if user, _, with := strings.Cut(named, "."); with {
+				named = user + `"`
 			}
-			if tried++; tried > maxTags {
-				return badValue("If-Match", "must be 16 at most")
-			}
-			if err = write(version); !isConflict(err) {
-				return err
+			if named == tag {
+				return true
 			}
 		}
 	}
-	if tried == 0 {
-		return write(noVersion)
-	}
-	return err
+	return false
 }
 
-// parseETag answers the version of a strong entity tag. That of a user with attributes names
-// the profile's after a dot, which a write of the user does not rest on.
-func parseETag(tag string) (denizen.Version, bool) {
-	if len(tag) < 3 || tag[0] != '"' || tag[len(tag)-1] != '"' {
-		return 0, false
+// userNow reads the user that a write changes.
+func (c *call) userNow(id denizen.UserID) current {
+	return func() (string, denizen.Version, error) {
+		u, err := c.h.dir.User(c.r.Context(), c.by, id)
+		if err != nil {
+			return "", 0, err
+		}
+		return etag(encode(c.userBody(u, nil))), u.Version, nil
 	}
-	text, _, _ := strings.Cut(tag[1:len(tag)-1], ".")
-	version, err := strconv.ParseUint(text, 10, 64)
-	return denizen.Version(version), err == nil
+}
+
+// profileNow reads the profile that a write changes.
+func (c *call) profileNow(id denizen.UserID) current {
+	return func() (string, denizen.Version, error) {
+		profile, err := c.h.dir.Profile(c.r.Context(), c.by, id)
+		if err != nil {
+			return "", 0, err
+		}
+		return etag(encode(newProfileShape(profile))), profile.Version, nil
+	}
 }
 
 func isConflict(err error) bool {

@@ -16,6 +16,7 @@ const (
 	ContractCookieName = "x_issued_mitter_user_authorization"
 )
 
+// cookieNames are the contract's name and then ours.
 var cookieNames = [...]string{ContractCookieName, CookieName}
 
 // SetTokenCookie gives a browser a token that was just issued, until the token expires:
@@ -41,23 +42,38 @@ func tokenCookie(name string) http.Cookie {
 	return http.Cookie{Name: name, Path: "/", Secure: true, HttpOnly: true, SameSite: http.SameSiteLaxMode}
 }
 
-// tokenCookies answers the values of the token cookies, nil for one that is not there. A
-// value is whatever stands there: net/http would pass a malformed one over, and a caller with a bad
-// credential would be taken for one without.
-func tokenCookies(h http.Header) (values [len(cookieNames)]*string, err error) {
+// cookieNames returns the names of the cookies that a token is taken from.
+func (o *Options) cookieNames() []string {
+	if o.NoContractCookie {
+		return cookieNames[1:]
+	}
+	return cookieNames[:]
+}
+
+// tokenCookie returns the value of the token cookie, nil if there is none. Beside the __Host-
+// cookie, which only this host can set, the contract's is not looked at: a sibling domain can set
+// that one. A value is whatever stands there: net/http would skip a malformed one, and a caller
+// with a bad credential would be taken for one without.
+func (o *Options) tokenCookie(h http.Header) (*string, error) {
+	var values [len(cookieNames)]*string
+	var twice [len(cookieNames)]bool
 	for _, line := range h["Cookie"] {
 		for pair := range strings.SplitSeq(line, ";") {
 			name, value, _ := strings.Cut(strings.Trim(pair, " \t"), "=")
 			for i := range cookieNames {
-				if strings.TrimRight(name, " \t") != cookieNames[i] { // as net/http reads it
-					continue
+				if strings.TrimRight(name, " \t") == cookieNames[i] { // as net/http reads it
+					twice[i] = twice[i] || values[i] != nil
+					values[i] = &value
 				}
-				if values[i] != nil {
-					return values, badValue("Cookie", "must not hold a token twice")
-				}
-				values[i] = &value
 			}
 		}
 	}
-	return values, nil
+	i := 1
+	if values[i] == nil && !o.NoContractCookie {
+		i = 0
+	}
+	if twice[i] {
+		return nil, badValue("Cookie", "must not hold a token twice")
+	}
+	return values[i], nil
 }

@@ -1,10 +1,12 @@
 package httpadapter_test
 
 import (
+	"fmt"
 	"net/http"
 	"net/http/cookiejar"
 	"net/http/httptest"
 	"net/url"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -173,4 +175,57 @@ func TestABadCookieFromAForeignPageIsABadCredential(t *testing.T) {
 		w.do("DELETE", "http://app.example/v1/users/me/profile/nickname", "", append(origin.edits, credOurs("x"))...).
 			refused(t, http.StatusUnauthorized, "authorization_error")
 	}
+}
+
+// A page of a sibling domain can set the contract's cookie, and not the one of this host.
+func TestATossedCookieChangesNothing(t *testing.T) {
+	w := newSecWorld(t, denizen.Options{}, httpadapter.Options{})
+	for name, tossed := range map[string][]edit{
+		"another's": {credCookie(w.bobToken)}, "garbage": {credCookie("x")}, "several": {credCookie(w.bobToken), credCookie("x"), credCookie("")},
+	} {
+		a := w.do("GET", "/v1/users/me", "", append(tossed, credOurs(w.aliceToken))...)
+		require.Equal(t, http.StatusOK, a.status, name)
+		require.Equal(t, string(secAlice.id), member(t, a.body, "userId"), name)
+	}
+	a := w.do("POST", "/v1/users/me/logout", "", credCookie(w.bobToken), credOurs(w.aliceToken))
+	require.Equal(t, http.StatusNoContent, a.status)
+	w.everywhere(t, "logged out", w.aliceToken, "token_revoked")
+	w.works(t, w.bobToken)
+}
+
+func TestAHostCanLeaveTheContractsCookieOut(t *testing.T) {
+	w := newSecWorld(t, denizen.Options{}, httpadapter.Options{NoContractCookie: true})
+	w.do("GET", "/v1/users/me", "", credCookie(w.aliceToken)).refused(t, http.StatusUnauthorized, "authorization_error")
+	require.Equal(t, http.StatusOK, w.do("GET", "/v1/users/me", "", credOurs(w.aliceToken)).status)
+	require.Equal(t, http.StatusOK, w.do("GET", "/v1/users/me", "", bearer(w.aliceToken), credCookie("x")).status)
+	issued := w.do("POST", "/v1/users/"+url.PathEscape(string(secBob.id))+"/tokens", "", app)
+	require.Equal(t, []any{httpadapter.CookieName}, member(t, issued.body, "userToken.supportedCookies"))
+}
+
+// A script of the page must not get a bearer text for what HttpOnly keeps from it.
+func TestATokenExtendedByCookieIsSetAndNotTold(t *testing.T) {
+	w := newSecWorld(t, denizen.Options{}, httpadapter.Options{})
+	own := "/v1/users/me/tokens/" + string(w.tokenID)
+	for i, cookie := range []edit{credOurs(w.aliceToken), credCookie(w.aliceToken)} {
+		a := w.do("PATCH", own, fmt.Sprintf(`{"ttl":%d}`, 172800+3600*i), cookie, header("Sec-Fetch-Site", "same-origin"))
+		require.Equal(t, http.StatusOK, a.status, a.body)
+		require.NotContains(t, a.body, "signedToken")
+		require.Equal(t, string(w.tokenID), member(t, a.body, "userToken.tokenId"))
+		require.Len(t, a.header["Set-Cookie"], 1)
+		name, rest, _ := strings.Cut(a.header["Set-Cookie"][0], "=")
+		require.Equal(t, httpadapter.CookieName, name)
+		value, _, _ := strings.Cut(rest, ";")
+		require.NotEqual(t, w.aliceToken, value)
+		w.works(t, value)
+	}
+	// Another token of hers is extended, and this browser keeps its own.
+	a := w.do("PATCH", "/v1/users/me/tokens/"+string(w.otherID), `{"ttl":172800}`, credOurs(w.aliceToken))
+	require.Equal(t, http.StatusOK, a.status, a.body)
+	require.NotContains(t, a.body, "signedToken")
+	require.Empty(t, a.header["Set-Cookie"])
+	// By header it is told, and no cookie is set.
+	a = w.do("PATCH", own, `{"ttl":259200}`, bearer(w.aliceToken), credOurs(w.aliceToken))
+	require.Equal(t, http.StatusOK, a.status, a.body)
+	require.NotEmpty(t, member(t, a.body, "userToken.signedToken"))
+	require.Empty(t, a.header["Set-Cookie"])
 }

@@ -53,7 +53,7 @@ func one(h http.Header, name string) (value string, there bool, err error) {
 
 // present reads the credential of a request. One of a form that is not allowed is 400, one that
 // cannot be good whoever asks is 401.
-func present(r *http.Request) (c credential, err error) {
+func present(r *http.Request, o *Options) (c credential, err error) {
 	for _, name := range [...]string{headerApplication, "Nonce", "Content-Md5", "Date"} {
 		if _, _, err := one(r.Header, name); err != nil {
 			return c, err
@@ -74,21 +74,19 @@ func present(r *http.Request) (c credential, err error) {
 	if c.actAs, c.acting, err = one(r.Header, headerActAs); err != nil {
 		return c, err
 	}
-	cookies, err := tokenCookies(r.Header)
+	cookie, err := o.tokenCookie(r.Header)
 	if err != nil {
 		return c, err
 	}
 	if headed {
 		c.kind, c.token, c.byHeader = kindToken, token, true
 	}
-	for _, cookie := range cookies {
-		switch {
-		case cookie == nil:
-		case c.kind == kindNone:
-			c.kind, c.token = kindCookie, *cookie
-		case c.token != *cookie:
-			return c, badValue("Cookie", "must not hold another token")
-		}
+	switch {
+	case cookie == nil:
+	case c.kind == kindNone:
+		c.kind, c.token = kindCookie, *cookie
+	case c.token != *cookie:
+		return c, badValue("Cookie", "must not hold another token")
 	}
 	scheme, rest, _ := strings.Cut(authorization, " ")
 	switch {
@@ -156,7 +154,9 @@ func authenticate(ctx context.Context, dir *denizen.Directory, c credential, sig
 }
 
 // authenticateSigned tries the path as it was sent and, if that is not what was signed,
-// decoded once: some clients sign the latter. A nonce is used up by neither refusal.
+// decoded once: some clients sign the latter. A decoded path that still holds an escape is not
+// tried: it is how another path is sent, and whoever signed that did not sign this one.
+// A nonce is used up by neither refusal.
 func authenticateSigned(ctx context.Context, dir *denizen.Directory, s denizen.SignedRequest) (denizen.Principal, error) {
 	by, err := dir.AuthenticateSigned(ctx, s)
 	e, ok := errors.AsType[*denizen.Error](err)
@@ -164,11 +164,25 @@ func authenticateSigned(ctx context.Context, dir *denizen.Directory, s denizen.S
 		return by, err
 	}
 	decoded, decodeErr := decodeSegment(s.Path)
-	if decodeErr != nil || decoded == s.Path {
+	if decodeErr != nil || decoded == s.Path || hasEscape(decoded) {
 		return by, err
 	}
 	s.Path = decoded
 	return dir.AuthenticateSigned(ctx, s)
+}
+
+// hasEscape reports whether something in a path is percent-encoded.
+func hasEscape(path string) bool {
+	for i := range len(path) {
+		if path[i] == '%' && i+2 < len(path) && isHex(path[i+1]) && isHex(path[i+2]) {
+			return true
+		}
+	}
+	return false
+}
+
+func isHex(b byte) bool {
+	return b >= '0' && b <= '9' || b >= 'a' && b <= 'f' || b >= 'A' && b <= 'F'
 }
 
 // signedRequest reads what a signed request signed, its body included.

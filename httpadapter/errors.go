@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/denizenhq/denizen"
 )
@@ -16,6 +17,7 @@ type refusal struct {
 	message     string // for people
 	diagnostics map[string]any
 	cause       error // for the log alone
+	retryAfter  time.Duration
 }
 
 func (r *refusal) Error() string { return r.code + ": " + r.message }
@@ -103,12 +105,18 @@ func refused(c *call, err error) *refusal {
 		}
 		return c.missingPrivilege()
 	case denizen.ErrNotFound:
-		return c.entity(http.StatusNotFound, "entity_not_found", "there is no such ", e.Field)
+		return c.entity(http.StatusNotFound, "entity_not_found", "there is no such ", e.Field).missing(e.Missing)
 	case denizen.ErrTaken:
 		return c.entity(http.StatusConflict, "duplicate_entity", "there is already such a ", e.Field)
 	case denizen.ErrLimited:
 		if e.Op == "ExtendToken" {
 			return extensionRefused(e.Reason)
+		}
+		if e.RetryAfter > 0 {
+			return &refusal{
+				status: http.StatusTooManyRequests, code: "rate_limited", message: "too much at once: try again later",
+				retryAfter: e.RetryAfter,
+			}
 		}
 		return refuse(http.StatusConflict, "limit_exceeded", e.Field+" "+e.Reason)
 	case denizen.ErrConflict:
@@ -117,10 +125,12 @@ func refused(c *call, err error) *refusal {
 			return refuse(http.StatusPreconditionFailed, "precondition_failed", "it is another version by now")
 		case "idempotency":
 			return refuse(http.StatusUnprocessableEntity, "idempotency_mismatch", "this Idempotency-Key came with another body before")
-		case "key":
+		case "key", "signingKey":
 			return c.entity(http.StatusConflict, "entity_in_use", "still in use is this ", e.Field)
 		}
 		return &refusal{status: 503, code: "unavailable", message: "others keep changing it: try again", cause: err}
+	case denizen.ErrCorrupt:
+		return &refusal{status: 500, code: "unknown_error", message: "something failed here", cause: err}
 	case denizen.ErrOutcomeUnknown:
 		return &refusal{
 			status: 503, code: "unavailable", message: "nobody can say whether this was done", cause: e.Cause(),
@@ -153,6 +163,15 @@ func (c *call) missingPrivilege() *refusal {
 // privilege is the operation's name in lower camel case, as the OpenAPI document has it.
 func (r *route) privilege() string {
 	return strings.ToLower(r.operation[:1]) + r.operation[1:]
+}
+
+// missing names which of several are absent, as they were asked for. What hides from the caller
+// that something exists has refused it before.
+func (r *refusal) missing(which []string) *refusal {
+	if len(which) > 0 {
+		r.diagnostics["missing"] = which
+	}
+	return r
 }
 
 // entity names what is absent or there already by what the caller asked for.

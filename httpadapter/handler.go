@@ -24,6 +24,11 @@ type Options struct {
 	Signed bool
 	// MaxBody is the most bytes that a body may have; 64 KiB unless set.
 	MaxBody int64
+	// NoContractCookie leaves the cookie ContractCookieName of existing clients out: only
+	// CookieName is looked at. A page of a sibling domain can set the contract's cookie, and so
+	// sign a person in as somebody else; it cannot set CookieName. Set it unless clients that
+	// use the contract's cookie have to work.
+	NoContractCookie bool
 	// Observe is told of every request once it is answered, on the goroutine that answered it.
 	// Nil: failures of the service itself are logged with slog.Default, and nothing else.
 	Observe func(context.Context, Exchange)
@@ -109,6 +114,9 @@ func (h *handler) answer(c *call) (answer reply, err error) {
 		if err := h.identify(c); err != nil {
 			status := refused(c, err).status
 			c.refused = status == http.StatusUnauthorized || status == http.StatusBadRequest
+			if c.route.operation == "Logout" && !c.credential.acting && c.credential.token != "" && ended(err) {
+				return logoutEnded(c)
+			}
 			return answer, err
 		}
 		if c.by.IsAnonymous() {
@@ -152,7 +160,7 @@ func (h *handler) routeTo(c *call) error {
 // identify finds out who calls, and refuses another application and a cookie that another
 // origin's page had sent.
 func (h *handler) identify(c *call) (err error) {
-	if c.credential, err = present(c.r); err != nil {
+	if c.credential, err = present(c.r, &h.options); err != nil {
 		return err
 	}
 	var signed func() (denizen.SignedRequest, error)
@@ -290,5 +298,5 @@ func (c *call) asked(kind string) string {
 // named is the kind of entity that a parameter of a path names.
 var named = map[string]string{
 	"{userId}": "user", "{userIds}": "user", "{locatorId}": "locator", "{key}": "key", "{keys}": "key",
-	"{accessKey}": "accessKey", "{tokenId}": "token", "{tokenIds}": "token",
+	"{accessKey}": "accessKey", "{keyId}": "signingKey", "{tokenId}": "token", "{tokenIds}": "token",
 }

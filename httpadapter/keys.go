@@ -1,6 +1,12 @@
 package httpadapter
 
-import "net/http"
+import (
+	"errors"
+	"net/http"
+	"time"
+
+	"github.com/denizenhq/denizen"
+)
 
 type accessKey struct {
 	Key string `json:"key"`
@@ -65,7 +71,73 @@ func deleteAccessKey(c *call) (reply, error) {
 	if err != nil {
 		return reply{}, err
 	}
-	return done(c.h.dir.DeleteAccessKey(c.r.Context(), c.by, key))
+	q, err := c.query()
+	if err != nil {
+		return reply{}, err
+	}
+	tokens, err := single(q, "tokens")
+	switch {
+	case err != nil:
+		return reply{}, err
+	case !q.Has("tokens"):
+		return done(c.h.dir.DeleteAccessKey(c.r.Context(), c.by, key))
+	case tokens != "revoke":
+		return reply{}, badValue("tokens", "must be revoke")
+	}
+	return done(c.deleteKeyAndTokens(key))
+}
+
+// deleteKeyAndTokens deletes an access key and then ends the tokens that were issued with it. The
+// key may be gone from an earlier request that could not end them all.
+func (c *call) deleteKeyAndTokens(key string) error {
+	gone := c.h.dir.DeleteAccessKey(c.r.Context(), c.by, key)
+	if e, ok := errors.AsType[*denizen.Error](gone); gone != nil && (!ok || e.Kind != denizen.ErrNotFound) {
+		return gone
+	}
+	n, err := c.h.dir.RevokeTokensIssuedBy(c.r.Context(), c.by, key)
+	if err == nil && n == 0 {
+		return gone
+	}
+	return err
+}
+
+// listSigningKeys lists what others check signatures with: it holds no secret.
+func listSigningKeys(c *call) (reply, error) {
+	if err := c.application(); err != nil {
+		return reply{}, err
+	}
+	if !c.by.IsSystem() {
+		return reply{}, c.missingPrivilege()
+	}
+	return publicKeys(c)
+}
+
+func rotateSigningKey(c *call) (reply, error) {
+	if err := c.application(); err != nil {
+		return reply{}, err
+	}
+	var notice time.Duration
+	if c.given != nil {
+		f, err := asObject(c.given)
+		if err != nil {
+			return reply{}, err
+		}
+		if notice = f.seconds("notice"); *f.err != nil {
+			return reply{}, *f.err
+		}
+	}
+	return done(c.h.dir.RotateSigningKey(c.r.Context(), c.by, notice))
+}
+
+func dropSigningKey(c *call) (reply, error) {
+	if err := c.application(); err != nil {
+		return reply{}, err
+	}
+	id, err := c.param(1, "keyId")
+	if err != nil {
+		return reply{}, err
+	}
+	return done(c.h.dir.DropSigningKey(c.r.Context(), c.by, id))
 }
 
 func publicKeys(c *call) (reply, error) {

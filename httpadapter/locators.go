@@ -2,6 +2,7 @@ package httpadapter
 
 import (
 	"encoding/json"
+	"net/http"
 	"strings"
 
 	"github.com/denizenhq/denizen"
@@ -66,22 +67,32 @@ func newLocator(value any) (n denizen.NewLocator, err error) {
 			}
 		}
 	}
+	n.Status, err = f.verificationStatus()
+	if err != nil {
+		return n, err
+	}
+	return n, *f.err
+}
+
+// verificationStatus reads a status by its name or its number on the wire.
+func (f fields) verificationStatus() (denizen.VerificationStatus, error) {
 	switch status := f.object["verificationStatus"].(type) {
 	case nil:
 	case string:
-		n.Status = denizen.VerificationStatus(status)
+		return denizen.VerificationStatus(status), nil
 	case json.Number:
 		i := f.whole("verificationStatus")
-		if *f.err == nil && (i < 0 || i >= int64(len(statuses))) {
-			return n, badValue("verificationStatus", "must be a name or 0 to 4")
+		if *f.err != nil {
+			return "", *f.err
 		}
-		if *f.err == nil {
-			n.Status = statuses[i]
+		if i < 0 || i >= int64(len(statuses)) {
+			return "", badValue("verificationStatus", "must be a name or 0 to 4")
 		}
+		return statuses[i], nil
 	default:
 		f.wrong("verificationStatus", "a name or a number")
 	}
-	return n, *f.err
+	return "", *f.err
 }
 
 // newLocators reads the list of locators in the member of a name, if it is there.
@@ -123,6 +134,9 @@ func addLocator(c *call) (reply, error) {
 	if err != nil {
 		return reply{}, err
 	}
+	if c.by.IsSystem() && n.Status != "" && added.Status != n.Status {
+		return reply{}, c.entity(http.StatusConflict, "duplicate_entity", "there is already, with another status, such a ", "locator")
+	}
 	return created(string(added.ID), "locators/"+string(added.ID))
 }
 
@@ -144,7 +158,7 @@ func setLocators(c *call) (reply, error) {
 		given = append(given, n.Locator)
 	}
 	c.names = map[string]string{"locator": strings.Join(given, ",")}
-	return done(c.withVersion(func(expected ...denizen.Version) error {
+	return done(c.withVersion(c.userNow(id), func(expected ...denizen.Version) error {
 		_, err := c.h.dir.SetLocators(c.r.Context(), c.by, id, ns, expected...)
 		return err
 	}))
@@ -178,4 +192,24 @@ func removeLocator(c *call) (reply, error) {
 		return reply{}, err
 	}
 	return done(c.h.dir.RemoveLocator(c.r.Context(), c.by, user, denizen.LocatorID(id)))
+}
+
+func setVerification(c *call) (reply, error) {
+	f, err := asObject(c.given)
+	if err != nil {
+		return reply{}, err
+	}
+	status, err := f.verificationStatus()
+	switch {
+	case err != nil:
+		return reply{}, err
+	case status == "":
+		return reply{}, badValue("verificationStatus", "is missing")
+	}
+	user, id, err := c.userAnd("locatorId")
+	if err != nil {
+		return reply{}, err
+	}
+	_, err = c.h.dir.SetVerification(c.r.Context(), c.by, user, denizen.LocatorID(id), status)
+	return done(err)
 }

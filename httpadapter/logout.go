@@ -1,8 +1,11 @@
 package httpadapter
 
 import (
+	"errors"
 	"net/http"
 	"strings"
+
+	"github.com/denizenhq/denizen"
 )
 
 const (
@@ -16,7 +19,7 @@ const (
 // logoutLink answers a link that a browser follows. What a browser fetches ahead of its
 // person changes nothing, and a link from another site's page asks first.
 func logoutLink(c *call) (reply, error) {
-	if c.r.Method == http.MethodHead || strings.Contains(strings.ToLower(c.r.Header.Get("Sec-Purpose")), "prefetch") {
+	if c.r.Method == http.MethodHead || fetchedAhead(c.r) {
 		return done(nil)
 	}
 	if c.credential.kind == kindCookie {
@@ -33,9 +36,44 @@ func logout(c *call) (reply, error) {
 	if err := c.h.dir.Logout(c.r.Context(), c.by); err != nil {
 		return reply{}, err
 	}
+	return loggedOut(c)
+}
+
+// loggedOut takes the cookie from the browser, and shows a page to a person who followed a link.
+func loggedOut(c *call) (reply, error) {
 	ClearTokenCookie(c.w)
 	if c.credential.kind == kindCookie && c.r.Header.Get("Sec-Fetch-Mode") == "navigate" {
 		return reply{status: http.StatusOK, html: donePage}, nil
 	}
 	return done(nil)
+}
+
+// fetchedAhead reports whether a browser fetches this before its person asks for it. Older ones
+// say so in Purpose.
+func fetchedAhead(r *http.Request) bool {
+	for _, name := range [...]string{"Sec-Purpose", "Purpose"} {
+		for _, value := range r.Header[name] {
+			value = strings.ToLower(value)
+			if strings.Contains(value, "prefetch") || strings.Contains(value, "prerender") {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// logoutEnded logs out with a token that is not good any more: there is nothing to revoke, and
+// the browser gets rid of its cookie.
+func logoutEnded(c *call) (reply, error) {
+	if c.r.Method == http.MethodHead || c.r.Method == http.MethodGet && fetchedAhead(c.r) {
+		return done(nil)
+	}
+	return loggedOut(c)
+}
+
+// ended reports whether err says that a token has ended, was revoked, or never was one. A store
+// that failed says nothing of the kind.
+func ended(err error) bool {
+	e, ok := errors.AsType[*denizen.Error](err)
+	return ok && (e.Kind == denizen.ErrUnauthenticated || e.Kind == denizen.ErrRevoked || e.Kind == denizen.ErrExpired)
 }

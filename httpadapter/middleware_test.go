@@ -2,9 +2,13 @@ package httpadapter_test
 
 import (
 	"context"
+	"io"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -174,4 +178,96 @@ func TestAGuardHoldsOffAForeignPage(t *testing.T) {
 			require.Equal(t, http.StatusTeapot, guarded.do("GET", "http://app.example/notes", "", append(origin.edits, credOurs(w.aliceToken))...).status)
 		}
 	}
+}
+
+func TestAGuardRefusesAsItsHostWants(t *testing.T) {
+	w := newSecWorld(t, denizen.Options{}, httpadapter.Options{})
+	var told []httpadapter.Exchange
+	guarded, seen := guardedBy(w, httpadapter.Guard{Refuse: func(rw http.ResponseWriter, r *http.Request, x httpadapter.Exchange) {
+		told = append(told, x)
+		http.Redirect(rw, r, "/sign-in", http.StatusSeeOther)
+	}}.Require)
+	require.NoError(t, w.dir.RevokeTokens(t.Context(), denizen.System(), secAlice.id, w.tokenID))
+	for _, c := range []struct {
+		by     edit
+		status int
+		code   string
+		clears bool
+	}{
+		{func(*http.Request) {}, 401, "authorization_error", false},
+		{credOurs(w.aliceToken), 401, "token_revoked", true},
+		{credCookie("garbage"), 401, "authorization_error", true},
+		{bearer(w.aliceToken), 401, "token_revoked", false},
+		{app, 403, "missing_privilege", false},
+	} {
+		told = nil
+		a := guarded.do("GET", "/notes", "", c.by)
+		require.Equal(t, http.StatusSeeOther, a.status)
+		require.Equal(t, "/sign-in", a.header.Get("Location"))
+		require.Equal(t, "no-store", a.header.Get("Cache-Control"))
+		require.Equal(t, c.clears, len(a.header["Set-Cookie"]) > 0, c.code)
+		require.Len(t, told, 1)
+		require.Equal(t, c.status, told[0].Status)
+		require.Equal(t, c.code, told[0].ErrorCode)
+		require.Equal(t, a.header.Get("X-Request-Id"), told[0].RequestID)
+	}
+	require.Empty(t, *seen)
+	require.Equal(t, http.StatusTeapot, guarded.do("GET", "/notes", "", credOurs(w.bobToken)).status)
+	// A store that fails says nothing of the token: the cookie stays.
+	require.NoError(t, w.dir.Close())
+	require.Empty(t, guarded.do("GET", "/notes", "", credOurs(w.bobToken)).header["Set-Cookie"])
+	require.Equal(t, 503, told[len(told)-1].Status)
+}
+
+func TestAGuardsObserverSeesTheHostsRoutes(t *testing.T) {
+	w := newSecWorld(t, denizen.Options{}, httpadapter.Options{})
+	synctest.Test(t, func(t *testing.T) {
+		var seen []httpadapter.Exchange
+		guard := httpadapter.Guard{NoContractCookie: true, Observe: func(_ context.Context, x httpadapter.Exchange) { seen = append(seen, x) }}
+		mux := http.NewServeMux()
+		mux.Handle("GET /notes/{id}", guard.Require(w.dir, http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+			switch r.PathValue("id") {
+			case "slow":
+				time.Sleep(time.Second)
+				rw.WriteHeader(http.StatusEarlyHints)
+				rw.WriteHeader(http.StatusTeapot)
+			case "flushed":
+				rw.(http.Flusher).Flush()
+			case "copied":
+				_, _ = io.Copy(rw, strings.NewReader("x"))
+			case "written":
+				_, _ = io.WriteString(rw, "x")
+			case "panics":
+				panic(http.ErrAbortHandler)
+			}
+		})))
+		for _, c := range []struct {
+			path   string
+			by     edit
+			status int
+			code   string
+		}{
+			{"slow", bearer(w.aliceToken), http.StatusTeapot, ""},
+			{"silent", bearer(w.aliceToken), http.StatusOK, ""},
+			{"flushed", bearer(w.aliceToken), http.StatusOK, ""},
+			{"copied", bearer(w.aliceToken), http.StatusOK, ""},
+			{"written", bearer(w.aliceToken), http.StatusOK, ""},
+			{"panics", bearer(w.aliceToken), http.StatusInternalServerError, ""},
+			{"refused", credCookie(w.aliceToken), http.StatusUnauthorized, "authorization_error"},
+		} {
+			seen = nil
+			a := &api{w.dir, mux}
+			if c.path == "panics" {
+				require.Panics(t, func() { a.do("GET", "/notes/"+c.path, "", c.by) })
+			} else {
+				a.do("GET", "/notes/"+c.path, "", c.by)
+			}
+			require.Len(t, seen, 1, c.path)
+			require.Equal(t, "/notes/{id}", seen[0].Route)
+			require.Equal(t, c.status, seen[0].Status, c.path)
+			require.Equal(t, c.code, seen[0].ErrorCode)
+			require.NotEmpty(t, seen[0].RequestID)
+			require.Equal(t, c.path == "slow", seen[0].Duration >= time.Second)
+		}
+	})
 }

@@ -1,6 +1,7 @@
 package httpadapter
 
 import (
+	"encoding/json"
 	"net/http"
 	"net/url"
 
@@ -124,9 +125,10 @@ func getProfile(c *call) (reply, error) {
 	if err != nil {
 		return reply{}, err
 	}
-	a := reply{status: http.StatusOK, body: newProfileShape(profile)}
-	if c.by.IsSystem() || c.by.User() == id { // the version tells of attributes, too, that a peer does not see
-		a.etag = etag(profile.Version, "")
+	encoded := encode(newProfileShape(profile))
+	a := reply{status: http.StatusOK, body: json.RawMessage(encoded)}
+	if c.by.IsSystem() || c.by.User() == id {
+		a.etag = etag(encoded)
 	}
 	return a, nil
 }
@@ -177,7 +179,7 @@ func setAttributes(c *call) (reply, error) {
 	if err != nil {
 		return reply{}, err
 	}
-	return done(c.withVersion(func(expected ...denizen.Version) error {
+	return done(c.withVersion(c.profileNow(id), func(expected ...denizen.Version) error {
 		_, err := c.h.dir.SetAttributes(c.r.Context(), c.by, id, as, mode, expected...)
 		return err
 	}))
@@ -221,7 +223,7 @@ func setAttribute(c *call) (reply, error) {
 	if err != nil {
 		return reply{}, err
 	}
-	return done(c.withVersion(func(expected ...denizen.Version) error {
+	return done(c.withVersion(c.profileNow(id), func(expected ...denizen.Version) error {
 		_, err := c.h.dir.SetAttribute(c.r.Context(), c.by, id, a, expected...)
 		return err
 	}))
@@ -232,7 +234,7 @@ func removeAttribute(c *call) (reply, error) {
 	if err != nil {
 		return reply{}, err
 	}
-	return done(c.withVersion(func(expected ...denizen.Version) error {
+	return done(c.withVersion(c.profileNow(id), func(expected ...denizen.Version) error {
 		return c.h.dir.RemoveAttribute(c.r.Context(), c.by, id, key, expected...)
 	}))
 }

@@ -17,6 +17,10 @@ import (
 // maxDepth bounds how deep a body nests: a presence of 32 states nests 33 deep.
 const maxDepth = 64
 
+// maxMembers bounds how many members and elements a body has in all: each costs far more than
+// its bytes.
+const maxMembers = 2048
+
 // body reads the whole body, once, up to the limit.
 func (c *call) body() ([]byte, error) {
 	if c.bodyRead {
@@ -81,8 +85,8 @@ func encoded(encodings []string) bool {
 }
 
 // parse reads one JSON value strictly: valid UTF-8, no U+0000 and no lone surrogates, no two
-// members of one object whose names are equal without case, at most maxDepth deep (RFC 8259
-// leaves all of these to the reader). Objects are map[string]any, numbers json.Number.
+// members of one object whose names are equal without case, at most maxDepth deep and
+// maxMembers in all (RFC 8259 leaves all of these to the reader). Objects are map[string]any, numbers json.Number.
 func parse(b []byte) (any, error) {
 	switch {
 	case !utf8.Valid(b):
@@ -94,10 +98,14 @@ func parse(b []byte) (any, error) {
 	}
 	d := json.NewDecoder(bytes.NewReader(b))
 	d.UseNumber()
-	return parseValue(d, 0)
+	left := maxMembers
+	return parseValue(d, 0, &left)
 }
 
-func parseValue(d *json.Decoder, depth int) (any, error) {
+func parseValue(d *json.Decoder, depth int, left *int) (any, error) {
+	if *left--; *left < 0 {
+		return nil, badSyntax("the body has too many members")
+	}
 	t, err := d.Token()
 	if err != nil {
 		return nil, badSyntax("the body is not one JSON value")
@@ -120,7 +128,7 @@ func parseValue(d *json.Decoder, depth int) (any, error) {
 			} else {
 				folded[f] = true
 			}
-			if object[key], err = parseValue(d, depth+1); err != nil {
+			if object[key], err = parseValue(d, depth+1, left); err != nil {
 				return nil, err
 			}
 		}
@@ -129,7 +137,7 @@ func parseValue(d *json.Decoder, depth int) (any, error) {
 	case json.Delim('['):
 		list := []any{}
 		for d.More() {
-			value, err := parseValue(d, depth+1)
+			value, err := parseValue(d, depth+1, left)
 			if err != nil {
 				return nil, err
 			}

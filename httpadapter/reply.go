@@ -1,12 +1,13 @@
 package httpadapter
 
 import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/base64"
 	"encoding/json"
 	"net/http"
 	"strconv"
 	"time"
-
-	"github.com/denizenhq/denizen"
 )
 
 // A reply is an answer, not yet written.
@@ -64,7 +65,11 @@ func (a *reply) write(c *call) {
 		h["Content-Type"] = []string{"text/html; charset=utf-8"}
 		h["Content-Security-Policy"] = []string{"default-src 'none'; form-action 'self'; frame-ancestors 'none'"}
 	case a.body != nil:
-		body, _ = json.Marshal(a.body) // the shapes of this package have nothing that cannot be encoded
+		if encoded, is := a.body.(json.RawMessage); is {
+			body = encoded
+		} else {
+			body = encode(a.body)
+		}
 		h["Content-Type"] = contentJSON
 	default:
 		c.w.WriteHeader(a.status)
@@ -97,10 +102,24 @@ func (r *refusal) reply(c *call) reply {
 	if r.status == http.StatusUnauthorized {
 		a.header = [2]string{"Www-Authenticate", `Bearer realm="denizen"`}
 	}
+	if r.retryAfter > 0 {
+		a.header = [2]string{"Retry-After", strconv.FormatInt(int64((r.retryAfter+time.Second-1)/time.Second), 10)}
+	}
 	return a
 }
 
-// etag is the strong entity tag of a version, and of what else the answer rests on.
-func etag(v denizen.Version, also string) string {
-	return `"` + strconv.FormatUint(uint64(v), 10) + also + `"`
+// encode returns v as JSON. The shapes of this package have nothing that cannot be encoded.
+func encode(v any) []byte {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	_ = e.Encode(v)
+	return bytes.TrimSuffix(b.Bytes(), []byte{'\n'})
+}
+
+// etag is the strong entity tag of what a caller is shown. It rests on nothing else: a number of
+// the store would tell of what others write.
+func etag(encoded []byte) string {
+	sum := sha256.Sum256(encoded)
+	return `"` + base64.RawURLEncoding.EncodeToString(sum[:18]) + `"`
 }

@@ -34,6 +34,7 @@ var routes = []route{
 	{method: "POST", pattern: "/v1/users/{userId}/locators", operation: "AddLocator", takes: required, answer: addLocator},
 	{method: "PUT", pattern: "/v1/users/{userId}/locators", operation: "SetLocators", takes: required, answer: setLocators},
 	{method: "GET", pattern: "/v1/users/{userId}/locators/{locatorId}", operation: "Locator", answer: getLocator},
+	{method: "PATCH", pattern: "/v1/users/{userId}/locators/{locatorId}", operation: "SetVerification", takes: required, answer: setVerification},
 	{method: "DELETE", pattern: "/v1/users/{userId}/locators/{locatorId}", operation: "RemoveLocator", answer: removeLocator},
 
 	{method: "GET", pattern: "/v1/attribute-def/users", operation: "AttributeDefs", answer: listAttributeDefs},
@@ -53,9 +54,13 @@ var routes = []route{
 	{method: "GET", pattern: "/v1/applications/{applicationId}/accessKeys", operation: "AccessKeys", answer: listAccessKeys},
 	{method: "POST", pattern: "/v1/applications/{applicationId}/accessKeys", operation: "CreateAccessKey", takes: optional, answer: createAccessKey},
 	{method: "DELETE", pattern: "/v1/applications/{applicationId}/accessKeys/{accessKey}", operation: "DeleteAccessKey", answer: deleteAccessKey},
+	{method: "GET", pattern: "/v1/applications/{applicationId}/signingKeys", operation: "PublicKeys", answer: listSigningKeys},
+	{method: "POST", pattern: "/v1/applications/{applicationId}/signingKeys", operation: "RotateSigningKey", takes: optional, answer: rotateSigningKey},
+	{method: "DELETE", pattern: "/v1/applications/{applicationId}/signingKeys/{keyId}", operation: "DropSigningKey", answer: dropSigningKey},
 
 	{method: "GET", pattern: "/v1/users/{userId}/tokens", operation: "Tokens", answer: listTokens},
 	{method: "POST", pattern: "/v1/users/{userId}/tokens", operation: "IssueToken", takes: optional, answer: issueToken},
+	{method: "DELETE", pattern: "/v1/users/{userId}/tokens", operation: "RevokeAllTokens", answer: revokeAllTokens},
 	{method: "PATCH", pattern: "/v1/users/{userId}/tokens/{tokenId}", operation: "ExtendToken", takes: required, answer: extendToken},
 	{method: "DELETE", pattern: "/v1/users/{userId}/tokens/{tokenIds}", operation: "RevokeTokens", answer: revokeTokens},
 	{method: "GET", pattern: "/v1/users/me/logout", operation: "Logout", answer: logoutLink},

@@ -11,6 +11,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -422,7 +423,7 @@ func TestAPathThatDecodesToTheSignedOneIsNoOther(t *testing.T) {
 		s := newSigRequest("DELETE", sent, "")
 		s.signedPath = "/v1/users/alice%23of-the-world"
 		a := w.send(s.send())
-		require.Contains(t, []int{http.StatusBadRequest, http.StatusNotFound}, a.status, a.body)
+		require.Contains(t, []int{http.StatusBadRequest, http.StatusUnauthorized, http.StatusNotFound}, a.status, a.body)
 	}
 	w.do("GET", "/v1/users/alice%23of-the-world", "", app).secOK(t)
 }
@@ -631,4 +632,26 @@ func TestASignedRequestIsRefusedWhenItsNonceCannotBeKept(t *testing.T) {
 			w.send(r.send()).secOK(t)
 		}
 	}
+}
+
+// What was signed for one attribute deletes no other: once decoded, the path that was sent is
+// how the other is spelled.
+func TestAPathSignedForOneAttributeDeletesNoOther(t *testing.T) {
+	w := newSecWorld(t, denizen.Options{}, sigOn)
+	for _, key := range []string{"a/b", "a%2Fb", "50%"} {
+		_, err := w.dir.DefineAttribute(t.Context(), denizen.System(), denizen.AttributeDef{Key: key})
+		require.NoError(t, err)
+		_, err = w.dir.SetAttribute(t.Context(), denizen.System(), secAlice.id, denizen.Attribute{Key: key, Value: "x"})
+		require.NoError(t, err)
+	}
+	profile := "/v1/users/" + url.PathEscape(string(secAlice.id)) + "/profile/"
+	s := newSigRequest("DELETE", profile+"a%252Fb", "")
+	s.signedPath = profile + "a%2Fb"
+	w.send(s.send()).refused(t, http.StatusUnauthorized, "authorization_error")
+	_, err := w.dir.Attributes(t.Context(), denizen.System(), secAlice.id, "a%2Fb", "a/b", "50%")
+	require.NoError(t, err)
+	// A percent sign that begins no escape is sent in one way alone.
+	s = newSigRequest("DELETE", strings.ReplaceAll(profile, "%23", "#")+"50%25", "")
+	s.path, s.signedPath = profile+"50%25", strings.ReplaceAll(profile, "%23", "#")+"50%"
+	require.Equal(t, http.StatusNoContent, w.send(s.send()).status)
 }

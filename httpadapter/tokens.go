@@ -3,6 +3,7 @@ package httpadapter
 import (
 	"errors"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/denizenhq/denizen"
@@ -10,7 +11,7 @@ import (
 
 type issuedToken struct {
 	UserToken struct {
-		SignedToken      string          `json:"signedToken"`
+		SignedToken      string          `json:"signedToken,omitempty"` // absent: the request came by cookie
 		SupportedHeaders []string        `json:"supportedHeaders"`
 		SupportedCookies []string        `json:"supportedCookies"`
 		TokenID          denizen.TokenID `json:"tokenId"`
@@ -29,10 +30,10 @@ type tokenShape struct {
 	Label      string `json:"label"`
 }
 
-func newIssuedToken(t denizen.IssuedToken) (s issuedToken) {
+func (c *call) newIssuedToken(t denizen.IssuedToken) (s issuedToken) {
 	s.UserToken.SignedToken, s.UserToken.TokenID = t.Signed, t.ID
 	s.UserToken.SupportedHeaders = []string{headerToken}
-	s.UserToken.SupportedCookies = cookieNames[:]
+	s.UserToken.SupportedCookies = c.h.options.cookieNames()
 	return s
 }
 
@@ -66,7 +67,7 @@ func issueToken(c *call) (reply, error) {
 	if err != nil {
 		return reply{}, err
 	}
-	return reply{status: http.StatusCreated, body: newIssuedToken(t), location: "tokens/" + string(t.ID)}, nil
+	return reply{status: http.StatusCreated, body: c.newIssuedToken(t), location: "tokens/" + string(t.ID)}, nil
 }
 
 func listTokens(c *call) (reply, error) {
@@ -81,11 +82,16 @@ func listTokens(c *call) (reply, error) {
 	shapes := make([]tokenShape, len(tokens))
 	for i, t := range tokens {
 		shapes[i] = tokenShape{
-			TokenID: t.ID, TTL: int64(t.ExpiresAt.Sub(t.IssuedAt) / time.Second),
+			TokenID: t.ID, TTL: secondsLeft(t.ExpiresAt),
 			IssuedAt: millis(t.IssuedAt), ExpiresAt: millis(t.ExpiresAt), LastUsedAt: sinceUsed(t.LastUsedAt), Label: t.Label,
 		}
 	}
 	return ok(shapes)
+}
+
+// secondsLeft returns how many seconds are left until t, rounded, and 0 once it has passed.
+func secondsLeft(t time.Time) int64 {
+	return int64(max(time.Until(t), 0).Round(time.Second) / time.Second)
 }
 
 // sinceUsed is null for what was never used.
@@ -117,7 +123,15 @@ func extendToken(c *call) (reply, error) {
 	if err != nil {
 		return reply{}, err
 	}
-	return ok(newIssuedToken(t))
+	issued := c.newIssuedToken(t)
+	if c.credential.kind == kindCookie {
+		// A script of the page must not get out of the request what HttpOnly keeps from it.
+		issued.UserToken.SignedToken = ""
+		if t.ID == c.by.Token() {
+			SetTokenCookie(c.w, t)
+		}
+	}
+	return ok(issued)
 }
 
 func revokeTokens(c *call) (reply, error) {
@@ -134,4 +148,60 @@ func revokeTokens(c *call) (reply, error) {
 		ids[i] = denizen.TokenID(part)
 	}
 	return done(c.h.dir.RevokeTokens(c.r.Context(), c.by, user, ids...))
+}
+
+// revokeAllTokens ends all tokens of a user, or all but the one that the request came with.
+func revokeAllTokens(c *call) (reply, error) {
+	q, err := c.query()
+	if err != nil {
+		return reply{}, err
+	}
+	except, err := single(q, "except")
+	switch {
+	case err != nil:
+		return reply{}, err
+	case q.Has("except") && except != "current":
+		return reply{}, badValue("except", "must be current")
+	case q.Has("except") && c.by.Token() == "":
+		return reply{}, badValue("except", "needs a request that came with a token")
+	}
+	user, err := c.user()
+	if err != nil {
+		return reply{}, err
+	}
+	if q.Has("except") {
+		return done(c.revokeOthers(user))
+	}
+	err = c.h.dir.RevokeAllTokens(c.r.Context(), c.by, user)
+	if err == nil && c.credential.kind == kindCookie {
+		ClearTokenCookie(c.w)
+	}
+	return done(err)
+}
+
+// revokeOthers ends the tokens of a user but that of the request. It lists them again where one
+// of them has ended meanwhile.
+func (c *call) revokeOthers(user denizen.UserID) error {
+	const tries = 4
+	for try := 1; ; try++ {
+		tokens, err := c.h.dir.Tokens(c.r.Context(), c.by, user)
+		if err != nil {
+			return err
+		}
+		var ids []denizen.TokenID
+		for _, t := range tokens {
+			if t.ID != c.by.Token() {
+				ids = append(ids, t.ID)
+			}
+		}
+		for part := range slices.Chunk(ids, denizen.MaxList) {
+			if err = c.h.dir.RevokeTokens(c.r.Context(), c.by, user, part...); err != nil {
+				break
+			}
+		}
+		e, ok := errors.AsType[*denizen.Error](err)
+		if !ok || e.Kind != denizen.ErrNotFound || e.Field != "token" || try == tries {
+			return err
+		}
+	}
 }

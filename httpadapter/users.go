@@ -3,6 +3,7 @@ package httpadapter
 import (
 	"crypto/sha256"
 	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"net/http"
 	"net/url"
@@ -162,21 +163,21 @@ func wantedAttributes(q url.Values) (w wanted) {
 }
 
 // profileOf answers the attributes wanted of a user, as far as it has them, or nil if none were
-// wanted. The second is the tag of the profile's version.
-func (c *call) profileOf(user denizen.UserID, w wanted) (*profileShape, string, error) {
+// wanted.
+func (c *call) profileOf(user denizen.UserID, w wanted) (*profileShape, error) {
 	if !w.all && len(w.keys) == 0 {
-		return nil, "", nil
+		return nil, nil
 	}
 	profile, err := c.h.dir.Profile(c.r.Context(), c.by, user)
 	if err != nil {
-		return nil, "", err
+		return nil, err
 	}
 	if !w.all {
 		profile.Attributes = slices.DeleteFunc(profile.Attributes, func(a denizen.Attribute) bool {
 			return !slices.Contains(w.keys, a.Key)
 		})
 	}
-	return newProfileShape(profile), "." + strconv.FormatUint(uint64(profile.Version), 10), nil
+	return newProfileShape(profile), nil
 }
 
 func getUser(c *call) (reply, error) {
@@ -199,11 +200,17 @@ func getUser(c *call) (reply, error) {
 	if isPeer(u) {
 		return ok(c.userBody(u, nil))
 	}
-	profile, version, err := c.profileOf(id, w)
+	encoded := encode(c.userBody(u, nil))
+	a := reply{status: http.StatusOK, body: json.RawMessage(encoded), etag: etag(encoded)}
+	profile, err := c.profileOf(id, w)
 	if err != nil {
 		return reply{}, err
 	}
-	return reply{status: http.StatusOK, body: c.userBody(u, profile), etag: etag(u.Version, version)}, nil
+	if profile != nil {
+		a.body = c.userBody(u, profile)
+		a.etag = a.etag[:len(a.etag)-1] + "." + etag(encode(profile))[1:]
+	}
+	return a, nil
 }
 
 // listUsers answers the users behind locators, or a page of all.
@@ -211,6 +218,11 @@ func listUsers(c *call) (reply, error) {
 	q, err := c.query()
 	if err != nil {
 		return reply{}, err
+	}
+	for name := range q {
+		if narrows(name) {
+			return reply{}, badValue(name, "is a filter that is not served")
+		}
 	}
 	if q.Has("locators") {
 		return usersByLocator(c, q)
@@ -251,6 +263,16 @@ func listUsers(c *call) (reply, error) {
 	return a, nil
 }
 
+// narrows reports whether a query parameter would leave users out of the list. Ignored, it would
+// return everybody to who asked for a few.
+func narrows(name string) bool {
+	switch name {
+	case "metadata", "ids", "name", "blocked", "createdAfter":
+		return true
+	}
+	return strings.HasPrefix(name, "attribute.")
+}
+
 func usersByLocator(c *call, q url.Values) (reply, error) {
 	locators := []string{}
 	for _, value := range q["locators"] {
@@ -273,7 +295,7 @@ func usersByLocator(c *call, q url.Values) (reply, error) {
 func (c *call) userBodies(users []denizen.User, w wanted) ([]any, error) {
 	bodies := make([]any, len(users))
 	for i, u := range users {
-		profile, _, err := c.profileOf(u.ID, w)
+		profile, err := c.profileOf(u.ID, w)
 		if err != nil && !errors.Is(err, denizen.ErrNotFound) {
 			return nil, err
 		}
@@ -302,7 +324,7 @@ func blockUser(c *call) (reply, error) {
 	if blocked {
 		change = c.h.dir.BlockUser
 	}
-	return done(c.withVersion(func(expected ...denizen.Version) error {
+	return done(c.withVersion(c.userNow(id), func(expected ...denizen.Version) error {
 		_, err := change(c.r.Context(), c.by, id, expected...)
 		return err
 	}))
@@ -313,7 +335,7 @@ func deleteUser(c *call) (reply, error) {
 	if err != nil {
 		return reply{}, err
 	}
-	return done(c.withVersion(func(expected ...denizen.Version) error {
+	return done(c.withVersion(c.userNow(id), func(expected ...denizen.Version) error {
 		return c.h.dir.DeleteUser(c.r.Context(), c.by, id, expected...)
 	}))
 }
@@ -349,7 +371,7 @@ func setScreenName(c *call) (reply, error) {
 	if err != nil {
 		return reply{}, err
 	}
-	return done(c.withVersion(func(expected ...denizen.Version) error {
+	return done(c.withVersion(c.userNow(id), func(expected ...denizen.Version) error {
 		_, err := c.h.dir.SetScreenName(c.r.Context(), c.by, id, name, expected...)
 		return err
 	}))

@@ -326,7 +326,7 @@ func TestAnETagSavesReadingAUserAgain(t *testing.T) {
 	for _, target := range []string{"/v1/users/alice-0001", "/v1/users/alice-0001?withProfileAttributes=*", "/v1/users/alice-0001/profile"} {
 		t.Run(target, func(t *testing.T) {
 			tag := a.do("GET", target, "", app).header.Get("ETag")
-			require.Regexp(t, `^"[0-9.]+"$`, tag)
+			require.Regexp(t, `^"[0-9A-Za-z_-]{24}(\.[0-9A-Za-z_-]{24})?"$`, tag)
 			for _, match := range []string{tag, `W/` + tag, `"x", ` + tag, "*"} {
 				got := a.do("GET", target, "", app, header("If-None-Match", match))
 				require.Equal(t, 304, got.status, match)
@@ -443,4 +443,106 @@ func TestADirectoryOfTheTestKitIsServed(t *testing.T) {
 	a := &api{dir, recorded(httpadapter.New(dir, httpadapter.Options{}), "")}
 	got := a.do("GET", "/v1/users/me", "", bearer(denizentest.Token(t, dir, alice.ID)))
 	require.Equal(t, string(alice.ID), member(t, got.body, "userId"))
+}
+
+// A tag says nothing of what others write.
+func TestAnETagRestsOnItsEntityAlone(t *testing.T) {
+	a := newAPI(t, denizen.Options{}, httpadapter.Options{})
+	a.create(t, "alice-0001")
+	a.do("POST", "/v1/attribute-def/users", `{"key":"colour"}`, app)
+	require.Equal(t, 204, a.do("POST", "/v1/users/alice-0001/profile/colour", `{"value":"red"}`, app).status)
+	profile := a.do("GET", "/v1/users/alice-0001/profile", "", app).header.Get("ETag")
+	for i := range 3 { // strangers write in between
+		require.Equal(t, 204, a.do("POST", "/v1/users/alice-0001/profile/colour", `{"value":"blue"}`, app).status)
+		a.create(t, fmt.Sprintf("stranger-%d", i))
+		require.Equal(t, 204, a.do("POST", "/v1/users/alice-0001/profile/colour", `{"value":"red"}`, app).status)
+		require.Equal(t, profile, a.do("GET", "/v1/users/alice-0001/profile", "", app).header.Get("ETag"))
+	}
+	user := a.do("GET", "/v1/users/alice-0001?withProfileAttributes=*", "", app).header.Get("ETag")
+	require.Equal(t, 204, a.do("PUT", "/v1/users/alice-0001/screenname", `{"screenName":"New"}`, app, header("If-Match", user)).status,
+		"a write of the user rests on the first half")
+	a.do("PUT", "/v1/users/alice-0001/screenname", `{"screenName":"Newer"}`, app, header("If-Match", user)).refused(t, 412, "precondition_failed")
+}
+
+// What narrows an answer is never ignored.
+func TestAFilterThatIsNotServedIsRefused(t *testing.T) {
+	a := newAPI(t, denizen.Options{}, httpadapter.Options{})
+	a.create(t, "alice-0001", "email:a@b.example")
+	for _, filter := range []string{
+		"metadata=%7B%7D", "metadata=", "ids=alice-0001", "name=x", "attribute.colour=red", "blocked=true", "createdAfter=1",
+		"locators=email:a@b.example&metadata=x",
+	} {
+		a.do("GET", "/v1/users?"+filter, "", app).refused(t, 400, "invalid_parameter_set")
+	}
+	for _, other := range []string{"", "sandboxed=true", "shouldFetchMetadata=true", "nonsense=1", "attributes=x"} {
+		require.Equal(t, 200, a.do("GET", "/v1/users?"+other, "", app).status, other)
+	}
+}
+
+func TestABodyOfTooManyMembersIsRefused(t *testing.T) {
+	a := newAPI(t, denizen.Options{}, httpadapter.Options{})
+	a.create(t, "alice-0001")
+	var members []string
+	for i := range 7000 {
+		members = append(members, fmt.Sprintf(`"%d":0`, i))
+	}
+	for _, body := range []string{
+		"{" + strings.Join(members, ",") + "}",
+		`{"screenName":"x","y":[` + strings.Repeat("0,", 7000) + "0]}",
+		`{"screenName":"x","y":[` + strings.Repeat("[[],[]],", 1000) + "0]}",
+	} {
+		p := a.do("PUT", "/v1/users/alice-0001/screenname", body, app).refused(t, 400, "invalid_input_syntax")
+		require.Contains(t, p.Message, "too many members")
+	}
+	body := `{"screenName":"x",` + strings.Join(members[:2000], ",") + "}"
+	require.Equal(t, 204, a.do("PUT", "/v1/users/alice-0001/screenname", body, app).status)
+}
+
+func TestTheApplicationVouchesForALocator(t *testing.T) {
+	w := newSecWorld(t, denizen.Options{}, httpadapter.Options{})
+	claim := decode[created](t, w.do("POST", "/v1/users/me/locators", `"email:claimed@example.org"`, bearer(w.aliceToken)), 201).Identifier
+	path := "/v1/users/" + url.PathEscape(string(secAlice.id)) + "/locators/" + claim
+	for _, body := range []string{`{}`, `{"verificationStatus":null}`, `{"verificationStatus":7}`, `{"verificationStatus":"Sure"}`, `{"verificationStatus":""}`} {
+		w.do("PATCH", path, body, app).refused(t, 400, "invalid_parameter_set")
+	}
+	w.do("PATCH", path, `{"verificationStatus":[]}`, app).refused(t, 400, "invalid_input_syntax")
+	require.Equal(t, "[]", w.do("GET", "/v1/users?locators=email:claimed@example.org", "", app).body)
+	require.Equal(t, 204, w.do("PATCH", path, `{"verificationStatus":"Verified"}`, app).status)
+	require.Contains(t, w.do("GET", "/v1/users?locators=email:claimed@example.org", "", app).body, string(secAlice.id))
+	// Another's claim on it stays one.
+	claim = decode[created](t, w.do("POST", "/v1/users/me/locators", `"email:claimed@example.org"`, bearer(w.bobToken)), 201).Identifier
+	w.do("PATCH", "/v1/users/"+url.PathEscape(string(secBob.id))+"/locators/"+claim, `{"verificationStatus":0}`, app).refused(t, 409, "duplicate_entity")
+}
+
+func TestAddingAnOwnedLocatorWithAnotherStatusIsAConflict(t *testing.T) {
+	w := newSecWorld(t, denizen.Options{}, httpadapter.Options{})
+	path := "/v1/users/" + url.PathEscape(string(secAlice.id)) + "/locators"
+	before := w.holds(t)
+	w.do("POST", path, `{"locator":"`+secAlice.email+`","verificationStatus":"Verified"}`, app).refused(t, 409, "duplicate_entity")
+	require.Equal(t, before, w.holds(t))
+	for _, body := range []string{`"` + secAlice.email + `"`, `{"locator":"` + secAlice.email + `","verificationStatus":"StatusNotProvided"}`} {
+		require.Equal(t, 201, w.do("POST", path, body, app).status)
+	}
+	require.Equal(t, 201, w.do("POST", path, `{"locator":"`+secAlice.email+`","verificationStatus":"Verified"}`, bearer(w.aliceToken)).status)
+}
+
+// One signed-in user cannot push the feed: it is told when to come again.
+func TestAUserThatChangesThingsTooOftenIsToldWhen(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newAPI(t, denizen.Options{UserEventBurst: 2, UserEventEvery: 3 * time.Second}, httpadapter.Options{})
+		a.create(t, "alice-0001")
+		token, _ := a.token(t, "alice-0001")
+		set := func(by edit) answer {
+			return a.do("PUT", "/v1/users/alice-0001/screenname", `{"screenName":"`+rename()+`"}`, by)
+		}
+		for range 2 {
+			require.Equal(t, 204, set(bearer(token)).status)
+		}
+		limited := set(bearer(token))
+		limited.refused(t, http.StatusTooManyRequests, "rate_limited")
+		require.Equal(t, "3", limited.header.Get("Retry-After"))
+		require.Equal(t, 204, set(app).status)
+		time.Sleep(3 * time.Second)
+		require.Equal(t, 204, set(bearer(token)).status)
+	})
 }

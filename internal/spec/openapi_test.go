@@ -545,7 +545,7 @@ var parameter = regexp.MustCompile(`\{([^}]*)\}`)
 func TestTheOpenAPIDocumentHasTheAdaptersRoutesAndNoOthers(t *testing.T) {
 	text, err := os.ReadFile(filepath.Join(adapter, "testdata", "routes.txt"))
 	require.NoError(t, err)
-	names := []string{"userId", "userIds", "locatorId", "key", "keys", "applicationId", "accessKey", "tokenId", "tokenIds"}
+	names := []string{"userId", "userIds", "locatorId", "key", "keys", "applicationId", "accessKey", "keyId", "tokenId", "tokenIds"}
 	shape := func(route string) string { return parameter.ReplaceAllString(route, "{}") }
 	var served, declared []string
 	for route := range strings.Lines(string(text)) {

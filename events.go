@@ -1,0 +1,127 @@
+package denizen
+
+import (
+	"container/heap"
+	"sync"
+	"time"
+)
+
+// maxBuckets bounds the users whose buckets are not full and remembered: some 15 MB.
+const maxBuckets = 1 << 16
+
+// buckets bound how fast users fill the feed by themselves: each has a bucket of tokens, and
+// an event takes one. A full bucket is that of a user who is not known, so only the
+// others are remembered. Past maxBuckets the one that would be full first is forgotten:
+// whoever is many cannot free one who has emptied its own.
+type buckets struct {
+	burst, every int64 // tokens of a full bucket; milliseconds until the next
+
+	mu     sync.Mutex // guards what follows, and what is in each bucket
+	byUser map[UserID]*bucket
+	byFull fullFirst
+}
+
+// bucket is a bucket that is not full.
+type bucket struct {
+	user  UserID
+	full  int64 // when it is full again, in Unix milliseconds
+	index int   // in byFull
+}
+
+func newBuckets(burst int, every time.Duration) *buckets {
+	return &buckets{burst: int64(burst), every: every.Milliseconds(), byUser: map[UserID]*bucket{}}
+}
+
+// take takes a token from the user's bucket, or returns after how many milliseconds there is one.
+func (t *buckets) take(user UserID, now int64) (wait int64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for len(t.byFull) > 0 && t.byFull[0].full <= now {
+		t.forget(t.byFull[0])
+	}
+	b := t.byUser[user]
+	if b == nil {
+		if len(t.byFull) >= maxBuckets {
+			t.forget(t.byFull[0])
+		}
+		b = &bucket{user: user, full: now + t.every}
+		t.byUser[user] = b
+		heap.Push(&t.byFull, b)
+		return 0
+	}
+	if wait = b.full + t.every - now - t.burst*t.every; wait > 0 {
+		return wait
+	}
+	b.full += t.every
+	heap.Fix(&t.byFull, b.index)
+	return 0
+}
+
+// giveBack puts a token back that nothing came of.
+func (t *buckets) giveBack(user UserID) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if b := t.byUser[user]; b != nil {
+		b.full -= t.every
+		heap.Fix(&t.byFull, b.index)
+	}
+}
+
+func (t *buckets) forget(b *bucket) {
+	heap.Remove(&t.byFull, b.index)
+	delete(t.byUser, b.user)
+}
+
+// fullFirst is a heap of buckets by when they are full.
+type fullFirst []*bucket
+
+func (h fullFirst) Len() int           { return len(h) }
+func (h fullFirst) Less(i, j int) bool { return h[i].full < h[j].full }
+func (h fullFirst) Swap(i, j int) {
+	h[i], h[j] = h[j], h[i]
+	h[i].index, h[j].index = i, j
+}
+
+// Push and Pop are for container/heap.
+func (h *fullFirst) Push(b any) {
+	b.(*bucket).index = len(*h)
+	*h = append(*h, b.(*bucket))
+}
+
+func (h *fullFirst) Pop() any {
+	last := len(*h) - 1
+	b := (*h)[last]
+	(*h)[last] = nil
+	*h = (*h)[:last]
+	return b
+}
+
+// metered reports whether the event of a plan takes a token: one that a user causes who came
+// with a token of its own. What ends a token or a presence is never refused: it cannot
+// outnumber what began them.
+func (p *plan) metered() bool {
+	by := p.c.by
+	return p.event != nil && by.kind == kindUser && by.token != "" && by.accessKey == "" &&
+		p.event.What != TokenRevoked && p.event.What != PresenceCleared
+}
+
+// pay takes the token for the event of a plan, unless an earlier try did, and gives it back if
+// this one has no such event any more.
+func (d *Directory) pay(p *plan, paid *bool) error {
+	if metered := p.metered(); metered == *paid {
+		return nil
+	} else if !metered {
+		d.buckets.giveBack(p.c.by.user)
+		*paid = false
+		return nil
+	}
+	wait := d.buckets.take(p.c.by.user, d.clock.Now())
+	if wait > 0 {
+		return &Error{
+			Kind: ErrLimited, Field: "events", Reason: "too many changes by this user in a short time",
+			RetryAfter: time.Duration(wait) * time.Millisecond,
+		}
+	}
+	*paid = true
+	return nil
+}
