@@ -35,13 +35,17 @@ func service(dir *denizen.Directory, log *slog.Logger, s settings) (http.Handler
 	people := newSignIn(dir, log, proxies)
 	kept := newNotes(dir)
 
+	// The cookie of existing clients is left out: a sibling domain can set it.
+	api := httpadapter.Options{Signed: true, NoContractCookie: true, Observe: observer(log)}
+	users := httpadapter.Guard{NoContractCookie: true, Observe: observer(log)}
+
 	mux := http.NewServeMux()
-	mux.Handle("/v1/", httpadapter.New(dir, httpadapter.Options{Signed: true, Observe: observer(log)}))
+	mux.Handle("/v1/", httpadapter.New(dir, api))
 	mux.HandleFunc("GET /{$}", page)
 	mux.Handle("POST /sign-in", protection.Handler(http.HandlerFunc(people.ask)))
 	mux.Handle("POST /sign-in/code", protection.Handler(http.HandlerFunc(people.enter)))
-	mux.Handle("GET /notes", httpadapter.Require(dir, http.HandlerFunc(kept.read)))
-	mux.Handle("POST /notes", httpadapter.Require(dir, http.HandlerFunc(kept.write)))
+	mux.Handle("GET /notes", users.Require(dir, http.HandlerFunc(kept.read)))
+	mux.Handle("POST /notes", users.Require(dir, http.HandlerFunc(kept.write)))
 	return cors(s.allowOrigin, canonical(mux)), people, nil
 }
 
@@ -58,7 +62,7 @@ func canonical(next http.Handler) http.Handler {
 	})
 }
 
-// observer logs each request to the API. An Exchange holds no secret.
+// observer logs each request to the API and to routes for users. An Exchange holds no secret.
 func observer(log *slog.Logger) func(context.Context, httpadapter.Exchange) {
 	return func(ctx context.Context, x httpadapter.Exchange) {
 		level := slog.LevelInfo
