@@ -42,6 +42,7 @@ const (
 	opRemoveLocator
 	opSetLocators
 	opVouch
+	opProve
 	opDefine
 	opReadDefinitions
 	opReadProfile
@@ -76,6 +77,7 @@ var access = [numOps][numRoles]verdict{
 	opRemoveLocator:   {self: allow, system: allow},
 	opSetLocators:     {system: allow},
 	opVouch:           {system: allow},
+	opProve:           {system: allow},
 	opDefine:          {system: allow},
 	opReadDefinitions: {other: allow, self: allow, system: allow},
 	opReadProfile:     {other: peer, self: allow, system: allow},
@@ -95,7 +97,7 @@ var access = [numOps][numRoles]verdict{
 
 // aboutNobody is the operations that have no user for a target, or none that is looked at.
 var aboutNobody = [numOps]bool{
-	opActAs: true, opResolve: true, opCreateUser: true, opListUsers: true, opFindUsers: true, opDefine: true,
+	opActAs: true, opResolve: true, opCreateUser: true, opListUsers: true, opFindUsers: true, opProve: true, opDefine: true,
 	opReadDefinitions: true, opLogout: true, opAccessKeys: true, opSigningKeys: true, opFeed: true,
 }
 

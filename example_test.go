@@ -573,6 +573,30 @@ func ExampleDirectory_SetVerification() {
 	// denizen: SetVerification: locator: taken
 }
 
+func ExampleDirectory_ProveLocator() {
+	ctx, dir := exampleDirectory()
+
+	// A first sign-in: whoever reads the mail of this address sent the code back.
+	newcomer := denizen.NewUser{ScreenName: "Newcomer"}
+	alice, err := dir.ProveLocator(ctx, denizen.System(), "email:alice@example.org", newcomer)
+	fmt.Println(alice.Locators[0], alice.Locators[0].Status, err)
+
+	// An address of hers that somebody typed, and that nobody proved yet.
+	_, err = dir.AddLocator(ctx, denizen.System(), alice.ID, denizen.Email("bob@example.org"))
+	if err != nil {
+		log.Fatal(err)
+	}
+	bob, err := dir.ProveLocator(ctx, denizen.System(), "email:bob@example.org", newcomer)
+	fmt.Println(bob.ID != alice.ID, err)
+
+	again, err := dir.ProveLocator(ctx, denizen.System(), "email:Alice@Example.org", newcomer)
+	fmt.Println(again.ID == alice.ID, len(again.Locators), err)
+	// Output:
+	// email:alice@example.org Verified <nil>
+	// true <nil>
+	// true 1 <nil>
+}
+
 func ExampleDirectory_Locators() {
 	ctx, dir := exampleDirectory()
 	exampleUser(dir, "user-alice", "Alice", denizen.Email("alice@example.org"), denizen.Tele("+12015550123"))

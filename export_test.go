@@ -25,6 +25,7 @@ func AccessTable() []AccessRow {
 		opRemoveLocator:   "remove a locator",
 		opSetLocators:     "set all locators",
 		opVouch:           "vouch for a locator",
+		opProve:           "prove a locator",
 		opDefine:          "define an attribute or drop a definition",
 		opReadDefinitions: "read definitions",
 		opReadProfile:     "read the profile",

@@ -19,6 +19,7 @@ const (
 	UserCreated         = "user.created"
 	UserRenamed         = "user.renamed"
 	UserBlocked         = "user.blocked" // its tokens ended with it
+	UserPassed          = "user.passed"  // to who proved the locator in Subjects; its tokens, claims and presence ended with it
 	UserUnblocked       = "user.unblocked"
 	UserDeleted         = "user.deleted" // and all that it had
 	LocatorAdded        = "locator.added"

@@ -109,6 +109,11 @@ func TestEveryOperationEmitsItsEvent(t *testing.T) {
 			require.NoError(t, err)
 			return of(denizen.LocatorVerification, alice, string(w.owned.ID))
 		}},
+		"prove a locator": {by: (*world).application, do: func(t *testing.T, w *world, by denizen.Principal) told {
+			_, err := w.ProveLocator(t.Context(), by, w.owned.String(), denizen.NewUser{ScreenName: "Newcomer"})
+			require.NoError(t, err)
+			return of(denizen.UserPassed, alice, string(w.owned.ID))
+		}},
 		"remove a locator": {by: (*world).itself, do: func(t *testing.T, w *world, by denizen.Principal) told {
 			require.NoError(t, w.RemoveLocator(t.Context(), by, alice, w.owned.ID))
 			return of(denizen.LocatorRemoved, alice, string(w.owned.ID))
@@ -659,7 +664,7 @@ func (s *batches) List(ctx context.Context, r store.Range) ([]store.Record, erro
 
 func TestEventNamesAreAllDifferent(t *testing.T) {
 	names := []string{
-		denizen.DirectoryFounded, denizen.UserCreated, denizen.UserRenamed, denizen.UserBlocked, denizen.UserUnblocked, denizen.UserDeleted,
+		denizen.DirectoryFounded, denizen.UserCreated, denizen.UserRenamed, denizen.UserBlocked, denizen.UserPassed, denizen.UserUnblocked, denizen.UserDeleted,
 		denizen.LocatorAdded, denizen.LocatorOwned, denizen.LocatorVerification, denizen.LocatorRemoved, denizen.LocatorsSet,
 		denizen.AttributeDefined, denizen.AttributeDropped, denizen.ProfileChanged, denizen.PresenceSet, denizen.PresenceCleared,
 		denizen.TokenIssued, denizen.TokenExtended, denizen.TokenRevoked, denizen.AccessKeyCreated, denizen.AccessKeyDeleted,

@@ -424,6 +424,10 @@ var methods = []method{
 		_, err := w.SetVerification(ctx, by, user, w.claim.ID, denizen.Verified)
 		return err
 	}},
+	{"ProveLocator", "prove a locator", false, func(ctx context.Context, w *world, by denizen.Principal, _ denizen.UserID) error {
+		_, err := w.ProveLocator(ctx, by, "email:proved@example.org", denizen.NewUser{ScreenName: "Newcomer"})
+		return err
+	}},
 	{"DefineAttribute", "define an attribute or drop a definition", false, func(ctx context.Context, w *world, by denizen.Principal, _ denizen.UserID) error {
 		_, err := w.DefineAttribute(ctx, by, denizen.AttributeDef{Key: "hat size"})
 		return err

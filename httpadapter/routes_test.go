@@ -42,6 +42,7 @@ var notServed = map[string]string{
 	"UnblockUser":          "is PATCH /v1/users/{userId} with blocked false",
 	"Presence":             "is Presences of one user",
 	"AllUsers":             "is for programs: GET /v1/users pages",
+	"ProveLocator":         "signing in is the host's, which does it before IssueToken",
 	"RevokeTokensIssuedBy": "is DELETE of an access key with ?tokens=revoke",
 	"PutAccessKey":         "a secret comes from the host's configuration, not over the network",
 	"Wait":                 "is for programs",

@@ -10,107 +10,101 @@ import (
 	"time"
 )
 
-// Whoever guesses all the time at as many addresses as can ask, 20 times an hour each at one of
-// 10⁸ codes, gets in somewhere once in three weeks; at one address, once in centuries.
+// Whoever guesses all the time at as many codes as there can be, five tries each at one of 10⁸
+// codes, gets in somewhere once in two weeks; at one address, once in two centuries.
 const (
 	codeLife    = 10 * time.Minute
 	codeTries   = 5
-	codesAnHour = 4
-	maxAsking   = 10_000 // addresses at a time
+	maxMembers  = 10_000 // codes at a time for addresses that somebody owns
+	maxStranger = 1_000  // and for those that nobody owns
 )
 
-// codes are the one-time codes that people were sent: one an address, by its canonical form. They
-// lie in memory, so a restart ends them.
+// codes are the one-time codes that people were sent, in memory, so a restart ends them. Each is
+// kept under the proof that whoever asked for it was given: nobody else can use it, use up its
+// tries or replace it. An entry is a few hundred bytes, the tables 5 MB at most.
 type codes struct {
 	key []byte
 
-	mu     sync.Mutex
-	asking map[string]*asked
+	mu        sync.Mutex
+	byProof   map[string]*asked // guarded by mu, as are the lists
+	members   []*asked          // for addresses that somebody owns, oldest first
+	strangers []*asked          // for the others
 }
 
-// asked is what one address asked for in the last hour.
+// asked is one code.
 type asked struct {
-	made   []time.Time // when codes were made, oldest first
-	digest []byte      // of the last one
-	tries  int         // that are left for it
+	proof, address string
+	digest         []byte
+	made           time.Time
+	tries          int // that are left
 }
 
 func newCodes() *codes {
-	return &codes{key: []byte(rand.Text()), asking: map[string]*asked{}}
+	return &codes{key: []byte(rand.Text()), byProof: map[string]*asked{}}
 }
 
-// make makes a code for an address, in place of an earlier one. It answers none if the address
-// had too many of late, or if too many others ask: to forget one of those would give whoever
-// guesses at it new tries.
-func (c *codes) make(address string) (code string, ok bool) {
+// make makes a code for an address, to be used with a proof. Where there are too many codes the
+// oldest of its kind ends, and one for an address that nobody owns is not to be sent: strangers
+// may shut out other strangers, and never a member.
+func (c *codes) make(proof, address string, owned bool) (code string, send bool, err error) {
 	n, err := rand.Int(rand.Reader, big.NewInt(100_000_000))
 	if err != nil {
-		return "", false
+		return "", false, err
 	}
 	code = fmt.Sprintf("%08d", n)
-	now := time.Now()
+	a := &asked{proof: proof, address: address, digest: c.digest(proof, code), made: time.Now(), tries: codeTries}
 
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	a := c.asking[address]
-	if a == nil {
-		if len(c.asking) >= maxAsking {
-			c.sweep(now)
-		}
-		if len(c.asking) >= maxAsking {
-			return "", false
-		}
-		a = new(asked)
-		c.asking[address] = a
+	c.members, c.strangers = c.live(c.members, a.made), c.live(c.strangers, a.made)
+	list, most := &c.members, maxMembers
+	if !owned {
+		list, most = &c.strangers, maxStranger
 	}
-	a.forget(now)
-	if len(a.made) >= codesAnHour {
-		return "", false
+	full := len(*list) >= most
+	if full {
+		delete(c.byProof, (*list)[0].proof)
+		*list = (*list)[1:]
 	}
-	a.made = append(a.made, now)
-	a.digest, a.tries = c.digest(address, code), codeTries
-	return code, true
+	if send = owned || !full; !send {
+		a.tries = 0 // nobody can know it
+	}
+	*list = append(*list, a)
+	c.byProof[proof] = a
+	return code, send, nil
 }
 
-// use reports whether a code is the live one of an address, and ends it if it is. A wrong one
-// costs a try.
-func (c *codes) use(address, code string) bool {
-	digest := c.digest(address, code)
-	now := time.Now()
+// use returns the address that a code proves, and ends the code. A wrong one costs a try.
+func (c *codes) use(proof, code string) (address string, ok bool) {
+	digest := c.digest(proof, code)
 
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	a := c.asking[address]
-	if a == nil || a.tries == 0 || now.Sub(a.made[len(a.made)-1]) >= codeLife {
-		return false
+	a := c.byProof[proof]
+	if a == nil || a.tries == 0 || time.Since(a.made) >= codeLife {
+		return "", false
 	}
 	a.tries--
 	if !hmac.Equal(a.digest, digest) { // in constant time
-		return false
+		return "", false
 	}
 	a.tries = 0
-	return true
+	return a.address, true
 }
 
 // digest is what is kept of a code. The key is made anew with each start: eight digits alone
 // would be found by trying them all.
-func (c *codes) digest(address, code string) []byte {
+func (c *codes) digest(proof, code string) []byte {
 	h := hmac.New(sha256.New, c.key)
-	fmt.Fprintf(h, "%s\n%s", address, code)
+	fmt.Fprintf(h, "%s\n%s", proof, code)
 	return h.Sum(nil)
 }
 
-// forget drops what was made more than an hour ago.
-func (a *asked) forget(now time.Time) {
-	for len(a.made) > 0 && now.Sub(a.made[0]) >= time.Hour {
-		a.made = a.made[1:]
+// live drops codes that are too old, which come first.
+func (c *codes) live(list []*asked, now time.Time) []*asked {
+	for len(list) > 0 && now.Sub(list[0].made) >= codeLife {
+		delete(c.byProof, list[0].proof)
+		list = list[1:]
 	}
-}
-
-func (c *codes) sweep(now time.Time) {
-	for address, a := range c.asking {
-		if now.Sub(a.made[len(a.made)-1]) >= time.Hour {
-			delete(c.asking, address)
-		}
-	}
+	return list
 }

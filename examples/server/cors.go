@@ -12,7 +12,7 @@ const (
 	allowedMethods = "GET, HEAD, POST, PUT, PATCH, DELETE"
 	allowedHeaders = "Authorization, Content-Type, Content-MD5, Date, Nonce, Idempotency-Key, If-Match, If-None-Match, X-Request-Id, " +
 		"X-Issued-Mitter-User-Authorization, X-Mitter-Application-Id, X-Mitter-Application-Access-Key, X-Mitter-Sudo-User-Id"
-	exposedHeaders = "ETag, Link, Location, X-Mitter-Paginated-Estimated-Count, X-Request-Id"
+	exposedHeaders = "ETag, Link, Location, Retry-After, X-Mitter-Paginated-Estimated-Count, X-Request-Id"
 )
 
 // cors lets pages of one origin call the service, and of no other. They send a token in a header:

@@ -7,6 +7,8 @@ package main
 
 import (
 	"context"
+	"encoding/base64"
+	"encoding/hex"
 	"errors"
 	"flag"
 	"fmt"
@@ -24,9 +26,9 @@ import (
 
 // settings are what the flags and the environment say.
 type settings struct {
-	addr, db, applicationID, allowOrigin string
-	peers                                bool
-	accessKey, accessSecret              string
+	addr, db, applicationID, allowOrigin, proxies string
+	peers                                         bool
+	accessKey, accessSecret, rootKey              string
 }
 
 func main() {
@@ -36,12 +38,14 @@ func main() {
 	flag.StringVar(&s.applicationID, "application-id", "", "`id` of the application, for a directory that is made now; it keeps the one it was made with")
 	flag.BoolVar(&s.peers, "peers", false, "let users see each other's screen name, presence, and attributes defined as visible to peers")
 	flag.StringVar(&s.allowOrigin, "allow-origin", "", "`origin`, such as https://app.example.org, whose pages may call this server")
+	flag.StringVar(&s.proxies, "proxies", "", "comma-separated `addresses` or prefixes of proxies, such as 10.0.0.0/8, whose X-Forwarded-For says who a client is")
 	flag.Parse()
 	if flag.NArg() > 0 {
 		fmt.Fprintln(os.Stderr, "server: not a flag:", flag.Arg(0))
 		os.Exit(2)
 	}
 	s.accessKey, s.accessSecret = os.Getenv("DENIZEN_ACCESS_KEY"), os.Getenv("DENIZEN_ACCESS_SECRET")
+	s.rootKey = os.Getenv("DENIZEN_ROOT_KEY")
 
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // so that a second signal ends the program at once
@@ -59,6 +63,10 @@ func run(ctx context.Context, s settings, stdout, stderr io.Writer) (err error) 
 	if (s.accessKey == "") != (s.accessSecret == "") {
 		return errors.New("DENIZEN_ACCESS_KEY and DENIZEN_ACCESS_SECRET go together: set both, or neither")
 	}
+	rootKey, err := rootKey(s.rootKey)
+	if err != nil {
+		return err
+	}
 	log := slog.New(slog.NewTextHandler(stderr, nil))
 	listener, err := net.Listen("tcp", s.addr) // first, so that a start that fails here leaves nothing
 	if err != nil {
@@ -66,7 +74,7 @@ func run(ctx context.Context, s settings, stdout, stderr io.Writer) (err error) 
 	}
 	defer listener.Close()
 
-	o := denizen.Options{ApplicationID: s.applicationID}
+	o := denizen.Options{ApplicationID: s.applicationID, RootKey: rootKey}
 	if s.peers {
 		o.MaySee = func(context.Context, denizen.UserID, denizen.UserID, denizen.Facet) (bool, error) { return true, nil }
 	}
@@ -75,14 +83,22 @@ func run(ctx context.Context, s settings, stdout, stderr io.Writer) (err error) 
 		return fmt.Errorf("%s: %w", s.db, err)
 	}
 	defer func() { err = errors.Join(err, dir.Close()) }() // after the last request
-	handler, err := service(dir, log, s.allowOrigin)
+	handler, people, err := service(dir, log, s)
 	if err != nil {
 		return err
 	}
-	if err := accessKey(ctx, dir, s, stdout); err != nil {
+	defer people.close()
+	if err := accessKey(ctx, dir, s, log, stdout); err != nil {
 		return err
 	}
-	server := &http.Server{
+	fmt.Fprintf(stdout, "listening on http://%s\n", listener.Addr())
+	return serve(ctx, newServer(handler, log), listener, log)
+}
+
+// newServer returns a server that no slow client holds on to: a request, with its body, comes
+// within 15 s or not at all.
+func newServer(handler http.Handler, log *slog.Logger) *http.Server {
+	return &http.Server{
 		Handler:           handler,
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       15 * time.Second,
@@ -91,16 +107,36 @@ func run(ctx context.Context, s settings, stdout, stderr io.Writer) (err error) 
 		MaxHeaderBytes:    16 << 10,
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
 	}
-	fmt.Fprintf(stdout, "listening on http://%s\n", listener.Addr())
-	return serve(ctx, server, listener, log)
+}
+
+// rootKey returns the 32 bytes that a text spells in base64 or in hexadecimal digits, or none of
+// an empty text. No error holds the text.
+func rootKey(text string) ([]byte, error) {
+	if text == "" {
+		return nil, nil
+	}
+	key, err := base64.StdEncoding.Strict().DecodeString(text)
+	if len(text) == 64 { // which is 48 bytes in base64
+		key, err = hex.DecodeString(text)
+	}
+	if err != nil || len(key) != 32 {
+		return nil, errors.New("DENIZEN_ROOT_KEY must be 32 bytes in base64 (44 characters) or hexadecimal (64 digits): openssl rand -base64 32 makes one")
+	}
+	return key, nil
 }
 
 // accessKey puts the access key that the environment brings into the directory. Without one a
-// directory that has none gets one, which is shown this once.
-func accessKey(ctx context.Context, dir *denizen.Directory, s settings, stdout io.Writer) error {
+// directory that has none gets one, which is shown this once. One that was deleted stays so: what
+// the environment still holds may be what leaked.
+func accessKey(ctx context.Context, dir *denizen.Directory, s settings, log *slog.Logger, stdout io.Writer) error {
 	system := denizen.System()
 	if s.accessKey != "" {
-		if err := dir.PutAccessKey(ctx, system, s.accessKey, s.accessSecret); err != nil {
+		err := dir.PutAccessKey(ctx, system, s.accessKey, s.accessSecret)
+		if errors.Is(err, denizen.ErrRevoked) {
+			log.Warn("DENIZEN_ACCESS_KEY was deleted, and is not let in: unset it, or bring another", "err", err)
+			return nil
+		}
+		if err != nil {
 			return fmt.Errorf("DENIZEN_ACCESS_KEY and DENIZEN_ACCESS_SECRET: %w", err)
 		}
 		return nil
@@ -130,7 +166,7 @@ func serve(ctx context.Context, server *http.Server, listener net.Listener, log 
 	ending, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	if err := server.Shutdown(ending); err != nil {
-		log.Warn("some requests took too long and are cut off", "cause", err)
+		log.Warn("some requests took too long and are cut off", "err", err)
 		return server.Close()
 	}
 	return nil

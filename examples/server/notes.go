@@ -10,9 +10,10 @@ import (
 )
 
 const (
-	maxNotes   = 100     // of one author
-	maxNote    = 1000    // characters
-	maxAuthors = 100_000 // in memory
+	maxNote  = 1000      // characters
+	maxNotes = 32 << 10  // bytes of one author, each note counted with what keeping it takes
+	maxBytes = 256 << 20 // of all
+	overhead = 128       // bytes a note, at most, and an author
 )
 
 // notes keeps notes of people, each seen by its author alone, until the program ends. It stands
@@ -22,10 +23,12 @@ type notes struct {
 
 	mu    sync.Mutex
 	texts map[string][]string // by the InternalID of their author, which a later user of the same id has not
+	sizes map[string]int      // in bytes, by author; guarded by mu, as are texts and size
+	size  int                 // of all
 }
 
 func newNotes(dir *denizen.Directory) *notes {
-	return &notes{dir: dir, texts: map[string][]string{}}
+	return &notes{dir: dir, texts: map[string][]string{}, sizes: map[string]int{}}
 }
 
 func (n *notes) read(w http.ResponseWriter, r *http.Request) {
@@ -61,15 +64,20 @@ func (n *notes) write(w http.ResponseWriter, r *http.Request) {
 func (n *notes) keep(author, text string) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	texts, known := n.texts[author]
-	if len(texts) >= maxNotes || !known && len(n.texts) >= maxAuthors {
+	more := len(text) + overhead
+	if n.sizes[author] == 0 {
+		more += overhead
+	}
+	if n.sizes[author]+more > maxNotes || n.size+more > maxBytes {
 		return false
 	}
-	n.texts[author] = append(texts, text)
+	n.texts[author] = append(n.texts[author], text)
+	n.sizes[author] += more
+	n.size += more
 	return true
 }
 
-// author answers who calls, by an id that is never another's.
+// author returns who calls, by an id that is never another's.
 func (n *notes) author(w http.ResponseWriter, r *http.Request) (internalID string, ok bool) {
 	by := httpadapter.PrincipalFrom(r.Context())
 	u, err := n.dir.User(r.Context(), by, by.User())

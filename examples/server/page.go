@@ -11,14 +11,18 @@ import (
 //go:embed page.html
 var html string
 
-// policy lets the page run its one script and call this server, and nothing else.
-var policy = func() string {
-	_, script, _ := strings.Cut(html, "<script>")
-	script, _, _ = strings.Cut(script, "</script>")
-	sum := sha256.Sum256([]byte(script))
-	return "default-src 'none'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; script-src 'sha256-" +
-		base64.StdEncoding.EncodeToString(sum[:]) + "'"
-}()
+// policy lets the page run its one script, use its one style and call this server, and nothing
+// else.
+var policy = "default-src 'none'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; script-src '" +
+	hashOf("script") + "'; style-src '" + hashOf("style") + "'"
+
+// hashOf returns the hash by which a policy names what stands in an element of the page.
+func hashOf(element string) string {
+	_, text, _ := strings.Cut(html, "<"+element+">")
+	text, _, _ = strings.Cut(text, "</"+element+">")
+	sum := sha256.Sum256([]byte(text))
+	return "sha256-" + base64.StdEncoding.EncodeToString(sum[:])
+}
 
 func page(w http.ResponseWriter, _ *http.Request) {
 	h := w.Header()

@@ -247,6 +247,41 @@ func TestAnAccessKeyOfTheEnvironmentIsTaken(t *testing.T) {
 	p.user("Alice")
 }
 
+func TestADirectoryMadeWithARootKeyOpensWithIt(t *testing.T) {
+	db := filepath.Join(t.TempDir(), "people.db")
+	env := []string{"DENIZEN_ROOT_KEY=" + strings.Repeat("0f", 32)}
+	first := start(t, env, "-db", db)
+	first.user("Alice")
+	first.end()
+	text, err := os.ReadFile(db)
+	require.NoError(t, err)
+	raw, err := base64.StdEncoding.DecodeString(first.secret)
+	require.NoError(t, err)
+	require.NotContains(t, string(text), first.secret)
+	require.NotContains(t, string(text), string(raw))
+	again := start(t, env, "-db", db)
+	again.key, again.secret = first.key, first.secret
+	again.user("Bob")
+}
+
+// What the environment still holds may be what leaked: it was deleted for a reason.
+func TestADeletedAccessKeyOfTheEnvironmentStaysDeleted(t *testing.T) {
+	db := filepath.Join(t.TempDir(), "people.db")
+	const key = "brought-by-the-host"
+	secret := base64.StdEncoding.EncodeToString([]byte("a secret of thirty-two bytes, or more"))
+	env := []string{"DENIZEN_ACCESS_KEY=" + key, "DENIZEN_ACCESS_SECRET=" + secret}
+	first := start(t, env, "-db", db, "-application-id", "wonderland")
+	first.key, first.secret = key, secret
+	first.wants(204, first.app, "DELETE", "/v1/applications/wonderland/accessKeys/"+key, "")
+	first.end()
+
+	again := start(t, env, "-db", db)
+	again.key, again.secret = key, secret
+	again.wants(401, again.app, "GET", "/v1/users", "")
+	require.Contains(t, again.stderr.String(), "DENIZEN_ACCESS_KEY was deleted")
+	require.NotContains(t, again.stderr.String(), secret)
+}
+
 func TestAStartThatCannotBeGoodSaysWhy(t *testing.T) {
 	db := filepath.Join(t.TempDir(), "people.db")
 	running := start(t, nil, "-db", db)
@@ -266,6 +301,9 @@ func TestAStartThatCannotBeGoodSaysWhy(t *testing.T) {
 		"a key without its secret":        {[]string{"DENIZEN_ACCESS_KEY=brought-by-the-host"}, nil, "set both, or neither"},
 		"a secret without its key":        {[]string{"DENIZEN_ACCESS_SECRET=c2VjcmV0"}, nil, "set both, or neither"},
 		"a secret that is short":          {[]string{"DENIZEN_ACCESS_KEY=brought-by-the-host", "DENIZEN_ACCESS_SECRET=c2VjcmV0"}, nil, "DENIZEN_ACCESS_SECRET: denizen: PutAccessKey"},
+		"a root key that is short":        {[]string{"DENIZEN_ROOT_KEY=c2VjcmV0"}, nil, "DENIZEN_ROOT_KEY must be 32 bytes"},
+		"a file made without a root key":  {[]string{"DENIZEN_ROOT_KEY=" + strings.Repeat("0f", 32)}, []string{"-db", made}, "RootKey"},
+		"proxies that are none":           {nil, []string{"-proxies", "the proxy"}, "-proxies the proxy: must be"},
 		"an origin with a path":           {nil, []string{"-allow-origin", "https://app.example.org/"}, "-allow-origin https://app.example.org/: must be an origin"},
 		"an origin that is any":           {nil, []string{"-allow-origin", "*"}, "must be an origin"},
 		"an origin that is null":          {nil, []string{"-allow-origin", "null"}, "must be an origin"},
@@ -396,13 +434,14 @@ func TestTheLogHoldsNoSecretButTheCode(t *testing.T) {
 	p.wants(401, func(r *http.Request) { r.SetBasicAuth(p.key, "not-the-secret") }, "GET", "/v1/users", "")
 	made := p.wants(201, p.app, "POST", "/v1/applications/"+application(t, token)+"/accessKeys", "")
 
-	p.wants(202, nobody, "POST", "/sign-in", `{"email": "bob@example.org"}`)
+	started := p.wants(202, nobody, "POST", "/sign-in", `{"email": "bob@example.org"}`)
+	proof := field(t, started, "proof")
 	var code string
 	require.Eventually(t, func() bool {
 		code = sentCode(p.stderr.String())
 		return code != ""
 	}, soon, time.Millisecond)
-	in := p.wants(200, nobody, "POST", "/sign-in/code", `{"email": "bob@example.org", "code": "`+code+`"}`)
+	in := p.wants(200, nobody, "POST", "/sign-in/code", `{"proof": "`+proof+`", "code": "`+code+`"}`)
 	signed := field(t, in, "signedToken")
 	p.wants(204, bearer(signed), "GET", "/v1/users/me/logout", "")
 	p.wants(401, bearer(signed), "GET", "/v1/users/me", "")
@@ -442,7 +481,7 @@ func TestNoPathIsRedirected(t *testing.T) {
 	for _, path := range []string{
 		"//v1/users", "/v1//users", "/v1/users/", "/v1/users//me", "/v1/./users", "/v1/../v1/users", "/v1/%2e%2e/users",
 		"/v1/users/..", "/%76%31/users", "/v1", "/v1/", "//", "/.", "/..", "/notes/", "//notes", "/notes/../notes", "/./notes",
-		"/%6eotes", "/sign-in/", "//sign-in", "/sign-in//code", "/sign-in/./code", "/sign-in/code/", "/index.html", "//example.org/",
+		"/sign-in/", "//sign-in", "/sign-in//code", "/sign-in/./code", "/sign-in/code/", "/index.html", "//example.org/",
 	} {
 		for _, method := range []string{"GET", "POST", "DELETE"} {
 			r, err := http.NewRequest(method, p.api, nil)
@@ -515,6 +554,6 @@ func TestTheReadmeShowsTheSignIn(t *testing.T) {
 	source, err := os.ReadFile("signin.go")
 	require.NoError(t, err)
 	require.Contains(t, string(source), block)
-	require.Contains(t, block, ") owner(")
+	require.Contains(t, block, "ProveLocator(")
 	require.Contains(t, block, ") enter(")
 }

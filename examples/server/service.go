@@ -7,49 +7,62 @@ import (
 	"log/slog"
 	"mime"
 	"net/http"
-	"slices"
+	"path"
 	"strconv"
+	"strings"
 
 	"github.com/denizenhq/denizen"
 	"github.com/denizenhq/denizen/httpadapter"
 )
 
-// service is all that the server answers: its own routes by their very paths, and whatever else
-// comes goes to the adapter, which refuses what it does not know. The adapter stands in front of
-// the mux because a mux redirects paths such as //v1/users.
-func service(dir *denizen.Directory, log *slog.Logger, allowOrigin string) (http.Handler, error) {
+// service is all that the server answers: the API, beside routes of its own. Its sign-in is to
+// be closed at the end.
+func service(dir *denizen.Directory, log *slog.Logger, s settings) (http.Handler, *signIn, error) {
 	// Another site's page must not sign a browser in as somebody else, nor out.
 	protection := http.NewCrossOriginProtection()
 	protection.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		refuse(w, http.StatusForbidden, "missing_context", "a page of another origin sent this")
 	}))
-	if allowOrigin != "" {
-		if err := trust(protection, allowOrigin); err != nil {
-			return nil, err
+	if s.allowOrigin != "" {
+		if err := trust(protection, s.allowOrigin); err != nil {
+			return nil, nil, err
 		}
 	}
-	people := newSignIn(dir, log)
+	proxies, err := prefixes(s.proxies)
+	if err != nil {
+		return nil, nil, err
+	}
+	people := newSignIn(dir, log, proxies)
 	kept := newNotes(dir)
 
-	own := []string{"/", "/sign-in", "/sign-in/code", "/notes"}
+	// The cookie of existing clients is left out: a sibling domain can set it.
+	api := httpadapter.Options{Signed: true, NoContractCookie: true, Observe: observer(log)}
+	users := httpadapter.Guard{NoContractCookie: true, Observe: observer(log)}
+
 	mux := http.NewServeMux()
+	mux.Handle("/v1/", httpadapter.New(dir, api))
 	mux.HandleFunc("GET /{$}", page)
 	mux.Handle("POST /sign-in", protection.Handler(http.HandlerFunc(people.ask)))
 	mux.Handle("POST /sign-in/code", protection.Handler(http.HandlerFunc(people.enter)))
-	mux.Handle("GET /notes", httpadapter.Require(dir, http.HandlerFunc(kept.read)))
-	mux.Handle("POST /notes", httpadapter.Require(dir, http.HandlerFunc(kept.write)))
-
-	api := httpadapter.New(dir, httpadapter.Options{Signed: true, Observe: observer(log)})
-	return cors(allowOrigin, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if slices.Contains(own, r.URL.EscapedPath()) {
-			mux.ServeHTTP(w, r)
-			return
-		}
-		api.ServeHTTP(w, r)
-	})), nil
+	mux.Handle("GET /notes", users.Require(dir, http.HandlerFunc(kept.read)))
+	mux.Handle("POST /notes", users.Require(dir, http.HandlerFunc(kept.write)))
+	return cors(s.allowOrigin, canonical(mux)), people, nil
 }
 
-// observer logs each request to the API. An Exchange holds no secret.
+// canonical refuses paths such as //v1/users, which a mux would redirect: who calls an API by
+// a wrong path is told so, and its credentials are not sent twice.
+func canonical(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		sent := r.URL.EscapedPath()
+		if clean := path.Clean("/" + sent); sent == "/v1" || sent != clean && sent != clean+"/" || strings.HasPrefix(sent, "//") {
+			refuse(w, http.StatusNotFound, "entity_not_found", "there is no such route")
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// observer logs each request to the API and to routes for users. An Exchange holds no secret.
 func observer(log *slog.Logger) func(context.Context, httpadapter.Exchange) {
 	return func(ctx context.Context, x httpadapter.Exchange) {
 		level := slog.LevelInfo

@@ -2,35 +2,64 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/denizenhq/denizen"
 	"github.com/denizenhq/denizen/httpadapter"
 )
 
+const (
+	maxStarts = 1000 // that wait for their code, a few hundred bytes each
+	senders   = 4
+	sendingIn = 5 * time.Second // each, and all that are left at the end
+)
+
 // signIn lets people in who prove that they receive what is sent to an address.
 type signIn struct {
-	dir   *denizen.Directory
-	log   *slog.Logger
-	codes *codes
+	dir    *denizen.Directory
+	log    *slog.Logger
+	codes  *codes
+	limits *limits
+	starts chan started
+	cancel context.CancelFunc
+
+	mu      sync.Mutex
+	closed  bool           // guarded by mu
+	sending sync.WaitGroup // what is in starts, and what is taken from it
 }
 
-func newSignIn(dir *denizen.Directory, log *slog.Logger) *signIn {
-	return &signIn{dir: dir, log: log, codes: newCodes()}
+// started is a sign-in that was asked for.
+type started struct{ proof, address string }
+
+func newSignIn(dir *denizen.Directory, log *slog.Logger, proxies []netip.Prefix) *signIn {
+	ctx, cancel := context.WithCancel(context.Background())
+	s := &signIn{
+		dir: dir, log: log, codes: newCodes(), limits: newLimits(proxies),
+		starts: make(chan started, maxStarts), cancel: cancel,
+	}
+	for range senders {
+		go s.work(ctx)
+	}
+	return s
 }
 
-// proof is what people send: an e-mail address or any serialized locator, and then the code.
+// proof is what people send: an e-mail address or any serialized locator, and then the proof that
+// they got in answer and the code that they were sent.
 type proof struct {
 	Email   string `json:"email"`
 	Locator string `json:"locator"`
+	Proof   string `json:"proof"`
 	Code    string `json:"code"`
 }
 
-// address answers the canonical form of the address, by which codes are kept and people found.
+// address returns the canonical form of the address, by which people are found.
 func (p proof) address() (string, error) {
 	if p.Locator == "" {
 		p.Locator = "email:" + p.Email
@@ -39,8 +68,8 @@ func (p proof) address() (string, error) {
 	return string(kind) + ":" + canonical, err
 }
 
-// ask sends a code to an address. The answer is the same for every address, and goes out before
-// anything is looked up, so that its time does not tell either who is known here.
+// ask starts a sign-in. The answer is the same for every address and whatever becomes of it.
+// Nothing is looked up here, so that its time does not tell either who is known.
 func (s *signIn) ask(w http.ResponseWriter, r *http.Request) {
 	var p proof
 	if !read(w, r, &p) {
@@ -51,92 +80,124 @@ func (s *signIn) ask(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusBadRequest, "invalid_parameter_set", "this is no address that can be written to")
 		return
 	}
-	answer(w, http.StatusAccepted, map[string]string{"message": "a code is on its way, unless there were too many"})
-	_ = http.NewResponseController(w).Flush()
-
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), 5*time.Second) // who asked may have left
-	defer cancel()
-	found, err := s.dir.UsersByLocator(ctx, denizen.System(), address)
-	if err != nil {
-		s.log.Error("no code was made", "cause", err)
+	if wait := s.limits.start(r, address); wait > 0 {
+		tooMany(w, wait)
 		return
 	}
-	to := address
-	for _, u := range found {
-		to = u.Locators[locator(u, address)].String() // as it was given, never as somebody types it now
+	start := started{proof: rand.Text(), address: address}
+	if !s.enqueue(start) {
+		s.log.Warn("no code is sent: too many wait for theirs")
 	}
-	if code, ok := s.codes.make(address); ok {
+	answer(w, http.StatusAccepted, map[string]string{"proof": start.proof, "message": "a code is on its way, if this address can have one now"})
+}
+
+func (s *signIn) enqueue(start started) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return false
+	}
+	s.sending.Add(1)
+	select {
+	case s.starts <- start:
+		return true
+	default:
+		s.sending.Done()
+		return false
+	}
+}
+
+// work sends codes until ctx ends.
+func (s *signIn) work(ctx context.Context) {
+	for {
+		select {
+		case start := <-s.starts:
+			s.send(ctx, start)
+			s.sending.Done()
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// send makes a code and sends it, to the address as the directory has it.
+func (s *signIn) send(ctx context.Context, start started) {
+	ctx, cancel := context.WithTimeout(ctx, sendingIn)
+	defer cancel()
+	found, err := s.dir.UsersByLocator(ctx, denizen.System(), start.address)
+	if err != nil {
+		s.log.Error("no code was made", "err", err)
+		return
+	}
+	to := start.address
+	for _, u := range found {
+		to = u.Locators[locator(u, start.address)].String() // as it was given, never as somebody types it now
+	}
+	code, send, err := s.codes.make(start.proof, start.address, len(found) > 0)
+	if err != nil {
+		s.log.Error("no code was made", "err", err)
+		return
+	}
+	if send {
 		s.log.Info("here a service sends mail", "to", to, "code", code)
 	}
 }
 
+// close takes no more starts, sends the codes that wait, and ends.
+func (s *signIn) close() {
+	s.mu.Lock()
+	s.closed = true
+	s.mu.Unlock()
+	sent := make(chan struct{})
+	go func() { s.sending.Wait(); close(sent) }()
+	select {
+	case <-sent:
+	case <-time.After(sendingIn):
+		s.log.Warn("some codes were not sent")
+	}
+	s.cancel()
+}
+
 // enter lets somebody in who has the code: with a cookie, and for who is no browser with the
 // token itself.
+//
+// ProveLocator makes a user for an address that nobody owns. Where an address was only written
+// down for somebody else's user, whoever proves it gets a user of its own; a user that nobody
+// proved to be yet passes on without the tokens that others have of it.
 func (s *signIn) enter(w http.ResponseWriter, r *http.Request) {
 	var p proof
 	if !read(w, r, &p) {
 		return
 	}
-	address, err := p.address()
-	if err != nil || !s.codes.use(address, p.Code) {
-		refuse(w, http.StatusUnauthorized, "authorization_error", "the code is wrong, used or too old: ask for a new one")
+	if wait := s.limits.try(r); wait > 0 {
+		tooMany(w, wait)
 		return
 	}
-	user, err := s.owner(r.Context(), address)
+	address, ok := s.codes.use(p.Proof, p.Code)
+	if !ok {
+		refuse(w, http.StatusForbidden, "proof_refused", "the code is wrong, used or too old: ask for a new one")
+		return
+	}
+	newcomer := denizen.NewUser{ScreenName: "Newcomer"} // not the address: others may see it
+	user, err := s.dir.ProveLocator(r.Context(), denizen.System(), address, newcomer)
 	if err != nil {
 		s.failed(w, err)
 		return
 	}
-	token, err := s.dir.IssueToken(r.Context(), denizen.System(), user, denizen.TokenOptions{Label: "sign-in"})
+	token, err := s.dir.IssueToken(r.Context(), denizen.System(), user.ID, denizen.TokenOptions{Label: "sign-in"})
 	if err != nil {
 		s.failed(w, err)
 		return
 	}
 	httpadapter.SetTokenCookie(w, token)
-	in := map[string]any{"userId": user, "tokenId": token.ID, "expiresAt": token.ExpiresAt.UnixMilli()}
+	in := map[string]any{"userId": user.ID, "tokenId": token.ID, "expiresAt": token.ExpiresAt.UnixMilli()}
 	if r.Header.Get("Sec-Fetch-Site") != "same-origin" { // scripts of our own pages need not see what the cookie hides from them
 		in["signedToken"] = token.Signed
 	}
 	answer(w, http.StatusOK, in)
 }
 
-// owner answers the user whose address was just proved, and makes one if nobody owns it.
-//
-// A user who only claims the address, by adding it for itself, is not found here: that is a
-// pending claim, which owns nothing, and whoever proves the address gets a user of its own. An
-// owner whose address was never proved may have been made by somebody else, in the hope that
-// the right one comes later: all its tokens end before this one gets in.
-func (s *signIn) owner(ctx context.Context, address string) (denizen.UserID, error) {
-	system := denizen.System()
-	for {
-		found, err := s.dir.UsersByLocator(ctx, system, address)
-		if err != nil {
-			return "", err
-		}
-		if len(found) == 0 {
-			made, err := s.dir.CreateUser(ctx, system, denizen.NewUser{
-				ScreenName: "Newcomer", // not the address: others may see it
-				Locators:   []denizen.NewLocator{{Locator: address, Status: denizen.Verified}},
-			})
-			if errors.Is(err, denizen.ErrTaken) {
-				continue // by the same person, on another device
-			}
-			return made.ID, err
-		}
-		user := found[0]
-		proved := user.Locators[locator(user, address)]
-		if proved.Status == denizen.Verified {
-			return user.ID, nil
-		}
-		if err := s.dir.RevokeAllTokens(ctx, system, user.ID); err != nil {
-			return "", err
-		}
-		_, err = s.dir.SetVerification(ctx, system, user.ID, proved.ID, denizen.Verified)
-		return user.ID, err
-	}
-}
-
-// locator answers which of its locators a user owns by an address.
+// locator returns which of its locators a user owns by an address.
 func locator(u denizen.User, address string) int {
 	return slices.IndexFunc(u.Locators, func(l denizen.Locator) bool {
 		return l.Owned && string(l.Type)+":"+l.Canonical == address
@@ -150,7 +211,7 @@ func (s *signIn) failed(w http.ResponseWriter, err error) {
 	case errors.Is(err, denizen.ErrLimited):
 		refuse(w, http.StatusConflict, "limit_exceeded", "this user is signed in too often: sign out somewhere")
 	default:
-		s.log.Error("a sign-in failed", "cause", err)
+		s.log.Error("a sign-in failed", "err", err)
 		refuse(w, http.StatusServiceUnavailable, "unavailable", "ask for a new code and try again")
 	}
 }

@@ -1,0 +1,100 @@
+package denizen
+
+import (
+	"context"
+	"errors"
+	"slices"
+
+	"github.com/denizenhq/denizen/internal/record"
+)
+
+// ProveLocator returns the user of somebody who just proved that it receives what is sent to a
+// locator, such as "email:alice@example.org", by a code or a link. It is called before
+// IssueToken. The locator is Verified afterwards, and the user its only owner:
+//
+//   - Nobody owns it: newcomer is created, with the locator before its own ones.
+//   - Its owner has it Verified: that user is returned, and nothing changes.
+//   - Its owner has it unverified, and another locator Verified: somebody else proved to be that
+//     user, who only had this locator written down. It leaves that user, and newcomer is
+//     created with it. The two are a commit each; after the first one alone nobody owns it.
+//   - Its owner has it unverified and no other Verified: nobody proved to be that user yet,
+//     and it passes to who did so now. All its tokens, pending claims and presence end in the
+//     commit that verifies the locator, because somebody else may have them.
+//
+// Pending claims on the locator are not looked at, and stay. A blocked user is returned as it
+// is, blocked; IssueToken refuses it. A Principal made before the user passed outlives its
+// token, as after RevokeTokens. For .system only.
+func (d *Directory) ProveLocator(ctx context.Context, by Principal, locator string, newcomer NewUser) (u User, err error) {
+	defer naming("ProveLocator", &err)
+	c, err := d.enter(ctx, opProve, by, nobody)
+	if err != nil {
+		return User{}, err
+	}
+	key, err := canonical(locator)
+	if err != nil {
+		return User{}, err
+	}
+	newcomer.Locators = slices.Concat([]NewLocator{{Locator: locator, Status: Verified}}, newcomer.Locators)
+	for range maxTries {
+		owners, err := d.owners(ctx, &c, []string{key})
+		if err != nil {
+			return User{}, err
+		}
+		if len(owners) == 0 {
+			u, err = d.CreateUser(ctx, by, newcomer)
+			if e, ok := errors.AsType[*Error](err); ok && e.Kind == ErrTaken && e.Field == "locator" && d.owned(ctx, &c, key) {
+				continue // by the same person, on another device
+			}
+			return u, err
+		}
+		c.target = UserID(owners[0].value.(*record.User).ID)
+		c.now = d.clock.Now()
+		u, err = d.prove(ctx, &c, key)
+		if err != errNotOwner && !errors.Is(err, ErrNotFound) {
+			return u, err
+		}
+	}
+	return User{}, refuse(ErrConflict, "locator", "others kept changing who owns it")
+}
+
+// errNotOwner says that a user does not own a locator, not any more.
+var errNotOwner = errors.New("does not own the locator")
+
+// prove makes a locator of the target Verified, or takes it from the target, which is
+// errNotOwner. What it decides on, the statuses of all locators of the user, is one record.
+func (d *Directory) prove(ctx context.Context, c *call, key string) (User, error) {
+	var left bool
+	u, err := d.change(ctx, c, nil, func(p *plan, r *record.User) error {
+		left = false
+		i := slices.IndexFunc(r.Locators, func(l record.Locator) bool { return l.Owned && isCanonical(l, key) })
+		if i < 0 {
+			return errNotOwner
+		}
+		l := &r.Locators[i]
+		if l.Status == string(Verified) {
+			return errUnchanged
+		}
+		if slices.ContainsFunc(r.Locators, func(l record.Locator) bool { return l.Owned && l.Status == string(Verified) }) {
+			left = true
+			p.drop(ownerKey(*l))
+			p.emit(LocatorRemoved, r, l.ID)
+			r.Locators = slices.Delete(r.Locators, i, i+1)
+			return nil
+		}
+		setStatus(l, Verified, c.now)
+		p.emit(UserPassed, r, l.ID)
+		r.Locators = slices.DeleteFunc(r.Locators, func(l record.Locator) bool { return !l.Owned })
+		p.drop(record.DevicesKey(r.ID))
+		return p.dropTokens(r)
+	})
+	if err == nil && left {
+		return User{}, errNotOwner
+	}
+	return u, err
+}
+
+// owned reports whether somebody owns a locator, as far as that can be told.
+func (d *Directory) owned(ctx context.Context, c *call, key string) bool {
+	owners, err := d.owners(ctx, c, []string{key})
+	return err == nil && len(owners) > 0
+}
