@@ -67,6 +67,7 @@ func (d *Directory) runBackground(ctx context.Context) {
 			}
 		case <-minute.C:
 			_ = d.storeUses(ctx)
+			_ = d.sweepNonces(ctx, d.clock.Now())
 			_ = d.trimFeed(ctx)
 		case <-sweep.C:
 			_ = d.sweep(ctx)
@@ -90,15 +91,31 @@ func retry(write func() error) (err error) {
 	return err
 }
 
+// someOrEach stores what belongs to some owners in one write. Where one of their records is
+// damaged, halves are stored by themselves, so that only its own owner's is not: a few writes
+// for each damaged record, not one for each owner.
+func someOrEach[O any](owners []O, write func([]O) error) error {
+	err := retry(func() error { return write(owners) })
+	if n := len(owners); n > 1 && errors.Is(err, store.ErrCorrupt) {
+		return errors.Join(someOrEach(owners[:n/2], write), someOrEach(owners[n/2:], write))
+	}
+	return err
+}
+
 // sweep lets go what expired: tokens with what their texts stand for, nonces, and keys of
 // idempotency.
 func (d *Directory) sweep(ctx context.Context) error {
 	now := d.clock.Now()
 	return errors.Join(
 		d.sweepTokens(ctx, now),
-		d.sweepOld(ctx, record.Nonces, func(key store.Key) bool { return record.NoncesBefore(key, now/60_000-2) }),
+		d.sweepNonces(ctx, now),
 		d.sweepOld(ctx, record.Creations, func(key store.Key) bool { return record.CreationsBefore(key, now/86_400_000-1) }),
 	)
+}
+
+// sweepNonces lets go the nonces whose minute is over: no request with one is in time any more.
+func (d *Directory) sweepNonces(ctx context.Context, now int64) error {
+	return d.sweepOld(ctx, record.Nonces, func(key store.Key) bool { return record.NoncesBefore(key, now/60_000-2) })
 }
 
 // sweepOld drops the keys under a prefix, which lie there by their age, as long as they are
@@ -130,6 +147,7 @@ func (d *Directory) sweepOld(ctx context.Context, under store.Key, old func(stor
 func (d *Directory) sweepTokens(ctx context.Context, now int64) error {
 	var users []batch
 	size := 0
+	var damaged error
 	commit := func() error {
 		err := d.commitAll(ctx, users)
 		users, size = nil, 0
@@ -139,9 +157,10 @@ func (d *Directory) sweepTokens(ctx context.Context, now int64) error {
 		if err != nil {
 			return err
 		}
-		value, err := record.Decode(r.Key, r.Value)
+		value, err := decodeRecord(r)
 		if err != nil {
-			return err
+			damaged = err // the others go on
+			continue
 		}
 		tokens := *value.(*record.Tokens)
 		live, ended := alive(tokens.Tokens, now)
@@ -162,7 +181,7 @@ func (d *Directory) sweepTokens(ctx context.Context, now int64) error {
 		}
 		users, size = append(users, user), size+keys
 	}
-	return commit()
+	return errors.Join(commit(), damaged)
 }
 
 // commitAll commits batches as one, and if they meet a conflict one by one. One that meets

@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"encoding/base64"
 	"errors"
+	"fmt"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -237,23 +238,32 @@ func newDirectory(ctx context.Context, s store.Store, o Options) (*Directory, er
 	return d, nil
 }
 
-// establish reads the directory's own record, and makes it in a new store. Of several that do
-// so at once one wins, and the others read what it made.
+// establish reads the directory's own record, and makes it in a store that nothing was ever
+// committed to. Of several that do so at once one wins, and the others read what it made. A
+// store that was written to and lacks the record is damaged, and is left as it is.
 func (d *Directory) establish(ctx context.Context) error {
-	for {
-		rs, err := d.store.Get(ctx, record.DirectoryKey)
+	for range maxTries {
+		// The head is read first: what a founder committed up to it is seen by the Get.
+		feed, err := headOf(ctx, d.store)
 		if err != nil {
 			return err
 		}
-		if rs[0].Version != 0 {
+		rs, err := d.store.Get(ctx, record.DirectoryKey)
+		switch {
+		case err != nil:
+			return err
+		case rs[0].Damaged:
+			return fmt.Errorf("%w: the directory's own record cannot be read", store.ErrCorrupt)
+		case rs[0].Version != 0:
 			return d.adopt(rs[0])
+		case feed.Head != 0:
+			return fmt.Errorf("%w: the directory's own record is missing", store.ErrCorrupt)
 		}
-		if err := d.found(ctx); !errors.Is(err, store.ErrConflict) {
-			if err != nil {
-				return err
-			}
+		if err := d.found(ctx); err != nil && !errors.Is(err, store.ErrConflict) {
+			return err
 		}
 	}
+	return fmt.Errorf("%w: a new store refuses its first records", store.ErrCorrupt)
 }
 
 // found writes the first records of a new directory.
@@ -315,8 +325,11 @@ func (d *Directory) ApplicationID() string { return d.applicationID }
 // ID is the directory's own id, which no other directory has: the issuer of its tokens.
 func (d *Directory) ID() string { return d.id }
 
-// Close stores what is still in memory, ends the directory's goroutines and waits for
-// them. Operations after it answer ErrClosed. If the directory was made by Open its file
+// closeWithin bounds how long Close waits for the store to take what is still in memory.
+const closeWithin = 5 * time.Second
+
+// Close stores what is still in memory, for five seconds at most, ends the directory's
+// goroutines and waits for them. Operations after it answer ErrClosed. If the directory was made by Open its file
 // is closed too; a store given to New stays open. Closing twice is no error.
 func (d *Directory) Close() error {
 	d.closeOnce.Do(func() {
@@ -325,7 +338,9 @@ func (d *Directory) Close() error {
 			return
 		}
 		d.background.stop()
-		d.closeErr = d.flush(context.Background())
+		ctx, cancel := context.WithTimeout(context.Background(), closeWithin)
+		d.closeErr = d.flush(ctx)
+		cancel()
 		d.release()
 		if d.closeStore {
 			d.closeErr = errors.Join(d.closeErr, d.store.Close())

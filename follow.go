@@ -59,7 +59,7 @@ func (f *following) apply(e *record.Event) {
 // whenever the store says that there is something newer.
 func (d *Directory) follow(ctx context.Context) {
 	quarter := d.options.Freshness / 4
-	for seen := ^store.Seq(0); ctx.Err() == nil; {
+	for seen := store.End; ctx.Err() == nil; {
 		began := d.clock.Now()
 		next, whole, err := d.following.read(ctx, d.store, seen)
 		if err == nil {
@@ -73,7 +73,7 @@ func (d *Directory) follow(ctx context.Context) {
 		if err == nil {
 			err = d.store.Wait(waiting, seen)
 		}
-		if err != nil {
+		if err != nil && !isMissed(err) {
 			<-waiting.Done() // the store cannot say when there is something newer
 		}
 		cancel()
@@ -81,10 +81,11 @@ func (d *Directory) follow(ctx context.Context) {
 }
 
 // read applies the events after a place, and answers the place to go on after and whether that
-// was all of them. Whoever comes too late, or for the first time, starts at the end.
+// was all of them. Whoever comes too late, or for the first time, starts at the end; so does
+// whoever knows more than the store does, which went back: all that is remembered ends.
 func (f *following) read(ctx context.Context, s store.Store, after store.Seq) (next store.Seq, whole bool, err error) {
 	feed, err := s.Changes(ctx, after, store.MaxPage)
-	if isMissed(err) || err == nil && after == ^store.Seq(0) {
+	if isMissed(err) || err == nil && (after == store.End || feed.Head < after) {
 		f.epoch.Add(1)
 		return feed.Head, true, nil
 	}
@@ -92,15 +93,15 @@ func (f *following) read(ctx context.Context, s store.Store, after store.Seq) (n
 		return after, false, err
 	}
 	for _, ch := range feed.Changes {
-		e, err := record.DecodeEvent(ch.Event)
-		if err != nil {
-			return after, false, err
+		if e, err := decodeEvent(ch); err == nil {
+			f.apply(&e)
+		} else {
+			f.epoch.Add(1) // it may end anything of anybody
 		}
-		f.apply(&e)
 		after = ch.Seq
 	}
 	if len(feed.Changes) == store.MaxPage {
 		return after, false, nil
 	}
-	return max(after, feed.Head), true, nil
+	return feed.Head, true, nil
 }

@@ -68,8 +68,8 @@ func (d *Directory) load(ctx context.Context, from *cache, keys []store.Key) ([]
 	}
 	for j, r := range records {
 		m := &memo{version: r.Version}
-		if r.Version != 0 {
-			if m.value, err = record.Decode(r.Key, r.Value); err != nil {
+		if r.Version != 0 || r.Damaged {
+			if m.value, err = decodeRecord(r); err != nil {
 				return nil, err
 			}
 		}
@@ -80,6 +80,14 @@ func (d *Directory) load(ctx context.Context, from *cache, keys []store.Key) ([]
 		memos[missing[j]] = d.cache.remember(nameOf(r.Key), ended[j], m)
 	}
 	return memos, nil
+}
+
+// decodeRecord reads a record of the store, which may be damaged.
+func decodeRecord(r store.Record) (any, error) {
+	if r.Damaged {
+		return nil, record.ErrCorrupt
+	}
+	return record.Decode(r.Key, r.Value)
 }
 
 // standing answers the keys of the records that the caller rests on: the acting user, and

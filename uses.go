@@ -2,6 +2,7 @@ package denizen
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"slices"
 	"strings"
@@ -76,17 +77,15 @@ func lastUse(id string, noted []record.LastUse, stored *memo) record.LastUse {
 
 // storeUses stores the last uses there are, owner by owner in batches. Those of tokens and
 // keys that do not live any longer are left out.
-func (d *Directory) storeUses(ctx context.Context) error {
+func (d *Directory) storeUses(ctx context.Context) (failed error) {
 	d.uses.Lock()
 	owners := slices.Collect(maps.Keys(d.uses.byOwner))
 	d.uses.Unlock()
 	slices.Sort(owners) // neighbours lie in the same pages
 	for some := range slices.Chunk(owners, maxSweep) {
-		if err := retry(func() error { return d.storeSomeUses(ctx, some) }); err != nil {
-			return err
-		}
+		failed = errors.Join(failed, someOrEach(some, func(some []UserID) error { return d.storeSomeUses(ctx, some) }))
 	}
-	return nil
+	return failed
 }
 
 func (d *Directory) storeSomeUses(ctx context.Context, owners []UserID) error {

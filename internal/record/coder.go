@@ -2,15 +2,17 @@ package record
 
 import (
 	"encoding/json"
-	"errors"
+	"fmt"
 	"strconv"
 	"strings"
 	"sync"
 	"unicode/utf8"
+
+	"github.com/denizenhq/denizen/store"
 )
 
 // ErrCorrupt says that a stored value is not the record its key promises.
-var ErrCorrupt = errors.New("stored record is damaged")
+var ErrCorrupt = fmt.Errorf("stored record: %w", store.ErrCorrupt)
 
 // coder goes over the members of one object in one direction: it appends them to out, or
 // it looks them up in members. One description of a record therefore serves both ways.
