@@ -181,7 +181,7 @@ func unopened(err error) error {
 	case errors.Is(err, bolt.ErrFormat):
 		e.Reason = "the file is empty, of something else or of a newer version"
 	case errors.Is(err, store.ErrCorrupt):
-		e.Reason = "the file is damaged"
+		e.Kind, e.Reason = ErrCorrupt, "the file is damaged"
 	}
 	return e
 }

@@ -2,7 +2,10 @@ package denizen
 
 import (
 	"errors"
+	"log/slog"
+	"slices"
 	"strings"
+	"time"
 
 	"github.com/denizenhq/denizen/store"
 )
@@ -33,6 +36,9 @@ var (
 	ErrMissed = errors.New("events were forgotten")
 	// ErrUnavailable: the store could not answer, or the context ended; nothing was changed.
 	ErrUnavailable = errors.New("unavailable")
+	// ErrCorrupt: what is stored is damaged, and asking again does not help. It is the error of
+	// the same name of package store; nothing was changed.
+	ErrCorrupt = store.ErrCorrupt
 	// ErrOutcomeUnknown: the change was made whole or not at all, and nobody can say which.
 	ErrOutcomeUnknown = errors.New("outcome unknown")
 	// ErrClosed: the directory was closed.
@@ -47,6 +53,15 @@ type Error struct {
 	Field  string // what was wrong or missing, such as "screenName"; may be empty
 	Reason string // the rule, for people; may be empty
 	Resume Seq    // with ErrMissed: the sequence to go on after
+
+	// Missing is which of several were not found, taken or not allowed, as the caller spelled
+	// them: user ids, token ids, attribute keys or serialized locators. It is set only where the
+	// caller may know, and never part of the text: a locator says who somebody is. The slice
+	// belongs to whoever received the error.
+	Missing []string
+	// RetryAfter is how long to wait before asking again, with ErrLimited; zero if waiting
+	// does not help.
+	RetryAfter time.Duration
 
 	cause error
 }
@@ -84,6 +99,29 @@ func (e *Error) Unwrap() []error {
 	return []error{e.Kind, e.cause}
 }
 
+// LogValue returns what a log should say of the refusal: op, kind, field, reason and cause,
+// without those that are empty. The cause is the one thing here that Error leaves out: it is
+// for the application's own logs, and may name a file. Missing is left out, as locators do not
+// belong in logs.
+func (e *Error) LogValue() slog.Value {
+	attrs := make([]slog.Attr, 0, 5)
+	add := func(key, text string) {
+		if text != "" {
+			attrs = append(attrs, slog.String(key, text))
+		}
+	}
+	add("op", e.Op)
+	if e.Kind != nil {
+		add("kind", e.Kind.Error())
+	}
+	add("field", e.Field)
+	add("reason", e.Reason)
+	if e.cause != nil {
+		attrs = append(attrs, slog.Any("cause", e.cause))
+	}
+	return slog.GroupValue(attrs...)
+}
+
 func invalid(field, reason string) error {
 	return &Error{Kind: ErrInvalid, Field: field, Reason: reason}
 }
@@ -92,12 +130,18 @@ func refuse(kind error, field, reason string) error {
 	return &Error{Kind: kind, Field: field, Reason: reason}
 }
 
+// refuseThese is a refusal that tells the caller which of several it is about. The caller of
+// this function has made sure that whoever made the call may know.
+func refuseThese(kind error, field, reason string, which ...string) error {
+	return &Error{Kind: kind, Field: field, Reason: reason, Missing: slices.Clone(which)}
+}
+
 // fail makes err, from anywhere below, the *Error of an operation.
 func fail(op string, err error) error {
 	if e, ok := errors.AsType[*Error](err); ok {
 		if e.Op == "" {
 			named := *e // it may be the host's, and shared
-			named.Op = op
+			named.Op, named.Missing = op, slices.Clone(e.Missing)
 			return &named
 		}
 		return e
@@ -110,6 +154,8 @@ func fail(op string, err error) error {
 		e.Kind = ErrOutcomeUnknown
 	case errors.Is(err, store.ErrMissed):
 		e.Kind = ErrMissed
+	case errors.Is(err, store.ErrCorrupt):
+		e.Kind = ErrCorrupt
 	}
 	return e
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -13,6 +15,7 @@ import (
 
 	"github.com/denizenhq/denizen"
 	"github.com/denizenhq/denizen/internal/invariant"
+	"github.com/denizenhq/denizen/internal/record"
 	"github.com/denizenhq/denizen/store"
 	"github.com/denizenhq/denizen/store/memory"
 	"github.com/denizenhq/denizen/store/storetest"
@@ -40,7 +43,7 @@ func TestWhatAStoreAnswersIsAKindOfItsOwnWithTheCauseBehindIt(t *testing.T) {
 		kind   error
 	}{
 		"unavailable":     {t.Context(), store.ErrUnavailable, denizen.ErrUnavailable},
-		"damaged":         {t.Context(), store.ErrCorrupt, denizen.ErrUnavailable},
+		"damaged":         {t.Context(), fmt.Errorf("page 7: %w", store.ErrCorrupt), denizen.ErrCorrupt},
 		"outcome unknown": {t.Context(), store.ErrOutcomeUnknown, denizen.ErrOutcomeUnknown},
 		"closed":          {t.Context(), store.ErrClosed, denizen.ErrClosed},
 		"another error":   {t.Context(), errors.New("disk on fire at /dev/sda1"), denizen.ErrUnavailable},
@@ -69,7 +72,7 @@ func TestWhatAStoreAnswersIsAKindOfItsOwnWithTheCauseBehindIt(t *testing.T) {
 var kinds = []error{
 	denizen.ErrInvalid, denizen.ErrUnauthenticated, denizen.ErrDenied, denizen.ErrNotFound, denizen.ErrTaken,
 	denizen.ErrRevoked, denizen.ErrExpired, denizen.ErrLimited, denizen.ErrConflict, denizen.ErrMissed,
-	denizen.ErrUnavailable, denizen.ErrOutcomeUnknown, denizen.ErrClosed,
+	denizen.ErrUnavailable, denizen.ErrOutcomeUnknown, denizen.ErrClosed, denizen.ErrCorrupt,
 }
 
 // broken answers err to every commit once it is set.
@@ -284,4 +287,81 @@ func TestAnEndedContextChangesNothing(t *testing.T) {
 		}
 		require.Equal(t, before, invariant.Of(t, w.inner))
 	})
+}
+
+// unreadable answers err to every read once it is set.
+type unreadable struct {
+	store.Store
+	err error
+}
+
+func (s *unreadable) Get(ctx context.Context, keys ...store.Key) ([]store.Record, error) {
+	if s.err != nil {
+		return nil, s.err
+	}
+	return s.Store.Get(ctx, keys...)
+}
+
+func TestDamageIsAKindOfItsOwnAndTheStoresToo(t *testing.T) {
+	for name, damage := range map[string]error{
+		"of the store":   fmt.Errorf("%w: page 7 of /data/users.db", store.ErrCorrupt),
+		"of one record":  record.ErrCorrupt,
+		"behind another": errors.Join(errors.New("while reading"), store.ErrCorrupt),
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := &unreadable{Store: memory.New()}
+			d := newOver(t, s, denizen.Options{})
+			s.err = damage
+			_, err := d.Users(t.Context(), denizen.System(), "nobody-is-remembered")
+			require.ErrorIs(t, err, denizen.ErrCorrupt)
+			require.ErrorIs(t, err, store.ErrCorrupt)
+			require.NotErrorIs(t, err, denizen.ErrUnavailable)
+			require.Equal(t, "denizen: Users: store is damaged", err.Error())
+			e, ok := errors.AsType[*denizen.Error](err)
+			require.True(t, ok)
+			require.Equal(t, denizen.ErrCorrupt, e.Kind)
+			require.Equal(t, damage, e.Cause())
+		})
+	}
+}
+
+func TestACommitNobodyKnowsTheOutcomeOfIsThatAlsoWhenTheStoreIsDamaged(t *testing.T) {
+	s := &broken{Store: memory.New()}
+	d := newOver(t, s, denizen.Options{})
+	s.err = fmt.Errorf("%w: %w", store.ErrOutcomeUnknown, store.ErrCorrupt)
+	_, err := d.CreateUser(t.Context(), denizen.System(), denizen.NewUser{ScreenName: "Alice"})
+	e, ok := errors.AsType[*denizen.Error](err)
+	require.True(t, ok)
+	require.Equal(t, denizen.ErrOutcomeUnknown, e.Kind)
+}
+
+func TestALogShowsTheCauseOfARefusal(t *testing.T) {
+	logged := func(err error) string {
+		var b strings.Builder
+		slog.New(slog.NewTextHandler(&b, &slog.HandlerOptions{
+			ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+				if a.Key == slog.TimeKey || a.Key == slog.LevelKey || a.Key == slog.MessageKey {
+					return slog.Attr{}
+				}
+				return a
+			},
+		})).Error("failed", "err", err)
+		return b.String()
+	}
+	s := &broken{Store: memory.New()}
+	d := newOver(t, s, denizen.Options{})
+	s.err = errors.New("disk on fire at /dev/sda1")
+	_, err := d.CreateUser(t.Context(), denizen.System(), denizen.NewUser{ScreenName: "Alice"})
+	require.Equal(t, `err.op=CreateUser err.kind=unavailable err.cause="disk on fire at /dev/sda1"`+"\n", logged(err))
+	require.Equal(t, "denizen: CreateUser: unavailable", err.Error())
+
+	_, err = d.CreateUser(t.Context(), denizen.System(), denizen.NewUser{ID: "no"})
+	e, ok := errors.AsType[*denizen.Error](err)
+	require.True(t, ok)
+	require.Equal(t, "err.op=CreateUser err.kind=invalid err.field=id err.reason="+strconv.Quote(e.Reason)+"\n", logged(err))
+
+	require.Equal(t, "err.kind=taken err.field=locator\n", logged(&denizen.Error{
+		Kind: denizen.ErrTaken, Field: "locator", Missing: []string{"email:alice@example.org"},
+	}), "a log names nobody's locator")
+	require.Equal(t, "\n", logged(&denizen.Error{}))
 }

@@ -11,8 +11,9 @@ import (
 	"github.com/denizenhq/denizen/store"
 )
 
-// ErrCorrupt says that a stored value is not the record its key promises.
-var ErrCorrupt = fmt.Errorf("stored record: %w", store.ErrCorrupt)
+// ErrCorrupt says that a stored value is not the record its key promises. It is a
+// [store.ErrCorrupt].
+var ErrCorrupt = fmt.Errorf("%w: a value is not the record that its key promises", store.ErrCorrupt)
 
 // coder goes over the members of one object in one direction: it appends them to out, or
 // it looks them up in members. One description of a record therefore serves both ways.
