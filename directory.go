@@ -7,6 +7,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -54,6 +55,9 @@ type Options struct {
 	// ended at once, and nothing else is ever remembered of a store that others may write
 	// to. It is of no matter for a store that is for one directory alone, which is never behind.
 	Freshness time.Duration
+	// Logger is told of damaged records and of background work that fails or falls behind, each
+	// kind at most once a minute; see Health. Nil: nobody is. It must not call the directory.
+	Logger *slog.Logger
 }
 
 // Limits of a directory.
@@ -149,7 +153,9 @@ type Directory struct {
 	beneath    *Directory // which this one is seen through a transaction of, by Over
 	closed     atomic.Bool
 	background background
-	trimming   trimming
+	health     *health
+	trimming   trimming  // of the goroutine that trims
+	sweptTexts store.Key // of the goroutine that sweeps: where sweepTexts goes on
 	closeOnce  sync.Once
 	closeStore bool
 	closeErr   error
@@ -204,13 +210,8 @@ func newDirectory(ctx context.Context, s store.Store, o Options) (*Directory, er
 	d := &Directory{
 		store: s, options: o, clock: clock.From(ctx), release: func() {},
 		turns: newTurns(), beating: newBeating(), uses: newUses(),
+		health: &health{logged: map[string]int64{}},
 	}
-	d.background.init(func(ctx context.Context) {
-		if d.following != nil {
-			d.background.done.Go(func() { d.follow(ctx) })
-		}
-		d.runBackground(ctx)
-	})
 	if o.RootKey != nil {
 		var err error
 		if d.sealer, err = chacha20poly1305.NewX(o.RootKey); err != nil {
@@ -231,6 +232,7 @@ func newDirectory(ctx context.Context, s store.Store, o Options) (*Directory, er
 		d.following = newFollowing(o.Freshness)
 		d.grants = newGrants(d.following)
 	}
+	d.initBackground()
 	if err := d.establish(ctx); err != nil {
 		d.release()
 		return nil, err
@@ -328,9 +330,9 @@ func (d *Directory) ID() string { return d.id }
 // closeWithin bounds how long Close waits for the store to take what is still in memory.
 const closeWithin = 5 * time.Second
 
-// Close stores what is still in memory, for five seconds at most, ends the directory's
-// goroutines and waits for them. Operations after it answer ErrClosed. If the directory was made by Open its file
-// is closed too; a store given to New stays open. Closing twice is no error.
+// Close ends the directory's goroutines, waits for them and stores what is still in memory, for
+// five seconds at most. Operations after it answer ErrClosed. If the directory was made by Open
+// its file is closed too; a store given to New stays open. Closing twice is no error.
 func (d *Directory) Close() error {
 	d.closeOnce.Do(func() {
 		d.closed.Store(true)
@@ -374,7 +376,7 @@ func (d *Directory) Over(s store.Store) *Directory {
 	over := &Directory{
 		store: s, options: d.options, clock: d.clock, release: func() {}, beneath: d,
 		id: d.id, applicationID: d.applicationID, sealer: d.sealer, stranger: d.stranger, cursors: d.cursors,
-		turns: newTurns(), beating: newBeating(), uses: d.uses,
+		turns: newTurns(), beating: newBeating(), uses: d.uses, health: d.health,
 	}
 	over.background = background{start: d.background.start, ctx: d.background.ctx, cancel: func() {}}
 	return over

@@ -57,8 +57,9 @@ func (f *following) apply(e *record.Event) {
 
 // follow reads the feed until the directory is closed. It asks four times within the bound, and
 // whenever the store says that there is something newer.
-func (d *Directory) follow(ctx context.Context) {
+func (d *Directory) follow(ctx context.Context, t *duty) {
 	quarter := d.options.Freshness / 4
+	missed := false // by the Wait before
 	for seen := store.End; ctx.Err() == nil; {
 		began := d.clock.Now()
 		next, whole, err := d.following.read(ctx, d.store, seen)
@@ -73,11 +74,24 @@ func (d *Directory) follow(ctx context.Context) {
 		if err == nil {
 			err = d.store.Wait(waiting, seen)
 		}
-		if err != nil && !isMissed(err) {
+		if ctx.Err() == nil && waiting.Err() == nil {
+			d.ended(t, waited(err))
+		}
+		// A store that went back says so once: what it knows is read at once.
+		if err != nil && (missed || !isMissed(err)) {
 			<-waiting.Done() // the store cannot say when there is something newer
 		}
+		missed = isMissed(err)
 		cancel()
 	}
+}
+
+// waited is the error of a Wait, if it is one: that the store went back is none.
+func waited(err error) error {
+	if isMissed(err) {
+		return nil
+	}
+	return err
 }
 
 // read applies the events after a place, and answers the place to go on after and whether that

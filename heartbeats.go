@@ -243,7 +243,7 @@ func (d *Directory) storeBeats(ctx context.Context) (failed error) {
 	// Neighbours lie in the same pages, which are then written once.
 	slices.SortFunc(users, func(a, b *beats) int { return strings.Compare(a.user, b.user) })
 	for some := range slices.Chunk(users, maxSweep) {
-		failed = errors.Join(failed, someOrEach(some, func(some []*beats) error { return d.storeSomeBeats(ctx, some) }))
+		failed = errors.Join(failed, retry(func() error { return d.storeSomeBeats(ctx, some) }))
 	}
 	return failed
 }

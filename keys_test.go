@@ -421,9 +421,9 @@ func TestWhatIsSealedIsBoundToItsDirectoryAndPurpose(t *testing.T) {
 		for _, key := range []string{"the-key-1", "the-key-2"} {
 			for _, secret := range []string{secretA, secretB} {
 				_, err := d.AuthenticateKey(t.Context(), key, secret)
-				requireRefused(t, err, "AuthenticateKey", denizen.ErrUnavailable, "")
+				requireRefused(t, err, "AuthenticateKey", denizen.ErrCorrupt, "")
 				_, err = d.AuthenticateSigned(t.Context(), sign(signedNow(key, secret)))
-				requireRefused(t, err, "AuthenticateSigned", denizen.ErrUnavailable, "")
+				requireRefused(t, err, "AuthenticateSigned", denizen.ErrCorrupt, "")
 			}
 		}
 	}
@@ -469,8 +469,8 @@ func TestWhatIsSealedIsBoundToItsDirectoryAndPurpose(t *testing.T) {
 		ring.Keys[0].Seed, ring.Keys[1].Seed = ring.Keys[1].Seed, ring.Keys[0].Seed
 		overwrite(t, s, record.SigningKeysKey, ring)
 		_, err := d.IssueToken(t.Context(), sys, "alice-user", denizen.TokenOptions{})
-		requireRefused(t, err, "IssueToken", denizen.ErrUnavailable, "")
+		requireRefused(t, err, "IssueToken", denizen.ErrCorrupt, "")
 		_, err = d.PublicKeys(t.Context())
-		requireRefused(t, err, "PublicKeys", denizen.ErrUnavailable, "")
+		requireRefused(t, err, "PublicKeys", denizen.ErrCorrupt, "")
 	})
 }

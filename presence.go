@@ -210,6 +210,11 @@ func (d *Directory) ClearPresence(ctx context.Context, by Principal, user UserID
 		if err != nil {
 			return err
 		}
+		if p.damaged(record.DevicesKey(u.ID)) {
+			p.drop(record.DevicesKey(u.ID)) // which of them are there nobody knows
+			p.emit(PresenceCleared, u)
+			return nil
+		}
 		left := []presence.Device{}
 		if r != nil && len(device) > 0 {
 			left = slices.Clone(d.over(r))

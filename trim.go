@@ -47,10 +47,7 @@ func (d *Directory) trimFeed(ctx context.Context) error {
 			break
 		}
 	}
-	if err := d.countFeed(ctx); err != nil {
-		return err
-	}
-	return d.trimMany(ctx)
+	return d.countFeed(ctx)
 }
 
 // trimMany forgets the events that are too many, maxSweep or so in one commit.
@@ -81,7 +78,7 @@ func (d *Directory) trimTo(ctx context.Context, upTo store.Seq) error {
 	return err
 }
 
-// countFeed counts the events that came since it last did.
+// countFeed counts the events that came since it last did, and forgets those that are too many.
 func (d *Directory) countFeed(ctx context.Context) error {
 	t := &d.trimming
 	t.step = min(max(1, d.options.FeedMax/1000), maxSweep)
@@ -100,6 +97,9 @@ func (d *Directory) countFeed(ctx context.Context) error {
 			if t.since++; t.since == t.step {
 				t.marks, t.since = append(t.marks, ch.Seq), 0
 			}
+		}
+		if err := d.trimMany(ctx); err != nil {
+			return err
 		}
 		if len(feed.Changes) < MaxPage {
 			t.counted = max(t.counted, feed.Head)
