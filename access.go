@@ -58,6 +58,7 @@ const (
 	opAccessKeys
 	opSigningKeys
 	opFeed
+	opHealth
 	numOps
 )
 
@@ -93,12 +94,13 @@ var access = [numOps][numRoles]verdict{
 	opAccessKeys:      {system: allow},
 	opSigningKeys:     {system: allow},
 	opFeed:            {system: allow},
+	opHealth:          {system: allow},
 }
 
 // aboutNobody is the operations that have no user for a target, or none that is looked at.
 var aboutNobody = [numOps]bool{
 	opActAs: true, opResolve: true, opCreateUser: true, opListUsers: true, opFindUsers: true, opProve: true, opDefine: true,
-	opReadDefinitions: true, opLogout: true, opAccessKeys: true, opSigningKeys: true, opFeed: true,
+	opReadDefinitions: true, opLogout: true, opAccessKeys: true, opSigningKeys: true, opFeed: true, opHealth: true,
 }
 
 // facets is what a peer cell asks the host about.

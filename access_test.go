@@ -57,6 +57,7 @@ var specified = []denizen.AccessRow{
 	{Name: "manage access keys", Cells: [4]string{no, no, no, yes}},
 	{Name: "rotate or drop signing keys", Cells: [4]string{no, no, no, yes}},
 	{Name: "follow and trim the feed", Cells: [4]string{no, no, no, yes}},
+	{Name: "ask how the directory fares", Cells: [4]string{no, no, no, yes}},
 }
 
 // aboutTheCaller are the methods whose target is whoever calls.

@@ -3,26 +3,30 @@ package denizen
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/denizenhq/denizen/internal/record"
 	"github.com/denizenhq/denizen/store"
 )
 
-// background is the one goroutine of a directory. It starts with the first heartbeat,
-// token, nonce or the like, and ends with Close. It stores what is kept in memory and lets
-// what expired leave the store. Whatever it cannot do now it does the next time.
+// background is the goroutines of a directory, one for each duty, so that none holds up another.
+// They start with the first heartbeat, token, nonce or the like, and end with Close. They store
+// what is kept in memory and let what expired leave the store. Whatever a duty cannot do now it
+// does the next time.
 type background struct {
 	start  func() // once; not after stop
 	ctx    context.Context
 	cancel context.CancelFunc
 	done   sync.WaitGroup
+	duties []*duty
 }
 
-// How often last uses are stored and the feed is trimmed, and how often all that expires is
-// gone through: a minute after the start, so that programs that live for less than an hour
-// do it too, and every hour then.
+// How often last uses are stored, the feed is trimmed and nonces go, and how often all that
+// expires is gone through: a minute after the start, so that programs that live for less than an
+// hour do it too, and every hour then.
 const (
 	everyMinute = time.Minute
 	everyHour   = time.Hour
@@ -31,11 +35,64 @@ const (
 // maxSweep is how many records a background write changes at most.
 const maxSweep = 1000
 
-func (b *background) init(run func(context.Context)) {
+// duty is something that is done again and again, in a goroutine of its own.
+type duty struct {
+	name string
+	run  func(ctx context.Context) error
+	due  atomic.Int64 // Unix milliseconds by which a run must end that is well; 0: none must
+
+	sync.Mutex       // guards failed
+	failed     error // of the last run
+}
+
+func (t *duty) ended(err error) {
+	t.Lock()
+	defer t.Unlock()
+	t.failed = err
+}
+
+// state returns why the duty is not as it should be, or nil.
+func (t *duty) state(now int64) error {
+	t.Lock()
+	defer t.Unlock()
+	if t.failed != nil {
+		return t.failed
+	}
+	if due := t.due.Load(); due != 0 && now > due {
+		return errLate
+	}
+	return nil
+}
+
+var errLate = errors.New("falls behind")
+
+// initBackground says what the duties are.
+func (d *Directory) initBackground() {
+	b := &d.background
 	b.ctx, b.cancel = context.WithCancel(context.Background())
+	var runs []func()
+	add := func(name string, run func(context.Context) error, loop func(*duty)) {
+		t := &duty{name: name, run: run}
+		b.duties = append(b.duties, t)
+		runs = append(runs, func() { loop(t) })
+	}
+	regularly := func(first, every time.Duration) func(*duty) {
+		return func(t *duty) { d.regularly(b.ctx, t, first, every) }
+	}
+	add("heartbeats", d.storeBeats, func(t *duty) { d.storeBegun(b.ctx, t) })
+	add("last uses", d.storeUses, regularly(everyMinute, everyMinute))
+	add("trimming the feed", d.trimFeed, regularly(everyMinute, everyMinute))
+	add("nonces", d.sweepNonces, regularly(everyMinute, everyMinute))
+	add("expired tokens", d.sweep, regularly(everyMinute, everyHour))
+	if d.following != nil {
+		add("following the feed", nil, func(t *duty) { d.follow(b.ctx, t) })
+	}
 	b.start = sync.OnceFunc(func() {
-		if b.ctx.Err() == nil {
-			b.done.Go(func() { run(b.ctx) })
+		if b.ctx.Err() != nil {
+			return
+		}
+		for _, run := range runs {
+			b.done.Go(run)
 		}
 	})
 }
@@ -46,31 +103,66 @@ func (b *background) stop() {
 	b.done.Wait()
 }
 
-// runBackground is the goroutine. Errors are not reported: a store that fails says so to
-// whoever asks it, and what was not stored is tried again.
-func (d *Directory) runBackground(ctx context.Context) {
-	flush := time.NewTimer(d.options.PresenceFlush)
+// do runs a duty once, and says in the log if it failed or came late.
+func (d *Directory) do(ctx context.Context, t *duty) {
+	err := t.run(ctx)
+	if ctx.Err() != nil {
+		return // the directory is being closed
+	}
+	d.ended(t, err)
+}
+
+// ended notes how a run of a duty ended.
+func (d *Directory) ended(t *duty, err error) {
+	t.ended(err)
+	if err := t.state(d.clock.Now()); err != nil {
+		d.warn(t.name, "a background duty fails", slog.String("duty", t.name), slog.Any("err", err))
+	}
+}
+
+// regularly runs a duty until the directory is closed. It is due again after half as long
+// again as it should take.
+func (d *Directory) regularly(ctx context.Context, t *duty, first, every time.Duration) {
+	timer := time.NewTimer(first)
+	defer timer.Stop()
+	t.due.Store(d.clock.Now() + (first + every/2).Milliseconds())
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-timer.C:
+			began := d.clock.Now()
+			d.do(ctx, t)
+			now := d.clock.Now()
+			t.due.Store(now + (every + every/2).Milliseconds())
+			// A duty that takes long leaves the store some rest.
+			timer.Reset(max(every/10, every-time.Duration(now-began)*time.Millisecond))
+		}
+	}
+}
+
+// storeBegun stores heartbeats, PresenceFlush after the first of them, until the directory is
+// closed.
+func (d *Directory) storeBegun(ctx context.Context, t *duty) {
+	every := d.options.PresenceFlush
+	flush := time.NewTimer(every)
+	flush.Stop()
 	defer flush.Stop()
-	minute := time.NewTicker(everyMinute)
-	defer minute.Stop()
-	sweep := time.NewTimer(everyMinute)
-	defer sweep.Stop()
+	again := func() {
+		flush.Reset(every)
+		t.due.Store(d.clock.Now() + 2*every.Milliseconds())
+	}
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-d.beating.began:
-			flush.Reset(d.options.PresenceFlush)
+			again()
 		case <-flush.C:
-			if _ = d.storeBeats(ctx); d.beating.any() {
-				flush.Reset(d.options.PresenceFlush)
+			d.do(ctx, t)
+			if t.due.Store(0); d.beating.any() {
+				again()
 			}
-		case <-minute.C:
-			_ = d.storeUses(ctx)
-			_ = d.trimFeed(ctx)
-		case <-sweep.C:
-			_ = d.sweep(ctx)
-			sweep.Reset(everyHour)
 		}
 	}
 }
@@ -90,15 +182,57 @@ func retry(write func() error) (err error) {
 	return err
 }
 
-// sweep lets go what expired: tokens with what their texts stand for, nonces, and keys of
-// idempotency.
+// sweep lets go what expired: tokens with what their texts stand for, texts that no token lists,
+// and keys of idempotency.
 func (d *Directory) sweep(ctx context.Context) error {
 	now := d.clock.Now()
 	return errors.Join(
 		d.sweepTokens(ctx, now),
-		d.sweepOld(ctx, record.Nonces, func(key store.Key) bool { return record.NoncesBefore(key, now/60_000-2) }),
+		d.sweepTexts(ctx, now),
 		d.sweepOld(ctx, record.Creations, func(key store.Key) bool { return record.CreationsBefore(key, now/86_400_000-1) }),
 	)
+}
+
+// sweepNonces lets go the nonces whose minute is over: no request with one is in time any more.
+func (d *Directory) sweepNonces(ctx context.Context) error {
+	minute := d.clock.Now()/60_000 - 2
+	return d.sweepOld(ctx, record.Nonces, func(key store.Key) bool { return record.NoncesBefore(key, minute) })
+}
+
+// maxSweptPages bounds how many texts one sweep goes through, of maxSweep each.
+const maxSweptPages = 100
+
+// sweepTexts drops texts that expired two sweeps ago and are still there: nothing lists them, as
+// the record that did was damaged. Each sweep goes on where the one before ended.
+func (d *Directory) sweepTexts(ctx context.Context, now int64) error {
+	for range maxSweptPages {
+		texts, err := d.store.List(ctx, store.Range{Under: record.Grants, After: d.sweptTexts, Limit: maxSweep})
+		if err != nil {
+			return err
+		}
+		var old batch
+		for _, r := range texts {
+			value, err := decodeRecord(r)
+			if err != nil {
+				d.met(r.Key)
+				continue
+			}
+			if value.(*record.Grant).Expires < now-2*everyHour.Milliseconds() {
+				old.Drop = append(old.Drop, r.Key)
+			}
+		}
+		if len(old.Drop) > 0 {
+			if _, err := d.commit(ctx, &old); err != nil {
+				return err
+			}
+		}
+		if len(texts) < maxSweep {
+			d.sweptTexts = ""
+			return nil
+		}
+		d.sweptTexts = texts[len(texts)-1].Key
+	}
+	return nil
 }
 
 // sweepOld drops the keys under a prefix, which lie there by their age, as long as they are
@@ -139,9 +273,10 @@ func (d *Directory) sweepTokens(ctx context.Context, now int64) error {
 		if err != nil {
 			return err
 		}
-		value, err := record.Decode(r.Key, r.Value)
+		value, err := decodeRecord(r)
 		if err != nil {
-			return err
+			d.met(r.Key) // the others go on
+			continue
 		}
 		tokens := *value.(*record.Tokens)
 		live, ended := alive(tokens.Tokens, now)

@@ -254,7 +254,7 @@ func TestCloseWaitsForWhatIsUnderWay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &slow{Store: memory.New(), takes: func(b store.Batch) time.Duration {
 			if b.Emit == nil {
-				return 10 * time.Second
+				return 4 * time.Second // what is under way, and once more in Close
 			}
 			return 0
 		}}

@@ -17,6 +17,7 @@ type memo struct {
 	version store.Seq
 	value   any // a pointer to a struct of internal/record; nil if there is no such record
 	dead    *life
+	damage  damage                // of a record that cannot be read, whose value is nil
 	beats   atomic.Pointer[beats] // of a presence: heartbeats that are not stored yet
 	user    atomic.Pointer[memo]  // of a presence, a user or a locator's owner: the user, as last remembered
 

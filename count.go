@@ -39,7 +39,7 @@ type estimate struct {
 func (e *estimate) now(ctx context.Context, s store.Store) (int, error) {
 	e.Lock()
 	defer e.Unlock()
-	for {
+	for range maxTries {
 		var err error
 		if e.known {
 			err = e.follow(ctx, s, func(store.Key, bool) bool { return true })
@@ -54,6 +54,7 @@ func (e *estimate) now(ctx context.Context, s store.Store) (int, error) {
 		}
 		e.known = false
 	}
+	return 0, store.ErrUnavailable // the feed went back or was damaged all the while
 }
 
 // follow goes on to the end of the feed. counts says of a user who came or went whether
@@ -61,13 +62,16 @@ func (e *estimate) now(ctx context.Context, s store.Store) (int, error) {
 func (e *estimate) follow(ctx context.Context, s store.Store, counts func(user store.Key, came bool) bool) error {
 	for {
 		feed, err := s.Changes(ctx, e.upTo, store.MaxPage)
+		if err == nil && feed.Head < e.upTo {
+			err = store.ErrMissed // the store went back: what was counted may be gone
+		}
 		if err != nil {
 			return err
 		}
 		for _, ch := range feed.Changes {
-			event, err := record.DecodeEvent(ch.Event)
+			event, err := decodeEvent(ch)
 			if err != nil {
-				return err
+				return store.ErrMissed // it may have told of a user: the keys are counted again
 			}
 			switch user := record.UserKey(event.User); {
 			case event.What == UserCreated && counts(user, true):

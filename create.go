@@ -174,8 +174,25 @@ func (p *plan) claim(key store.Key, taken error) error {
 	if err != nil {
 		return err
 	}
+	if o, ok := memos[0].value.(*record.Owner); ok {
+		stands, err := p.stands(o)
+		if err != nil || !stands {
+			return err
+		}
+	}
 	if memos[0].value != nil {
 		return taken
 	}
 	return nil
+}
+
+// stands reports whether the user whom a locator's key names owns it. One whose record was lost
+// or deleted while it was damaged left the key behind, and the locator is free.
+func (p *plan) stands(o *record.Owner) (bool, error) {
+	memos, err := p.readAny(record.UserKey(o.User))
+	if err != nil || memos[0].damage != 0 {
+		return true, err
+	}
+	r, ok := memos[0].value.(*record.User)
+	return ok && r.Incarnation == o.Incarnation && owns(r, o.Locator), nil
 }

@@ -6,6 +6,8 @@ import (
 	"crypto/rand"
 	"encoding/base64"
 	"errors"
+	"fmt"
+	"log/slog"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -65,6 +67,9 @@ type Options struct {
 	// ended at once, and nothing else is ever remembered of a store that others may write
 	// to. It is of no matter for a store that is for one directory alone, which is never behind.
 	Freshness time.Duration
+	// Logger is told of damaged records and of background work that fails or falls behind, each
+	// kind at most once a minute; see Health. Nil: nobody is. It must not call the directory.
+	Logger *slog.Logger
 }
 
 // Limits of a directory.
@@ -187,7 +192,9 @@ type Directory struct {
 	beneath    *Directory // which this one is seen through a transaction of, by Over
 	closed     atomic.Bool
 	background background
-	trimming   trimming
+	health     *health
+	trimming   trimming  // of the goroutine that trims
+	sweptTexts store.Key // of the goroutine that sweeps: where sweepTexts goes on
 	closeOnce  sync.Once
 	closeStore bool
 	closeErr   error
@@ -244,13 +251,8 @@ func newDirectory(ctx context.Context, s store.Store, o Options) (*Directory, er
 	d := &Directory{
 		store: s, options: o, clock: clock.From(ctx), release: func() {},
 		turns: newTurns(), buckets: newBuckets(o.UserEventBurst, o.UserEventEvery), beating: newBeating(), uses: newUses(),
+		health: &health{logged: map[string]int64{}},
 	}
-	d.background.init(func(ctx context.Context) {
-		if d.following != nil {
-			d.background.done.Go(func() { d.follow(ctx) })
-		}
-		d.runBackground(ctx)
-	})
 	if o.RootKey != nil {
 		var err error
 		if d.sealer, err = chacha20poly1305.NewX(o.RootKey); err != nil {
@@ -271,6 +273,7 @@ func newDirectory(ctx context.Context, s store.Store, o Options) (*Directory, er
 		d.following = newFollowing(o.Freshness)
 		d.grants = newGrants(d.following, tokenBytes(o.CacheBytes))
 	}
+	d.initBackground()
 	if err := d.establish(ctx); err != nil {
 		d.release()
 		return nil, err
@@ -278,23 +281,32 @@ func newDirectory(ctx context.Context, s store.Store, o Options) (*Directory, er
 	return d, nil
 }
 
-// establish reads the directory's own record, and makes it in a new store. Of several that do
-// so at once one wins, and the others read what it made.
+// establish reads the directory's own record, and makes it in a store that nothing was ever
+// committed to. Of several that do so at once one wins, and the others read what it made. A
+// store that was written to and lacks the record is damaged, and is left as it is.
 func (d *Directory) establish(ctx context.Context) error {
-	for {
-		rs, err := d.store.Get(ctx, record.DirectoryKey)
+	for range maxTries {
+		// The head is read first: what a founder committed up to it is seen by the Get.
+		feed, err := headOf(ctx, d.store)
 		if err != nil {
 			return err
 		}
-		if rs[0].Version != 0 {
+		rs, err := d.store.Get(ctx, record.DirectoryKey)
+		switch {
+		case err != nil:
+			return err
+		case rs[0].Damaged:
+			return fmt.Errorf("%w: the directory's own record cannot be read", store.ErrCorrupt)
+		case rs[0].Version != 0:
 			return d.adopt(rs[0])
+		case feed.Head != 0:
+			return fmt.Errorf("%w: the directory's own record is missing", store.ErrCorrupt)
 		}
-		if err := d.found(ctx); !errors.Is(err, store.ErrConflict) {
-			if err != nil {
-				return err
-			}
+		if err := d.found(ctx); err != nil && !errors.Is(err, store.ErrConflict) {
+			return err
 		}
 	}
+	return fmt.Errorf("%w: a new store refuses its first records", store.ErrCorrupt)
 }
 
 // found writes the first records of a new directory.
@@ -356,9 +368,12 @@ func (d *Directory) ApplicationID() string { return d.applicationID }
 // ID is the directory's own id, which no other directory has: the issuer of its tokens.
 func (d *Directory) ID() string { return d.id }
 
-// Close stores what is still in memory, ends the directory's goroutines and waits for
-// them. Operations after it answer ErrClosed. If the directory was made by Open its file
-// is closed too; a store given to New stays open. Closing twice is no error.
+// closeWithin bounds how long Close waits for the store to take what is still in memory.
+const closeWithin = 5 * time.Second
+
+// Close ends the directory's goroutines, waits for them and stores what is still in memory, for
+// five seconds at most. Operations after it answer ErrClosed. If the directory was made by Open
+// its file is closed too; a store given to New stays open. Closing twice is no error.
 func (d *Directory) Close() error {
 	d.closeOnce.Do(func() {
 		d.closed.Store(true)
@@ -366,7 +381,9 @@ func (d *Directory) Close() error {
 			return
 		}
 		d.background.stop()
-		d.closeErr = d.flush(context.Background())
+		ctx, cancel := context.WithTimeout(context.Background(), closeWithin)
+		d.closeErr = d.flush(ctx)
+		cancel()
 		d.release()
 		if d.closeStore {
 			d.closeErr = errors.Join(d.closeErr, d.store.Close())
@@ -400,7 +417,7 @@ func (d *Directory) Over(s store.Store) *Directory {
 	over := &Directory{
 		store: s, options: d.options, clock: d.clock, release: func() {}, beneath: d,
 		id: d.id, applicationID: d.applicationID, sealer: d.sealer, stranger: d.stranger, cursors: d.cursors,
-		turns: newTurns(), buckets: d.buckets, beating: newBeating(), uses: d.uses,
+		turns: newTurns(), buckets: d.buckets, beating: newBeating(), uses: d.uses, health: d.health,
 	}
 	over.background = background{start: d.background.start, ctx: d.background.ctx, cancel: func() {}}
 	return over

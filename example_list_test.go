@@ -14,7 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// shownElsewhere are methods that fmt, errors and encoding/json call.
+// shownElsewhere are methods that fmt, errors, log/slog and encoding/json call.
 var shownElsewhere = map[string]bool{
 	"String": true, "GoString": true, "Error": true, "Unwrap": true, "LogValue": true, "MarshalJSON": true, "UnmarshalJSON": true,
 }

@@ -1391,6 +1391,17 @@ func ExampleDirectory_Wait() {
 	// user.deleted
 }
 
+func ExampleDirectory_Health() {
+	ctx, dir := exampleDirectory()
+	if err := dir.Health(ctx, denizen.System()); err != nil {
+		fmt.Println("wake somebody:", err)
+		return
+	}
+	fmt.Println("all is well")
+	// Output:
+	// all is well
+}
+
 func ExampleDirectory_Trim() {
 	ctx, dir := exampleDirectory()
 	exampleUser(dir, "user-alice", "Alice")

@@ -41,6 +41,7 @@ func AccessTable() []AccessRow {
 		opAccessKeys:      "manage access keys",
 		opSigningKeys:     "rotate or drop signing keys",
 		opFeed:            "follow and trim the feed",
+		opHealth:          "ask how the directory fares",
 	}
 	words := map[verdict]string{deny: "no", peer: "if MaySee", allow: "yes"}
 	table := make([]AccessRow, numOps)

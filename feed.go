@@ -58,7 +58,9 @@ type Event struct {
 // gaps, up to the newest, and then ends; Wait tells when to come again. An event is seen
 // as soon as what it tells of is. Resume after the Seq of the last event that was dealt
 // with: every event is then seen at least once. If some are forgotten it yields ErrMissed,
-// with Resume where to go on after the present state was read. For .system only.
+// with Resume where to go on after the present state was read; so it does where the store went
+// back behind the place. An event that is damaged is an error with nothing but its Seq in the
+// Event, and the events after it follow. For .system only.
 func (d *Directory) Changes(ctx context.Context, by Principal, after Seq) iter.Seq2[Event, error] {
 	return func(yield func(Event, error) bool) {
 		err := d.changes(ctx, by, after, yield)
@@ -78,16 +80,21 @@ func (d *Directory) changes(ctx context.Context, by Principal, after Seq, yield 
 		if _, err := d.read(ctx, &c); err != nil {
 			return err
 		}
-		if isMissed(err) {
+		if isMissed(err) || err == nil && wentBack(feed, store.Seq(after)) {
 			return &Error{Kind: ErrMissed, Field: "after", Resume: Seq(feed.Head)}
 		}
 		if err != nil {
 			return err
 		}
 		for _, ch := range feed.Changes {
-			r, err := record.DecodeEvent(ch.Event)
+			r, err := decodeEvent(ch)
 			if err != nil {
-				return err
+				naming("Changes", &err)
+				if !yield(Event{Seq: Seq(ch.Seq)}, err) {
+					return nil
+				}
+				after = Seq(ch.Seq)
+				continue
 			}
 			e := Event{
 				Seq: Seq(ch.Seq), At: at(r.At), What: r.What, Actor: r.Actor, AccessKey: r.AccessKey,
@@ -121,13 +128,15 @@ func (d *Directory) Wait(ctx context.Context, by Principal, after Seq) (err erro
 			return err
 		}
 		feed, err := d.store.Changes(ctx, seen, 1)
-		if isMissed(err) || len(feed.Changes) > 0 {
+		if isMissed(err) || err == nil && wentBack(feed, seen) || len(feed.Changes) > 0 {
 			return nil
 		}
 		if err == nil {
 			// Commits without an event are passed over, so that they do not wake the caller.
 			seen = max(seen, feed.Head)
-			err = d.store.Wait(ctx, seen)
+			if err = d.store.Wait(ctx, seen); isMissed(err) {
+				return nil
+			}
 		}
 		if err != nil {
 			return closedOr(ctx, err)
@@ -160,6 +169,19 @@ func (d *Directory) Trim(ctx context.Context, by Principal, upTo Seq) (err error
 		return nil
 	})
 	return err
+}
+
+// wentBack reports whether a place is beyond all that the store knows, which then lost some.
+func wentBack(feed store.Feed, after store.Seq) bool {
+	return after != store.End && feed.Head < after
+}
+
+// decodeEvent reads an event of the feed, which may be damaged.
+func decodeEvent(ch store.Change) (record.Event, error) {
+	if ch.Damaged {
+		return record.Event{}, record.ErrCorrupt
+	}
+	return record.DecodeEvent(ch.Event)
 }
 
 func isMissed(err error) bool { return errors.Is(err, store.ErrMissed) }

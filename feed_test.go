@@ -411,7 +411,7 @@ func TestWaitingEndsWithAnEventAndNothingLess(t *testing.T) {
 		head := eventsAfter(t, d, 0)[3].Seq
 		require.NoError(t, d.Wait(t.Context(), sys, head-1))
 		outcome := waiting(t.Context(), d, sys, head)
-		ahead := waiting(t.Context(), d, sys, head+1000)
+		require.NoError(t, d.Wait(t.Context(), sys, head+1000), "of a history that was lost")
 		requireWaiting(t, outcome)
 		// Commits without an event.
 		require.NoError(t, signedKind(t, d, sign(signedNow("the-key-1", secretA))))
@@ -426,9 +426,10 @@ func TestWaitingEndsWithAnEventAndNothingLess(t *testing.T) {
 		require.Greater(t, feed.Head, store.Seq(head)+2) // there were some
 		newUser(t, d, "bob-user")
 		require.NoError(t, <-outcome)
-		requireWaiting(t, ahead)
+		last := waiting(t.Context(), d, sys, eventsAfter(t, d, head)[0].Seq)
+		requireWaiting(t, last)
 		require.NoError(t, d.Close())
-		require.ErrorIs(t, <-ahead, denizen.ErrClosed)
+		require.ErrorIs(t, <-last, denizen.ErrClosed)
 	})
 }
 

@@ -59,8 +59,9 @@ func (f *following) apply(e *record.Event) {
 
 // follow reads the feed until the directory is closed. It asks four times within the bound, and
 // whenever the store says that there is something newer.
-func (d *Directory) follow(ctx context.Context) {
+func (d *Directory) follow(ctx context.Context, t *duty) {
 	quarter := d.options.Freshness / 4
+	missed := false // by the Wait before
 	for seen := store.End; ctx.Err() == nil; {
 		began := d.clock.Now()
 		next, whole, err := d.following.read(ctx, d.store, seen)
@@ -75,18 +76,32 @@ func (d *Directory) follow(ctx context.Context) {
 		if err == nil {
 			err = d.store.Wait(waiting, seen)
 		}
-		if err != nil {
+		if ctx.Err() == nil && waiting.Err() == nil {
+			d.ended(t, waited(err))
+		}
+		// A store that went back says so once: what it knows is read at once.
+		if err != nil && (missed || !isMissed(err)) {
 			<-waiting.Done() // the store cannot say when there is something newer
 		}
+		missed = isMissed(err)
 		cancel()
 	}
 }
 
+// waited is the error of a Wait, if it is one: that the store went back is none.
+func waited(err error) error {
+	if isMissed(err) {
+		return nil
+	}
+	return err
+}
+
 // read applies the events after a place, and answers the place to go on after and whether that
-// was all of them. Whoever comes too late, or for the first time, starts at the end.
+// was all of them. Whoever comes too late, or for the first time, starts at the end; so does
+// whoever knows more than the store does, which went back: all that is remembered ends.
 func (f *following) read(ctx context.Context, s store.Store, after store.Seq) (next store.Seq, whole bool, err error) {
 	feed, err := s.Changes(ctx, after, store.MaxPage)
-	if isMissed(err) || err == nil && after == store.End {
+	if isMissed(err) || err == nil && (after == store.End || feed.Head < after) {
 		f.epoch.Add(1)
 		return feed.Head, true, nil
 	}
@@ -94,15 +109,15 @@ func (f *following) read(ctx context.Context, s store.Store, after store.Seq) (n
 		return after, false, err
 	}
 	for _, ch := range feed.Changes {
-		e, err := record.DecodeEvent(ch.Event)
-		if err != nil {
-			return after, false, err
+		if e, err := decodeEvent(ch); err == nil {
+			f.apply(&e)
+		} else {
+			f.epoch.Add(1) // it may end anything of anybody
 		}
-		f.apply(&e)
 		after = ch.Seq
 	}
 	if len(feed.Changes) == store.MaxPage {
 		return after, false, nil
 	}
-	return max(after, feed.Head), true, nil
+	return feed.Head, true, nil
 }

@@ -2,6 +2,7 @@ package denizen
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strings"
 	"sync"
@@ -232,7 +233,7 @@ func moved(stored, beats []presence.Device) []presence.Device {
 
 // storeBeats stores the heartbeats there are. A user whose record is written meanwhile is
 // read again; heartbeats apply only where the same chain still stands.
-func (d *Directory) storeBeats(ctx context.Context) error {
+func (d *Directory) storeBeats(ctx context.Context) (failed error) {
 	d.beating.Lock()
 	users := make([]*beats, 0, len(d.beating.byUser))
 	for _, b := range d.beating.byUser {
@@ -242,11 +243,9 @@ func (d *Directory) storeBeats(ctx context.Context) error {
 	// Neighbours lie in the same pages, which are then written once.
 	slices.SortFunc(users, func(a, b *beats) int { return strings.Compare(a.user, b.user) })
 	for some := range slices.Chunk(users, maxSweep) {
-		if err := retry(func() error { return d.storeSomeBeats(ctx, some) }); err != nil {
-			return err
-		}
+		failed = errors.Join(failed, retry(func() error { return d.storeSomeBeats(ctx, some) }))
 	}
-	return nil
+	return failed
 }
 
 func (d *Directory) storeSomeBeats(ctx context.Context, users []*beats) error {

@@ -542,4 +542,7 @@ var methods = []method{
 	{"Trim", "follow and trim the feed", false, func(ctx context.Context, w *world, by denizen.Principal, _ denizen.UserID) error {
 		return w.Trim(ctx, by, 1)
 	}},
+	{"Health", "ask how the directory fares", false, func(ctx context.Context, w *world, by denizen.Principal, _ denizen.UserID) error {
+		return w.Health(ctx, by)
+	}},
 }

@@ -148,7 +148,7 @@ func (d *Directory) Authenticate(ctx context.Context, signed string) (by Princip
 		return Principal{}, refuse(ErrRevoked, "token", "")
 	}
 	u, ok := users[0].value.(*record.User)
-	if !ok || u.Blocked || u.Incarnation != g.Incarnation {
+	if !ok || u.Blocked || u.Incarnation != g.Incarnation || u.TokenEpoch != g.Epoch {
 		return Principal{}, refuse(ErrRevoked, "token", "")
 	}
 	by = Principal{kind: kindUser, user: UserID(u.ID), incarnation: u.Incarnation, token: TokenID(g.Token)}

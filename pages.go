@@ -22,8 +22,9 @@ type Cursor string
 
 // Page is users in the order of their ids.
 type Page struct {
-	Users []User
-	Next  Cursor // where to go on; empty: that was all
+	Users   []User
+	Damaged []UserID // who is in this page and cannot be read; DeleteUser deletes them
+	Next    Cursor   // where to go on; empty: that was all
 }
 
 // MaxPageBytes bounds the users of one page, as they are stored: the page ends before the user
@@ -67,16 +68,20 @@ func (d *Directory) UserPage(ctx context.Context, by Principal, q Query) (page P
 	if _, err := d.read(ctx, &c); err != nil {
 		return Page{}, err
 	}
-	page.Users = make([]User, len(records))
-	for i, r := range records {
-		value, err := record.Decode(r.Key, r.Value)
+	page.Users = make([]User, 0, len(records))
+	var last UserID
+	for _, r := range records {
+		_, id := record.Parts(r.Key)
+		last = UserID(id)
+		value, err := decodeRecord(r)
 		if err != nil {
-			return Page{}, err
+			page.Damaged = append(page.Damaged, last)
+			continue
 		}
-		page.Users[i].fill(value.(*record.User), r.Version)
+		page.Users = append(page.Users, userOf(value.(*record.User), r.Version))
 	}
 	if more {
-		page.Next = d.sealCursor(page.Users[len(page.Users)-1].ID)
+		page.Next = d.sealCursor(last)
 	}
 	return page, nil
 }
@@ -105,7 +110,8 @@ func (d *Directory) listPage(ctx context.Context, after store.Key, limit int) (p
 }
 
 // AllUsers goes through all users, page by page; nothing is held open between them. It
-// ends at the first error, which it yields. For .system only.
+// yields ErrCorrupt with a User of nothing but the ID for each that is damaged, after the others
+// of its page, and goes on; it ends at any other error, which it yields. For .system only.
 func (d *Directory) AllUsers(ctx context.Context, by Principal) iter.Seq2[User, error] {
 	return func(yield func(User, error) bool) {
 		for q := (Query{}); ; {
@@ -116,6 +122,11 @@ func (d *Directory) AllUsers(ctx context.Context, by Principal) iter.Seq2[User, 
 			}
 			for _, u := range page.Users {
 				if !yield(u, nil) {
+					return
+				}
+			}
+			for _, id := range page.Damaged {
+				if !yield(User{ID: id}, fail("AllUsers", refuse(ErrCorrupt, "user", "cannot be read"))) {
 					return
 				}
 			}

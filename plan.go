@@ -3,6 +3,7 @@ package denizen
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"github.com/denizenhq/denizen/internal/record"
 	"github.com/denizenhq/denizen/store"
@@ -36,10 +37,32 @@ func (d *Directory) read(ctx context.Context, c *call, keys ...store.Key) ([]*me
 	return memos, c.stands(callers)
 }
 
+// damage is what is wrong with a record.
+type damage uint8
+
+const (
+	marked     damage = iota + 1 // the store cannot read it: its version means nothing
+	unreadable                   // the store can, and it is not what its key promises
+)
+
 // load answers the records under keys from the cache, where there is one, and those that
-// it lacks from one snapshot of the store.
+// it lacks from one snapshot of the store. One that is damaged is an error, but for those that
+// are disposable: they count as absent.
 func (d *Directory) load(ctx context.Context, from *cache, keys []store.Key) ([]*memo, error) {
-	memos := make([]*memo, len(keys))
+	memos, damaged, err := d.loadAny(ctx, from, keys)
+	if err == nil {
+		err = damaged
+	}
+	if err != nil {
+		return nil, err
+	}
+	return memos, nil
+}
+
+// loadAny is load that returns damaged records too, with what is wrong with them, and as
+// damaged what load would say.
+func (d *Directory) loadAny(ctx context.Context, from *cache, keys []store.Key) (memos []*memo, damaged, err error) {
+	memos = make([]*memo, len(keys))
 	var few [4]int // most calls ask for a few keys
 	var fewEnded [4]uint64
 	missing, ended := few[:0], fewEnded[:0]
@@ -52,7 +75,7 @@ func (d *Directory) load(ctx context.Context, from *cache, keys []store.Key) ([]
 		}
 	}
 	if len(missing) == 0 {
-		return memos, nil
+		return memos, nil, nil
 	}
 	if len(missing) < len(keys) {
 		wanted := make([]store.Key, len(missing))
@@ -64,13 +87,21 @@ func (d *Directory) load(ctx context.Context, from *cache, keys []store.Key) ([]
 	before := d.beating.before(keys)
 	records, err := d.store.Get(ctx, keys...)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	for j, r := range records {
 		m := &memo{version: r.Version, weight: weigh(r.Key, r.Value)}
-		if r.Version != 0 {
-			if m.value, err = record.Decode(r.Key, r.Value); err != nil {
-				return nil, err
+		if r.Version != 0 || r.Damaged {
+			var bad error
+			if m.value, bad = decodeRecord(r); bad != nil {
+				m.damage = unreadable
+				if r.Damaged {
+					m.damage = marked
+				}
+				d.met(r.Key)
+				if !record.Disposable(r.Key) {
+					damaged = bad
+				}
 			}
 		}
 		if devices, ok := m.value.(*record.Devices); ok {
@@ -79,7 +110,23 @@ func (d *Directory) load(ctx context.Context, from *cache, keys []store.Key) ([]
 		}
 		memos[missing[j]] = d.cache.remember(nameOf(r.Key), ended[j], m)
 	}
-	return memos, nil
+	return memos, damaged, nil
+}
+
+// condOf is the condition that what was read under key still stands.
+func condOf(key store.Key, m *memo) store.Cond {
+	if m.damage == marked {
+		return store.Cond{Key: key, Damaged: true}
+	}
+	return store.Cond{Key: key, Version: m.version}
+}
+
+// decodeRecord reads a record of the store, which may be damaged.
+func decodeRecord(r store.Record) (any, error) {
+	if r.Damaged {
+		return nil, record.ErrCorrupt
+	}
+	return record.Decode(r.Key, r.Value)
 }
 
 // standing answers the keys of the records that the caller rests on: the acting user, and
@@ -159,32 +206,59 @@ type plan struct {
 	c     *call
 	again bool // an earlier try met a conflict: nothing may be taken from the cache
 	batch batch
+	bad   []store.Key // that were read and are damaged
 	event *record.Event
 }
 
 // read answers the records under keys and makes them conditions.
 func (p *plan) read(keys ...store.Key) ([]*memo, error) {
-	from := p.d.cache
-	if p.again {
-		from = nil
+	memos, damaged, err := p.load(keys)
+	if err == nil {
+		err = damaged
 	}
-	memos, err := p.d.load(p.ctx, from, keys)
 	if err != nil {
 		return nil, err
-	}
-	for i, m := range memos {
-		p.require(keys[i], m.version)
 	}
 	return memos, nil
 }
 
+// readAny is read for a decision that can be made where records are damaged: that they are is
+// then the condition.
+func (p *plan) readAny(keys ...store.Key) ([]*memo, error) {
+	memos, _, err := p.load(keys)
+	return memos, err
+}
+
+func (p *plan) load(keys []store.Key) (memos []*memo, damaged, err error) {
+	from := p.d.cache
+	if p.again {
+		from = nil
+	}
+	memos, damaged, err = p.d.loadAny(p.ctx, from, keys)
+	for i, m := range memos {
+		p.rest(condOf(keys[i], m))
+		if m.damage != 0 {
+			p.bad = append(p.bad, keys[i])
+		}
+	}
+	return memos, damaged, err
+}
+
+// damaged reports whether what was read under key is damaged.
+func (p *plan) damaged(key store.Key) bool { return slices.Contains(p.bad, key) }
+
 func (p *plan) require(key store.Key, version store.Seq) {
+	p.rest(store.Cond{Key: key, Version: version})
+}
+
+// rest adds a condition on a key, unless there is one already.
+func (p *plan) rest(on store.Cond) {
 	for _, c := range p.batch.If {
-		if c.Key == key && !c.Under {
+		if c.Key == on.Key && !c.Under {
 			return
 		}
 	}
-	p.batch.If = append(p.batch.If, store.Cond{Key: key, Version: version})
+	p.batch.If = append(p.batch.If, on)
 }
 
 // unused makes it a condition that nothing lies under key.
@@ -199,6 +273,10 @@ func (p *plan) drop(keys ...store.Key) { p.batch.Drop = append(p.batch.Drop, key
 // emit makes what the event of the batch.
 func (p *plan) emit(what string, user *record.User, subjects ...string) {
 	p.event = p.d.event(p.c, what, subjects...)
+	switch what {
+	case UserBlocked, UserDeleted, TokenRevoked, AccessKeyDeleted, SigningKeyDropped:
+		p.batch.Urgent = true // what ends something works on a full disk too
+	}
 	if user != nil {
 		p.event.User, p.event.Incarnation = user.ID, user.Incarnation
 	}
@@ -260,7 +338,8 @@ func (d *Directory) write(ctx context.Context, c *call, decide func(*plan) error
 		}
 		seq, err := d.commit(ctx, &p.batch)
 		d.following.apply(p.event) // whatever came of it
-		if !errors.Is(err, store.ErrConflict) {
+		// What was damaged since it was remembered is read again, too.
+		if !isConflict(err) && (try > 0 || !errors.Is(err, store.ErrCorrupt)) {
 			return seq, err
 		}
 	}

@@ -287,6 +287,11 @@ func (d *Directory) clearPresence(
 		if err != nil {
 			return err
 		}
+		if p.damaged(record.DevicesKey(u.ID)) {
+			p.drop(record.DevicesKey(u.ID)) // which of them are there nobody knows
+			p.emit(PresenceCleared, u)
+			return nil
+		}
 		rest, err := left(d.over(r), c.now)
 		if err != nil {
 			return err

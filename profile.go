@@ -182,7 +182,8 @@ func (d *Directory) AttributeDef(ctx context.Context, by Principal, key string) 
 	return definitionOf(r), nil
 }
 
-// AttributeDefs lists all definitions in bytewise order of their keys. Any user may ask.
+// AttributeDefs lists all definitions in bytewise order of their keys. Any user may ask. If some
+// are damaged it returns the others beside ErrCorrupt, with Missing saying which.
 func (d *Directory) AttributeDefs(ctx context.Context, by Principal) (defs []AttributeDef, err error) {
 	defer naming("AttributeDefs", &err)
 	c, err := d.enter(ctx, opReadDefinitions, by, nobody)
@@ -190,15 +191,18 @@ func (d *Directory) AttributeDefs(ctx context.Context, by Principal) (defs []Att
 		return nil, err
 	}
 	defs = []AttributeDef{}
+	var damaged []string
 	for r := (store.Range{Under: record.Definitions, Limit: MaxPage}); ; {
 		records, err := d.store.List(ctx, r)
 		if err != nil {
 			return nil, err
 		}
 		for _, r := range records {
-			value, err := record.Decode(r.Key, r.Value)
+			value, err := decodeRecord(r)
 			if err != nil {
-				return nil, err
+				_, key := record.Parts(r.Key)
+				damaged = append(damaged, key)
+				continue
 			}
 			defs = append(defs, definitionOf(value.(*record.Definition)))
 		}
@@ -210,6 +214,9 @@ func (d *Directory) AttributeDefs(ctx context.Context, by Principal) (defs []Att
 	// The caller is looked at after the data, as everywhere.
 	if _, err := d.read(ctx, &c); err != nil {
 		return nil, err
+	}
+	if len(damaged) > 0 {
+		return defs, refuseThese(ErrCorrupt, "attributeDef", "some are damaged", damaged...)
 	}
 	return defs, nil
 }
@@ -234,11 +241,11 @@ func (d *Directory) DropAttributeDef(ctx context.Context, by Principal, key stri
 			return refuse(ErrNotFound, "attributeDef", "")
 		}
 		if p.again {
-			used, err := d.store.List(ctx, store.Range{Under: record.UsesOf(key), Limit: 1, KeysOnly: true})
+			used, err := p.dropStaleUses(key)
 			if err != nil {
 				return err
 			}
-			if len(used) > 0 {
+			if used {
 				return refuse(ErrConflict, "key", "is in use")
 			}
 		}
@@ -248,6 +255,38 @@ func (d *Directory) DropAttributeDef(ctx context.Context, by Principal, key stri
 		return nil
 	})
 	return err
+}
+
+// dropStaleUses reports whether a user's profile holds an attribute. Uses before the first such
+// one are dropped, a page of them: their users were deleted when nobody could read what they had.
+func (p *plan) dropStaleUses(attribute string) (used bool, err error) {
+	under := record.UsesOf(attribute)
+	uses, err := p.d.store.List(p.ctx, store.Range{Under: under, Limit: MaxList, KeysOnly: true})
+	if err != nil {
+		return false, err
+	}
+	var stale batch
+	for _, use := range uses {
+		profile := record.ProfileKey(string(use.Key[len(under):]))
+		memos, _, err := p.d.loadAny(p.ctx, nil, []store.Key{profile})
+		if err != nil {
+			return false, err
+		}
+		r, ok := memos[0].value.(*record.Profile)
+		if ok {
+			_, ok = slices.BinarySearchFunc(r.Attributes, attribute, byKey)
+		}
+		if used = ok || memos[0].damage != 0; used {
+			break
+		}
+		stale.If, stale.Drop = append(stale.If, condOf(profile, memos[0])), append(stale.Drop, use.Key)
+	}
+	if len(stale.Drop) > 0 {
+		if _, err := p.d.commit(p.ctx, &stale); err != nil && !isConflict(err) {
+			return false, err
+		}
+	}
+	return used, nil
 }
 
 // SetAttribute sets one attribute of a user. It needs a definition; the user may set only
@@ -263,7 +302,7 @@ func (d *Directory) SetAttribute(ctx context.Context, by Principal, user UserID,
 
 // SetAttributes sets several attributes of a user, at most MaxList: all or none. Where some
 // have no definition (ErrInvalid) or may not be written by the caller (ErrDenied), Error.Missing
-// holds their keys.
+// holds their keys. A profile that is damaged is replaced by .system with Replace.
 func (d *Directory) SetAttributes(ctx context.Context, by Principal, user UserID, attributes []Attribute, mode PatchMode, expected ...Version) (p Profile, err error) {
 	defer naming("SetAttributes", &err)
 	c, err := d.enter(ctx, opWriteProfile, by, user)
@@ -287,6 +326,9 @@ func (d *Directory) RemoveAttribute(ctx context.Context, by Principal, user User
 		return invalid("key", reason)
 	}
 	_, err = d.editProfile(ctx, &c, expected, func(p *plan, r *record.Profile) ([]string, error) {
+		if p.damaged(record.ProfileKey(r.User)) {
+			return nil, record.ErrCorrupt
+		}
 		defs, err := p.definitions([]string{key})
 		if err != nil {
 			return nil, err
@@ -307,7 +349,14 @@ func (d *Directory) RemoveAttribute(ctx context.Context, by Principal, user User
 
 func (d *Directory) patch(ctx context.Context, c *call, attributes []Attribute, mode PatchMode, expected []Version) (Profile, error) {
 	return d.editProfile(ctx, c, expected, func(p *plan, r *record.Profile) ([]string, error) {
-		return p.setAttributes(r, attributes, mode)
+		keys, err := p.setAttributes(r, attributes, mode)
+		if p.damaged(record.ProfileKey(r.User)) {
+			if c.role != system || mode != Replace {
+				return nil, record.ErrCorrupt
+			}
+			err = unchanged(err) // replaced, also by nothing
+		}
+		return keys, err
 	})
 }
 
@@ -322,7 +371,7 @@ func (d *Directory) editProfile(ctx context.Context, c *call, expected []Version
 		if err != nil {
 			return err
 		}
-		memos, err := p.read(record.ProfileKey(string(c.target)))
+		memos, err := p.readAny(record.ProfileKey(string(c.target)))
 		if err != nil {
 			return err
 		}

@@ -193,7 +193,7 @@ func (p *plan) mint(t *record.Token, u *record.User, expires int64) (IssuedToken
 	t.Texts = append(t.Texts, text)
 	p.require(record.GrantKey(digest), 0)
 	p.put(record.GrantKey(digest), &record.Grant{
-		Digest: text.Digest, User: u.ID, Incarnation: u.Incarnation, Token: t.ID, Expires: expires,
+		Digest: text.Digest, User: u.ID, Incarnation: u.Incarnation, Token: t.ID, Expires: expires, Epoch: u.TokenEpoch,
 	})
 	return IssuedToken{ID: TokenID(t.ID), Signed: signed, ExpiresAt: at(expires)}, nil
 }
@@ -201,18 +201,40 @@ func (p *plan) mint(t *record.Token, u *record.User, expires int64) (IssuedToken
 // tokens answers the target and a copy of its live tokens for a decision. What expired is
 // dropped with the batch.
 func (p *plan) tokens() (*record.User, *record.Tokens, error) {
-	u, _, err := p.user(p.c.target)
+	u, live, err := p.tokensToEnd()
+	if err == nil && (live == nil || len(p.bad) > 0) {
+		return nil, nil, record.ErrCorrupt
+	}
+	return u, live, err
+}
+
+// tokensToEnd is tokens for who ends some: the tokens are nil where their record is damaged.
+// Where the user's is, the user has nothing but what names it in an event.
+func (p *plan) tokensToEnd() (*record.User, *record.Tokens, error) {
+	id := string(p.c.target)
+	memos, err := p.readAny(record.UserKey(id), record.TokensKey(id))
 	if err != nil {
 		return nil, nil, err
 	}
-	memos, err := p.read(record.TokensKey(u.ID))
-	if err != nil {
-		return nil, nil, err
+	listed, _ := memos[1].value.(*record.Tokens)
+	var u *record.User
+	switch {
+	case memos[0].damage == 0:
+		if u, err = userIn(memos[0]); err != nil {
+			return nil, nil, err
+		}
+	case listed == nil:
+		return nil, nil, record.ErrCorrupt
+	default:
+		u = &record.User{ID: id, Incarnation: listed.Incarnation}
+	}
+	if memos[1].damage != 0 {
+		return u, nil, nil
 	}
 	live := &record.Tokens{User: u.ID, Incarnation: u.Incarnation}
-	if r, ok := memos[0].value.(*record.Tokens); ok && r.Incarnation == u.Incarnation {
+	if listed != nil && listed.Incarnation == u.Incarnation {
 		var ended []store.Key
-		live.Tokens, ended = alive(r.Tokens, p.c.now)
+		live.Tokens, ended = alive(listed.Tokens, p.c.now)
 		p.drop(ended...)
 	}
 	return u, live, nil
@@ -255,20 +277,37 @@ func (p *plan) putTokens(r *record.Tokens) {
 	p.put(record.TokensKey(r.User), r)
 }
 
-// dropTokens ends all tokens of a user.
+// dropTokens ends all tokens of a user whose record is put or dropped with the batch. u is a
+// copy of it.
 func (p *plan) dropTokens(u *record.User) error {
-	memos, err := p.read(record.TokensKey(u.ID))
+	memos, err := p.readAny(record.TokensKey(u.ID))
 	if err != nil {
 		return err
 	}
 	r, ok := memos[0].value.(*record.Tokens)
-	if !ok {
+	switch {
+	case memos[0].damage != 0:
+		u.TokenEpoch++
+	case !ok:
 		return nil
-	}
-	for _, t := range r.Tokens {
-		p.dropTexts(t)
+	default:
+		for _, t := range r.Tokens {
+			p.dropTexts(t)
+		}
 	}
 	p.drop(record.TokensKey(u.ID), record.UsesKey(u.ID))
+	return nil
+}
+
+// endBlind ends all tokens of a user whose record of them is damaged, so that nobody knows
+// which they are: their texts carry a number that is not the user's any more. The texts leave
+// the store once they expired.
+func (p *plan) endBlind(u *record.User) error {
+	next := *u
+	next.TokenEpoch++
+	p.put(record.UserKey(u.ID), &next)
+	p.drop(record.TokensKey(u.ID), record.UsesKey(u.ID))
+	p.emit(TokenRevoked, u)
 	return nil
 }
 
@@ -320,6 +359,8 @@ func end(t record.Token) int64 {
 
 // RevokeTokens ends tokens of a user, at most MaxList: all of them, or none and ErrNotFound
 // if one does not live: Error.Missing holds those. Every text of each is refused from now on.
+// Where what is stored of the user's tokens is damaged all of them end, whichever were named: so
+// it is with every method that ends one.
 func (d *Directory) RevokeTokens(ctx context.Context, by Principal, user UserID, ids ...TokenID) (err error) {
 	defer naming("RevokeTokens", &err)
 	c, err := d.enter(ctx, opRevokeToken, by, user)
@@ -334,12 +375,15 @@ func (d *Directory) revoke(ctx context.Context, c *call, ids []TokenID) error {
 		return invalid("tokens", "must be 100 at most")
 	}
 	_, err := d.write(ctx, c, func(p *plan) error {
-		u, r, err := p.tokens()
+		u, r, err := p.tokensToEnd()
 		if err != nil {
 			return err
 		}
 		if len(ids) == 0 {
 			return errUnchanged
+		}
+		if r == nil {
+			return p.endBlind(u)
 		}
 		ended, missing := []string{}, []string{}
 		for _, id := range ids {
@@ -373,11 +417,13 @@ func (d *Directory) RevokeAllTokens(ctx context.Context, by Principal, user User
 		return err
 	}
 	_, err = d.write(ctx, &c, func(p *plan) error {
-		u, r, err := p.tokens()
-		if err != nil {
+		u, r, err := p.tokensToEnd()
+		switch {
+		case err != nil:
 			return err
-		}
-		if len(r.Tokens) == 0 {
+		case r == nil:
+			return p.endBlind(u)
+		case len(r.Tokens) == 0:
 			return errUnchanged
 		}
 		ended := make([]string, len(r.Tokens))
@@ -385,14 +431,17 @@ func (d *Directory) RevokeAllTokens(ctx context.Context, by Principal, user User
 			ended[i] = t.ID
 		}
 		p.emit(TokenRevoked, u, ended...)
-		return p.dropTokens(u)
+		still := *u // not damaged, so not changed
+		return p.dropTokens(&still)
 	})
 	return unchanged(err)
 }
 
 // RevokeTokensIssuedBy ends all tokens that were issued with an access key, user by user,
 // and answers how many those were. On an error some are ended and others not: call it
-// again. Delete the key first, or it goes on issuing. For .system only.
+// again. Delete the key first, or it goes on issuing. A user whose tokens are damaged loses all
+// of them, and those are not counted; one whose own record is damaged too is passed over, and
+// the error at the end is ErrCorrupt with Missing saying who. For .system only.
 func (d *Directory) RevokeTokensIssuedBy(ctx context.Context, by Principal, accessKey string) (n int, err error) {
 	defer naming("RevokeTokensIssuedBy", &err)
 	c, err := d.enter(ctx, opAccessKeys, by, nobody)
@@ -405,21 +454,22 @@ func (d *Directory) RevokeTokensIssuedBy(ctx context.Context, by Principal, acce
 	if _, err := d.read(ctx, &c); err != nil {
 		return 0, err
 	}
+	var damaged []string
 	for r, err := range d.walk(ctx, record.AllTokens) {
 		if err != nil {
 			return n, err
 		}
-		value, err := record.Decode(r.Key, r.Value)
-		if err != nil {
-			return n, err
-		}
-		c.target = UserID(value.(*record.Tokens).User)
+		_, user := record.Parts(r.Key)
+		c.target = UserID(user)
 		var ended []string
 		_, err = d.write(ctx, &c, func(p *plan) error {
 			ended = nil
-			u, r, err := p.tokens()
+			u, r, err := p.tokensToEnd()
 			if err != nil {
 				return err
+			}
+			if r == nil {
+				return p.endBlind(u)
 			}
 			r.Tokens = slices.DeleteFunc(r.Tokens, func(t record.Token) bool {
 				if t.AccessKey != accessKey {
@@ -436,11 +486,18 @@ func (d *Directory) RevokeTokensIssuedBy(ctx context.Context, by Principal, acce
 			p.emit(TokenRevoked, u, ended...)
 			return nil
 		})
+		if errors.Is(err, ErrCorrupt) {
+			damaged = append(damaged, user)
+			continue
+		}
 		// A user deleted meanwhile has no tokens any more.
 		if err = unchanged(err); err != nil && !errors.Is(err, ErrNotFound) {
 			return n, err
 		}
 		n += len(ended)
+	}
+	if len(damaged) > 0 {
+		return n, refuseThese(ErrCorrupt, "user", "what is stored of some is damaged: delete those", damaged...)
 	}
 	return n, nil
 }

@@ -261,7 +261,7 @@ func expect(expected []Version, version store.Seq) error {
 
 // DeleteUser deletes a user in one commit: its locators are free again, its tokens end, its
 // profile and presence are gone. The id may be taken again, by a user who inherits nothing.
-// For .system only.
+// A user of whom something is damaged can be deleted too. For .system only.
 func (d *Directory) DeleteUser(ctx context.Context, by Principal, id UserID, expected ...Version) (err error) {
 	defer naming("DeleteUser", &err)
 	c, err := d.enter(ctx, opDeleteUser, by, id)
@@ -269,30 +269,45 @@ func (d *Directory) DeleteUser(ctx context.Context, by Principal, id UserID, exp
 		return err
 	}
 	_, err = d.write(ctx, &c, func(p *plan) error {
-		r, version, err := p.user(id)
+		name := string(id)
+		memos, err := p.readAny(record.UserKey(name), record.ProfileKey(name), record.DevicesKey(name), record.UsesKey(name))
 		if err != nil {
 			return err
 		}
-		if err := expect(expected, version); err != nil {
+		gone, err := leaving(name, memos[0])
+		if err != nil {
 			return err
 		}
-		for _, l := range r.Locators {
+		if err := expect(expected, memos[0].version); err != nil {
+			return err
+		}
+		for _, l := range gone.Locators {
 			if l.Owned {
 				p.drop(ownerKey(l))
 			}
 		}
-		memos, err := p.read(record.ProfileKey(r.ID), record.DevicesKey(r.ID), record.UsesKey(r.ID))
-		if err != nil {
-			return err
-		}
-		if profile, ok := memos[0].value.(*record.Profile); ok {
+		if profile, ok := memos[1].value.(*record.Profile); ok {
 			for _, a := range profile.Attributes {
-				p.drop(record.UseKey(a.Key, r.ID))
+				p.drop(record.UseKey(a.Key, name))
 			}
 		}
-		p.drop(record.UserKey(r.ID), record.ProfileKey(r.ID), record.DevicesKey(r.ID), record.UsesKey(r.ID))
-		p.emit(UserDeleted, r)
-		return p.dropTokens(r)
+		p.drop(record.UserKey(name), record.ProfileKey(name), record.DevicesKey(name), record.UsesKey(name))
+		p.emit(UserDeleted, &gone)
+		return p.dropTokens(&gone)
 	})
 	return err
+}
+
+// leaving returns a copy of a user who is to be deleted: no more than the id where the record is
+// damaged. What else of such a one stays in the store counts no longer: the keys of its
+// locators, and the uses of attributes.
+func leaving(id string, m *memo) (record.User, error) {
+	if m.damage != 0 {
+		return record.User{ID: id}, nil
+	}
+	r, err := userIn(m)
+	if err != nil {
+		return record.User{}, err
+	}
+	return *r, nil
 }

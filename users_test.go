@@ -624,6 +624,7 @@ func TestTheFirstCountIsExactWhileUsersComeAndGo(t *testing.T) {
 func TestTheFirstCountIsExactOverSeveralPages(t *testing.T) {
 	ctx := t.Context()
 	m := &interrupted{Store: memory.New()}
+	d := newOver(t, m, denizen.Options{})
 	for from := 0; from <= store.MaxPage; from += 1000 {
 		var b store.Batch
 		for i := from; i < min(from+1000, store.MaxPage+1); i++ {
@@ -633,7 +634,6 @@ func TestTheFirstCountIsExactOverSeveralPages(t *testing.T) {
 		_, err := m.Commit(ctx, b)
 		require.NoError(t, err)
 	}
-	d := newOver(t, m, denizen.Options{})
 	pages := 0
 	m.after = func() {
 		pages++

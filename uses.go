@@ -2,6 +2,7 @@ package denizen
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"slices"
 	"strings"
@@ -75,18 +76,16 @@ func lastUse(id string, noted []record.LastUse, stored *memo) record.LastUse {
 }
 
 // storeUses stores the last uses there are, owner by owner in batches. Those of tokens and
-// keys that do not live any longer are left out.
-func (d *Directory) storeUses(ctx context.Context) error {
+// keys that do not live any longer are left out, and those of an owner whose tokens are damaged.
+func (d *Directory) storeUses(ctx context.Context) (failed error) {
 	d.uses.Lock()
 	owners := slices.Collect(maps.Keys(d.uses.byOwner))
 	d.uses.Unlock()
 	slices.Sort(owners) // neighbours lie in the same pages
 	for some := range slices.Chunk(owners, maxSweep) {
-		if err := retry(func() error { return d.storeSomeUses(ctx, some) }); err != nil {
-			return err
-		}
+		failed = errors.Join(failed, retry(func() error { return d.storeSomeUses(ctx, some) }))
 	}
-	return nil
+	return failed
 }
 
 func (d *Directory) storeSomeUses(ctx context.Context, owners []UserID) error {
@@ -98,7 +97,7 @@ func (d *Directory) storeSomeUses(ctx context.Context, owners []UserID) error {
 		}
 		keys = append(keys, record.UsesKey(string(owner)), lives)
 	}
-	memos, err := d.load(ctx, nil, keys)
+	memos, _, err := d.loadAny(ctx, nil, keys)
 	if err != nil {
 		return err
 	}
@@ -126,8 +125,7 @@ func (d *Directory) storeSomeUses(ctx context.Context, owners []UserID) error {
 		slices.SortFunc(uses, func(a, b record.LastUse) int { return strings.Compare(a.ID, b.ID) })
 		next := record.Uses{User: string(owner), Uses: uses}
 		// The record is dropped with the tokens, so it is written only while those stand.
-		batch.If = append(batch.If,
-			store.Cond{Key: keys[2*i], Version: memos[2*i].version}, store.Cond{Key: keys[2*i+1], Version: memos[2*i+1].version})
+		batch.If = append(batch.If, condOf(keys[2*i], memos[2*i]), condOf(keys[2*i+1], memos[2*i+1]))
 		batch.put(keys[2*i], &next)
 	}
 	if len(batch.Put) > 0 {

@@ -41,6 +41,7 @@ const (
 	Users       store.Key = "u"
 	Definitions store.Key = "f"
 	AllTokens   store.Key = "t"
+	Grants      store.Key = "x"
 	Nonces      store.Key = "n"
 	Creations   store.Key = "i"
 )
@@ -92,6 +93,40 @@ func CreationsBefore(key store.Key, day int64) bool { return key < keyOf(kindCre
 func NoncesBefore(key store.Key, minute int64) bool {
 	return key < keyOf(kindNonce, number(minute), "")
 }
+
+// Of returns the name of a key's kind, for people, and the user whose record it is of, empty
+// where it is of no user alone. It names no locator.
+func Of(key store.Key) (kind, user string) {
+	switch first, rest := Parts(key); first {
+	case kindUser:
+		return "user", rest
+	case kindProfile:
+		return "profile", rest
+	case kindDevices:
+		return "presence", rest
+	case kindTokens:
+		return "tokens", rest
+	case kindUses:
+		return "last uses", rest
+	case kindDirectory:
+		return "directory", ""
+	case kindSigningKeys:
+		return "signing keys", ""
+	case kindAccessKeys:
+		return "access keys", ""
+	case kindDefinition:
+		return "attribute definition", ""
+	case kindOwner:
+		return "locator's owner", ""
+	case kindGrant:
+		return "token text", ""
+	}
+	return "other", ""
+}
+
+// Disposable reports whether a record that is damaged counts as absent, and is replaced by the
+// next write: last uses and presence, which are set anew all the time.
+func Disposable(key store.Key) bool { return key[0] == kindUses || key[0] == kindDevices }
 
 // Parts answers the kind of a key and what follows it: the whole of a key of one part.
 func Parts(key store.Key) (kind byte, rest string) { return key[0], string(key[1:]) }

@@ -99,6 +99,7 @@ type User struct {
 	Created     int64
 	Updated     int64
 	Locators    []Locator
+	TokenEpoch  int64 // that of its live tokens: one more ends all before, whoever lists them
 }
 
 func (r *User) fields(c *coder) {
@@ -110,6 +111,7 @@ func (r *User) fields(c *coder) {
 	c.num("created", &r.Created)
 	c.num("updated", &r.Updated)
 	list(c, "locators", &r.Locators, (*Locator).fields)
+	c.num("tokenEpoch", &r.TokenEpoch)
 }
 
 // Locator is one locator of a user, owned or a pending claim.
@@ -292,6 +294,7 @@ type Grant struct {
 	Incarnation string
 	Token       string
 	Expires     int64
+	Epoch       int64 // its user's TokenEpoch: with another one the text is ended
 }
 
 func (r *Grant) fields(c *coder) {
@@ -301,6 +304,7 @@ func (r *Grant) fields(c *coder) {
 	c.str("incarnation", &r.Incarnation)
 	c.str("token", &r.Token)
 	c.num("expires", &r.Expires)
+	c.num("epoch", &r.Epoch)
 }
 
 // Uses is when the tokens of a user, or the access keys, were last used.

@@ -1,0 +1,105 @@
+package denizen
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+
+	"github.com/denizenhq/denizen/internal/record"
+	"github.com/denizenhq/denizen/store"
+)
+
+// health is what Health tells beside the state of the duties.
+type health struct {
+	sync.Mutex                  // guards all below
+	damagedAt  int64            // when a damaged record was last met; 0: never
+	logged     map[string]int64 // when something was last logged, by what it is about
+}
+
+// damageKnownFor is how long after it was met damage is told of, in milliseconds: the hourly
+// sweep meets most of it again.
+const damageKnownFor = 3 * 60 * 60 * 1000
+
+// Health returns nil while all is well: the store says nothing else (see store.Checker), no
+// damaged record was met in the last three hours, and every background duty did its work in
+// time. Otherwise it is ErrCorrupt if something is damaged, or ErrUnavailable, with a Reason for
+// people that names the duties; Cause has the errors behind it. A duty is late when it is half an
+// interval behind, or a whole one for heartbeats. What a damaged record belongs to is in
+// Options.Logger. Health asks the store nothing but whether an access key that by came with still
+// lives. For .system only.
+func (d *Directory) Health(ctx context.Context, by Principal) (err error) {
+	defer naming("Health", &err)
+	c, err := d.enter(ctx, opHealth, by, nobody)
+	if err != nil {
+		return err
+	}
+	if _, err := d.read(ctx, &c); err != nil {
+		return err
+	}
+	if d.beneath != nil {
+		d = d.beneath
+	}
+	var causes []error
+	var reasons []string
+	kind := ErrUnavailable
+	add := func(reason string, err error) {
+		if errors.Is(err, store.ErrCorrupt) {
+			kind = ErrCorrupt
+		}
+		reasons, causes = append(reasons, reason), append(causes, err)
+	}
+	if checker, ok := d.store.(store.Checker); ok {
+		if err := checker.Health(); err != nil {
+			add("the store is not well", err)
+		}
+	}
+	d.health.Lock()
+	damagedAt := d.health.damagedAt
+	d.health.Unlock()
+	if damagedAt != 0 && c.now-damagedAt < damageKnownFor {
+		add("a stored record is damaged", record.ErrCorrupt)
+	}
+	for _, t := range d.background.duties {
+		if err := t.state(c.now); err != nil {
+			reason := t.name + " fail"
+			if err == errLate {
+				reason = t.name + " fall behind"
+			}
+			add(reason, fmt.Errorf("%s: %w", t.name, err))
+		}
+	}
+	if len(causes) == 0 {
+		return nil
+	}
+	return &Error{Kind: kind, Reason: strings.Join(reasons, ", "), cause: errors.Join(causes...)}
+}
+
+// met notes that a record is damaged.
+func (d *Directory) met(key store.Key) {
+	d.health.Lock()
+	d.health.damagedAt = d.clock.Now()
+	d.health.Unlock()
+	kind, user := record.Of(key)
+	d.warn("damage", "a stored record is damaged", slog.String("record", kind), slog.String("user", user))
+}
+
+// warn writes to the log, once a minute about one thing.
+func (d *Directory) warn(about, text string, attrs ...slog.Attr) {
+	if d.options.Logger == nil {
+		return
+	}
+	now := d.clock.Now()
+	d.health.Lock()
+	last, known := d.health.logged[about]
+	silent := known && now-last < everyMinute.Milliseconds()
+	if !silent {
+		d.health.logged[about] = now
+	}
+	d.health.Unlock()
+	if !silent {
+		d.options.Logger.LogAttrs(context.Background(), slog.LevelWarn, "denizen: "+text, attrs...)
+	}
+}
