@@ -400,10 +400,8 @@ var fallen = []struct {
 	{"a user acted for who is deleted", asSelf, (*world).delegate, deletion},
 	{"a user acted for whose id is another's now", asSelf, (*world).delegate, replacement},
 	{"a user acted for with a key that is deleted", asSelf, (*world).delegate, keyDeletion},
-	{"a user acted for with a key that was put again", asSelf, (*world).delegate, keyReplacement},
 	{"a peer acted for with a key that is deleted", asOther, (*world).delegate, keyDeletion},
 	{"an application whose key is deleted", asSystem, (*world).application, keyDeletion},
-	{"an application whose key was put again", asSystem, (*world).application, keyReplacement},
 }
 
 func (w *world) itself() denizen.Principal      { return w.byAlice }
@@ -432,13 +430,6 @@ func replacement(ctx context.Context, w *world) error {
 
 func keyDeletion(ctx context.Context, w *world) error {
 	return w.DeleteAccessKey(ctx, denizen.System(), w.key.Key)
-}
-
-func keyReplacement(ctx context.Context, w *world) error {
-	if err := keyDeletion(ctx, w); err != nil {
-		return err
-	}
-	return w.PutAccessKey(ctx, denizen.System(), w.key.Key, w.key.Secret)
 }
 
 func TestAPrincipalThatNoLongerStandsIsRevoked(t *testing.T) {

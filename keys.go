@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/base64"
+	"slices"
 	"strings"
 	"time"
 
@@ -56,7 +57,9 @@ func (d *Directory) CreateAccessKey(ctx context.Context, by Principal) (key NewA
 // PutAccessKey makes an access key that the host brought: 8 to 128 letters, digits, dots,
 // dashes and underscores, and a secret of 32 bytes at least in base64 (RFC 4648 §4, with
 // padding). Putting the same key and secret again changes nothing; the same key with
-// another secret is ErrTaken. For .system only.
+// another secret is ErrTaken. A key that was deleted stays so: it is ErrRevoked with Field
+// "accessKey", for the 64 that were deleted last, so that a host which puts a key when it starts
+// does not bring it back. For .system only.
 func (d *Directory) PutAccessKey(ctx context.Context, by Principal, key, secret string) (err error) {
 	defer naming("PutAccessKey", &err)
 	c, err := d.enter(ctx, opAccessKeys, by, nobody)
@@ -97,6 +100,9 @@ func (d *Directory) addAccessKey(ctx context.Context, c *call, key string, secre
 			}
 			return refuse(ErrTaken, "accessKey", "has another secret")
 		}
+		if wasDeleted(&keys, key) {
+			return refuse(ErrRevoked, "accessKey", "was deleted")
+		}
 		if len(keys.Keys) >= MaxAccessKeys {
 			return refuse(ErrLimited, "accessKey", "three live already")
 		}
@@ -124,8 +130,9 @@ func (d *Directory) AccessKeys(ctx context.Context, by Principal) (keys []Access
 		return nil, err
 	}
 	stored, _ := memos[0].value.(*record.AccessKeys)
+	keys = []AccessKey{}
 	if stored == nil {
-		return []AccessKey{}, nil
+		return keys, nil
 	}
 	for _, k := range stored.Keys {
 		used := lastUse(k.Incarnation, noted, memos[1])
@@ -148,7 +155,7 @@ func (d *Directory) DeleteAccessKey(ctx context.Context, by Principal, key strin
 		if err != nil {
 			return err
 		}
-		left := record.AccessKeys{}
+		left := record.AccessKeys{Deleted: keys.Deleted}
 		for _, k := range keys.Keys {
 			if k.Key != key {
 				left.Keys = append(left.Keys, k)
@@ -158,14 +165,34 @@ func (d *Directory) DeleteAccessKey(ctx context.Context, by Principal, key strin
 			return refuse(ErrNotFound, "accessKey", "")
 		}
 		if len(left.Keys) == 0 {
-			p.drop(record.AccessKeysKey, record.UsesKey(""))
-		} else {
-			p.put(record.AccessKeysKey, &left)
+			p.drop(record.UsesKey(""))
 		}
+		left.Deleted += deletedDigest(key)
+		left.Deleted = left.Deleted[max(0, len(left.Deleted)-maxDeletedKeys*deletedDigestSize):]
+		p.put(record.AccessKeysKey, &left)
 		p.emit(AccessKeyDeleted, nil, key)
 		return nil
 	})
 	return err
+}
+
+// maxDeletedKeys is how many deleted keys are known, each by a digest of deletedDigestSize
+// characters.
+const (
+	maxDeletedKeys    = 64
+	deletedDigestSize = 32
+)
+
+func deletedDigest(key string) string { return digestOf(key)[:deletedDigestSize] }
+
+func wasDeleted(keys *record.AccessKeys, key string) bool {
+	digest := deletedDigest(key)
+	for known := range slices.Chunk([]byte(keys.Deleted), deletedDigestSize) {
+		if string(known) == digest {
+			return true
+		}
+	}
+	return false
 }
 
 // accessKeys answers a copy of the access keys.
@@ -178,7 +205,7 @@ func (p *plan) accessKeys() (record.AccessKeys, error) {
 	if keys == nil {
 		return record.AccessKeys{}, nil
 	}
-	return record.AccessKeys{Keys: append([]record.AccessKey(nil), keys.Keys...)}, nil
+	return record.AccessKeys{Keys: slices.Clone(keys.Keys), Deleted: keys.Deleted}, nil
 }
 
 // AuthenticateKey answers .system for an access key and its secret in base64, and

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/hex"
+	"fmt"
 	"strings"
 	"sync"
 	"testing"
@@ -226,11 +227,10 @@ func TestTheListTellsWhenAndForWhatAKeyWasLastUsed(t *testing.T) {
 		require.NoError(t, d.Close())
 		d = open(denizen.Options{})
 		check()
-		// The same key made anew was never used.
 		require.NoError(t, d.DeleteAccessKey(t.Context(), sys, "the-key-1"))
 		time.Sleep(time.Second)
-		require.NoError(t, d.PutAccessKey(t.Context(), sys, "the-key-1", secretA))
-		want = []denizen.AccessKey{want[1], {Key: "the-key-1", CreatedAt: time.Now().UTC()}}
+		require.NoError(t, d.PutAccessKey(t.Context(), sys, "the-key-3", secretA))
+		want = []denizen.AccessKey{want[1], {Key: "the-key-3", CreatedAt: time.Now().UTC()}}
 		check()
 	})
 }
@@ -282,15 +282,40 @@ func TestADeletedAccessKeyEndsAllThatCameWithItAtOnce(t *testing.T) {
 		_, err = d.AuthenticateSigned(t.Context(), sign(signedNow("the-key-1", secretA)))
 		require.ErrorIs(t, err, denizen.ErrUnauthenticated)
 		check()
-		// The same key and secret again are another key.
-		require.NoError(t, d.PutAccessKey(t.Context(), sys, "the-key-1", secretA))
-		check()
-		require.NoError(t, d.Close())
-		d = open(denizen.Options{})
-		check()
+		// A host that puts the key whenever it starts does not bring it back.
+		for range 2 {
+			err = d.PutAccessKey(t.Context(), sys, "the-key-1", secretA)
+			requireRefused(t, err, "PutAccessKey", denizen.ErrRevoked, "accessKey")
+			check()
+			keys, err := d.AccessKeys(t.Context(), sys)
+			require.NoError(t, err)
+			require.Empty(t, keys)
+			require.NoError(t, d.Close())
+			d = open(denizen.Options{})
+		}
+		require.NoError(t, d.PutAccessKey(t.Context(), sys, "the-key-3", secretA))
 		err = d.DeleteAccessKey(t.Context(), sys, "the-key-2")
 		requireRefused(t, err, "DeleteAccessKey", denizen.ErrNotFound, "accessKey")
 	})
+}
+
+func TestTheLastSixtyFourDeletedAccessKeysAreKnown(t *testing.T) {
+	d := newMemory(t, denizen.Options{})
+	var fifth denizen.Principal
+	for i := range 70 {
+		key := fmt.Sprintf("the-key-%d", i)
+		require.NoError(t, d.PutAccessKey(t.Context(), sys, key, secretA))
+		if i == 5 {
+			fifth = byKey(t, d, key, secretA)
+		}
+		require.NoError(t, d.DeleteAccessKey(t.Context(), sys, key))
+	}
+	for i := 6; i < 70; i++ {
+		require.ErrorIs(t, d.PutAccessKey(t.Context(), sys, fmt.Sprintf("the-key-%d", i), secretA), denizen.ErrRevoked)
+	}
+	require.NoError(t, d.PutAccessKey(t.Context(), sys, "the-key-5", secretA), "the list is bounded")
+	_, err := d.CountUsers(t.Context(), fifth)
+	require.ErrorIs(t, err, denizen.ErrRevoked, "it is another key")
 }
 
 // Sealing

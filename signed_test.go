@@ -151,17 +151,6 @@ func TestANonceBelongsToItsAccessKey(t *testing.T) {
 	})
 }
 
-// Under the same key made anew, what was used stays so.
-func TestAKeyMadeAnewDoesNotFreeItsNonces(t *testing.T) {
-	inSignedTime(t, func(t *testing.T, d *denizen.Directory) {
-		r := sign(signedNow("the-key-1", secretA))
-		require.NoError(t, signedKind(t, d, r))
-		require.NoError(t, d.DeleteAccessKey(t.Context(), sys, "the-key-1"))
-		require.NoError(t, d.PutAccessKey(t.Context(), sys, "the-key-1", secretA))
-		require.Equal(t, denizen.ErrUnauthenticated, signedKind(t, d, r))
-	})
-}
-
 func TestANonceIsRefusedInTheMinutesBesideItsOwn(t *testing.T) {
 	for _, off := range []time.Duration{-25 * time.Second, -24 * time.Second, -time.Second, time.Second, 24 * time.Second, 25 * time.Second} {
 		inSignedTime(t, func(t *testing.T, d *denizen.Directory) {

@@ -57,12 +57,13 @@ func (d *Directory) ring(ctx context.Context) (*signers, error) {
 }
 
 func (d *Directory) ringOf(m *memo) (*signers, error) {
-	if ready := d.signers.Load(); ready != nil && ready.version == m.version {
-		return ready, nil
-	}
 	r, ok := m.value.(*record.SigningKeys)
 	if !ok || len(r.Keys) == 0 {
 		return nil, record.ErrCorrupt
+	}
+	// In a store that went back another ring may have the version of one that was lost.
+	if ready := d.signers.Load(); ready != nil && ready.version == m.version && slices.Equal(ready.stored, r.Keys) {
+		return ready, nil
 	}
 	ring := &signers{version: m.version, stored: r.Keys}
 	for _, stored := range r.Keys {

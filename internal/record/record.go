@@ -67,11 +67,15 @@ func (r *SigningKey) fields(c *coder) {
 // AccessKeys is the application's access keys.
 type AccessKeys struct {
 	Keys []AccessKey
+	// Deleted is the digests of keys that were deleted, oldest first, one behind the other: it is
+	// read with every request that is signed.
+	Deleted string
 }
 
 func (r *AccessKeys) fields(c *coder) {
 	c.kind("accessKeys")
 	list(c, "keys", &r.Keys, (*AccessKey).fields)
+	c.str("deleted", &r.Deleted)
 }
 
 // AccessKey is one access key. Its incarnation is its own, also when the same key is put

@@ -24,18 +24,19 @@ import (
 // retried, swept or stored. It has the methods of a Directory, so that one script drives
 // both.
 type model struct {
-	read   func() (wall, mono int64) // milliseconds
-	ahead  int64                     // the most that wall was ahead of mono since the start
-	seq    denizen.Seq               // of the last commit
-	ids    int                       // counts what is random in a directory
-	users  map[denizen.UserID]*modelUser
-	defs   map[string]denizen.AttributeDef
-	keys   []*modelKey
-	ring   []*modelSigning
-	nonces map[string]bool
-	born   map[string]modelCreation // by day and idempotency key
-	texts  map[string]modelText     // every text that was ever signed
-	events []denizen.Event
+	read    func() (wall, mono int64) // milliseconds
+	ahead   int64                     // the most that wall was ahead of mono since the start
+	seq     denizen.Seq               // of the last commit
+	ids     int                       // counts what is random in a directory
+	users   map[denizen.UserID]*modelUser
+	defs    map[string]denizen.AttributeDef
+	keys    []*modelKey
+	deleted []string // access keys, oldest first
+	ring    []*modelSigning
+	nonces  map[string]bool
+	born    map[string]modelCreation // by day and idempotency key
+	texts   map[string]modelText     // every text that was ever signed
+	events  []denizen.Event
 	// forgotten is the last event that a trim took.
 	forgotten denizen.Seq
 	cursors   map[denizen.Cursor]denizen.UserID
@@ -1578,6 +1579,9 @@ func (m *model) addKey(by modelPrincipal, key, secret string) error {
 		}
 		return nil
 	}
+	if slices.Contains(m.deleted[max(0, len(m.deleted)-64):], key) {
+		return refused(denizen.ErrRevoked, "accessKey")
+	}
 	if len(m.keys) == denizen.MaxAccessKeys {
 		return refused(denizen.ErrLimited, "accessKey")
 	}
@@ -1606,6 +1610,7 @@ func (m *model) DeleteAccessKey(_ context.Context, by modelPrincipal, key string
 		return refused(denizen.ErrNotFound, "accessKey")
 	}
 	m.keys = slices.Delete(m.keys, i, i+1)
+	m.deleted = append(m.deleted, key)
 	m.commit(by, denizen.AccessKeyDeleted, nil, key)
 	return nil
 }
