@@ -451,7 +451,7 @@ func TestADamagedRecordHoldsUpNoBackgroundWork(t *testing.T) {
 				require.NoError(t, err)
 				value, err := record.Decode(rs[0].Key, rs[0].Value)
 				require.NoError(t, err)
-				require.Equal(t, beat.UnixMilli(), value.(*record.Devices).Devices[0].Start, "a heartbeat is not stored")
+				require.Equal(t, beat.UnixMilli(), value.(*record.Devices).Devices[0].Origin(), "a heartbeat is not stored")
 				value, err = record.Decode(rs[1].Key, rs[1].Value)
 				require.NoError(t, err)
 				last := int64(0)
