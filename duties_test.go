@@ -94,7 +94,7 @@ func TestNoDutyHoldsUpAnother(t *testing.T) {
 				if name != "heartbeats" {
 					value, err := record.Decode(rs[0].Key, rs[0].Value)
 					require.NoError(t, err)
-					require.Equal(t, now.Add(-20*time.Second).UnixMilli(), value.(*record.Devices).Devices[0].Start)
+					require.Equal(t, now.Add(-20*time.Second).UnixMilli(), value.(*record.Devices).Devices[0].Origin())
 				}
 				if name != "last uses" {
 					value, err := record.Decode(rs[1].Key, rs[1].Value)
@@ -209,7 +209,7 @@ func TestASmallFeedMaxHoldsUpNoHeartbeats(t *testing.T) {
 			require.NoError(t, err)
 			value, err := record.Decode(rs[0].Key, rs[0].Value)
 			require.NoError(t, err)
-			require.GreaterOrEqual(t, value.(*record.Devices).Devices[0].Start, beat.UnixMilli(), "not within twice the interval")
+			require.GreaterOrEqual(t, value.(*record.Devices).Devices[0].Origin(), beat.UnixMilli(), "not within twice the interval")
 		}
 		feed, err := inner.Changes(ctx, store.End, 1)
 		require.NoError(t, err)

@@ -537,7 +537,7 @@ func TestAUserCreatedAnewInheritsNothing(t *testing.T) {
 				for _, do := range []func() error{
 					func() error { _, err := d.SetScreenName(ctx, by, user, "By the old one"); return err },
 					func() error {
-						_, err := d.AddLocator(ctx, by, user, denizen.Email(fmt.Sprintf("%d@example.org", rand.IntN(8))))
+						_, err := d.AddLocator(ctx, by, user, denizen.Email(fmt.Sprintf("%d@example.org", rand.IntN(4))))
 						return err
 					},
 					func() error {
