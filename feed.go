@@ -34,7 +34,7 @@ const (
 	PresenceCleared     = "presence.cleared"
 	TokenIssued         = "token.issued"
 	TokenExtended       = "token.extended"
-	TokenRevoked        = "token.revoked"
+	TokenRevoked        = "token.revoked" // without subjects: all that the user had
 	AccessKeyCreated    = "accesskey.created"
 	AccessKeyDeleted    = "accesskey.deleted"
 	SigningKeyRotated   = "signingkey.rotated"
