@@ -47,7 +47,7 @@ type (
 		Version                        int64
 	}
 	viewedLocator struct {
-		UserID, LocatorID, Type, Address, Canonical, Status string
+		UserID, LocatorID, Type, Address, Raw, Canonical, Status string
 		Owned                                               bool
 		AddedAt                                             time.Time
 		VerifiedAt                                          *time.Time
@@ -96,7 +96,7 @@ func TestTheViewsSayWhatTheDirectorySays(t *testing.T) {
 		users = append(users, viewedUser{id, u.InternalID, u.ScreenName, u.Blocked, local(u.CreatedAt), local(u.UpdatedAt), int64(u.Version)})
 		for _, l := range u.Locators {
 			locators = append(locators, viewedLocator{
-				id, string(l.ID), string(l.Type), l.Address, l.Canonical, string(l.Status), l.Owned, local(l.AddedAt), orNull(l.VerifiedAt),
+				id, string(l.ID), string(l.Type), l.Address, l.Raw, l.Canonical, string(l.Status), l.Owned, local(l.AddedAt), orNull(l.VerifiedAt),
 			})
 		}
 		profile, err := now.Profile(ctx, system, u.ID)

@@ -63,7 +63,11 @@ CREATE OR REPLACE VIEW locators AS
 SELECT CASE WHEN r.key >= 'u' AND r.key < 'v' THEN encode(substr(r.key, 2), 'escape') END AS user_id,
 	l.id AS locator_id,
 	l.type,
-	l.raw AS address,
+	CASE WHEN l.type = 'tele' THEN l.canonical
+		WHEN octet_length(l.raw) = length(l.raw) THEN l.raw
+		ELSE split_part(l.raw, '@', 1) || '@' || split_part(l.canonical, '@', 2)
+	END AS address,
+	l.raw,
 	l.canonical,
 	l.status,
 	coalesce(l.owned, false) AS owned,
