@@ -53,7 +53,8 @@
 //
 // A method that changes something returns when the change is durable, as far as its store
 // is: store/bolt has then synced its file, store/memory keeps nothing. It is one commit,
-// made whole or not at all; RevokeTokensIssuedBy alone takes several. Where the store cannot
+// made whole or not at all; RevokeTokensIssuedBy alone takes several, and ProveLocator two where
+// a locator leaves one user for another. Where the store cannot
 // tell whether a commit was made, because a disk or a connection failed at the wrong moment,
 // the error is ErrOutcomeUnknown.
 //
@@ -67,6 +68,10 @@
 // together with its event, and [Directory.Changes] tells the events in the order of their commits,
 // without gaps. A consumer that keeps the Seq it has dealt with sees every event at least
 // once, unless it comes back after Options.FeedKeep or FeedMax: then it gets ErrMissed.
+//
+// A store can go back: a backup is restored, a failover loses the last commits. A directory that
+// finds it so forgets all it remembered, and a consumer from beyond the head gets ErrMissed.
+// Tokens that were revoked after the state it went back to live again.
 //
 // A locator is owned by one user at most, and so is an id, however many callers race for
 // it: that is a condition of the commit. Versions, where a method takes one, are too.
@@ -114,8 +119,17 @@
 // # Limits
 //
 // The constants of this package bound what one user or one call can hold, and are enforced
-// by ErrLimited or ErrInvalid. A list has a limit and a cursor, and nothing is cut short
+// by ErrLimited or ErrInvalid. What a user with a token of its own changes takes from a bucket
+// (Options.UserEventBurst, Options.UserEventEvery): past it the error is ErrLimited with RetryAfter.
+// Heartbeats, ending tokens and clearing presence are free. A list has a limit and a cursor, and nothing is cut short
 // silently. A store in one file belongs to one Directory of one process.
+//
+// # Damage
+//
+// A record that cannot be read stops nobody else. Lists and walks go past it and name it by an
+// ErrCorrupt beside the good ones; its user can be deleted, and its tokens revoked, all of them then.
+// Work in the background goes on with the rest. [Directory.Health] and Options.Logger tell what
+// was met.
 //
 // # Errors
 //

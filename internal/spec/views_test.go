@@ -48,9 +48,9 @@ type (
 	}
 	viewedLocator struct {
 		UserID, LocatorID, Type, Address, Raw, Canonical, Status string
-		Owned                                               bool
-		AddedAt                                             time.Time
-		VerifiedAt                                          *time.Time
+		Owned                                                    bool
+		AddedAt                                                  time.Time
+		VerifiedAt                                               *time.Time
 	}
 	viewedAttribute struct{ UserID, Key, ContentType, ContentEncoding, Value string }
 	viewedPresence  struct {
