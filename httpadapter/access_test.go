@@ -158,6 +158,7 @@ var secRoutes = []struct {
 	{"GET", "/v1/users/{userIds}/presence", secPeersToo, "", 200},
 	{"POST", "/v1/users/{userId}/presence", secSelfToo, `{"type":"mitter.up.Away"}`, 204},
 	{"DELETE", "/v1/users/{userId}/presence", secSelfToo, "", 204},
+	{"GET", "/v1/users/{userId}/devices", secSelfToo, "", 200},
 	{"GET", "/v1/events", secNotYet, "", 406},
 	{"GET", "/v1/applications/{applicationId}/accessKeys", secSAlone, "", 200},
 	{"POST", "/v1/applications/{applicationId}/accessKeys", secSAlone, "", 201},

@@ -164,21 +164,74 @@ func TestPresenceRunsAlongItsChain(t *testing.T) {
 		a := newAPI(t, denizen.Options{}, httpadapter.Options{})
 		alice, _ := a.token(t, a.create(t, "alice-0001"))
 		const path = "/v1/users/me/presence"
-		wired := func(presence string, at int64) string {
-			return fmt.Sprintf(`{"userId":{"identifier":"alice-0001"},"presence":{"presence":%s,"setTimeMs":%d,"setTime":%d}}`, presence, at, at)
+		wired := func(presence string, at int64, until ...int64) string {
+			end := ""
+			if len(until) > 0 {
+				end = fmt.Sprintf(`,"untilMs":%d`, until[0])
+			}
+			return fmt.Sprintf(`{"userId":{"identifier":"alice-0001"},"presence":{"presence":%s,"setTimeMs":%d,"setTime":%d%s}}`, presence, at, at, end)
 		}
 		a.do("GET", path, "", bearer(alice)).json(t, 200, wired(`null`, 0))
 		start := time.Now().UnixMilli()
 		require.Equal(t, 204, a.do("POST", path, `{"type":"mitter.up.Online","timeToLive":10,"expiresTo":{"type":"mitter.up.Away","timeToLive":10,"expiresToPresence":{"type":"gone fishing","timeToLive":5}}}`, bearer(alice)).status)
 		const gone = `{"type":"gone fishing","timeToLive":5}`
 		const away = `{"type":"mitter.up.Away","timeToLive":10,"expiresTo":` + gone + `}`
-		a.do("GET", path, "", bearer(alice)).json(t, 200, wired(`{"type":"mitter.up.Online","timeToLive":10,"expiresTo":`+away+`}`, start))
+		a.do("GET", path, "", bearer(alice)).json(t, 200, wired(`{"type":"mitter.up.Online","timeToLive":10,"expiresTo":`+away+`}`, start, start+10_000))
 		time.Sleep(12 * time.Second)
-		a.do("GET", path, "", bearer(alice)).json(t, 200, wired(away, start+10_000))
+		a.do("GET", path, "", bearer(alice)).json(t, 200, wired(away, start+10_000, start+20_000))
 		time.Sleep(9 * time.Second)
-		a.do("GET", path, "", bearer(alice)).json(t, 200, wired(gone, start+20_000))
+		a.do("GET", path, "", bearer(alice)).json(t, 200, wired(gone, start+20_000, start+25_000))
 		time.Sleep(time.Hour)
 		a.do("GET", path, "", bearer(alice)).json(t, 200, wired(`null`, start+25_000))
+	})
+}
+
+func TestAHeartbeatMovesTheEndOfAPresenceAndNotItsBeginning(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newAPI(t, denizen.Options{}, httpadapter.Options{})
+		alice, _ := a.token(t, a.create(t, "alice-0001"))
+		const path, online = "/v1/users/me/presence", `{"type":"mitter.up.Online","timeToLive":30}`
+		start := time.Now().UnixMilli()
+		for beat := range int64(3) {
+			require.Equal(t, 204, a.do("POST", path, online, bearer(alice)).status)
+			read := a.do("GET", path, "", bearer(alice)).body
+			require.EqualValues(t, start, member(t, read, "presence.setTimeMs"))
+			require.EqualValues(t, start+beat*20_000+30_000, member(t, read, "presence.untilMs"))
+			time.Sleep(20 * time.Second)
+		}
+		require.Equal(t, 204, a.do("POST", path, `{"type":"mitter.up.Away"}`, bearer(alice)).status)
+		require.NotContains(t, a.do("GET", path, "", bearer(alice)).body, "untilMs", "it stays")
+	})
+}
+
+func TestTheDevicesOfAUserAreAListForItAndTheApplicationAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newAPI(t, everybody, httpadapter.Options{})
+		alice, _ := a.token(t, a.create(t, "alice-0001", "email:a@b.example"))
+		bob, _ := a.token(t, a.create(t, "bob-00001"))
+		const path = "/v1/users/me/devices"
+		a.do("GET", path, "", bearer(alice)).json(t, 200, `[]`)
+		start := time.Now().UnixMilli()
+		for _, body := range []string{
+			`{"type":"mitter.up.Online","device":"phone","timeToLive":10}`,
+			`{"type":"mitter.up.Away"}`,
+			`{"type":"mitter.up.Sleeping","device":"desk","timeToLive":20,"expiresTo":{"type":"mitter.up.Offline"}}`,
+		} {
+			require.Equal(t, 204, a.do("POST", "/v1/users/me/presence", body, bearer(alice)).status)
+		}
+		shown := func(device, presence string, more string) string {
+			return fmt.Sprintf(`{"device":%q,"presence":{"presence":%s,"setTimeMs":%d,"setTime":%d%s}}`, device, presence, start, start, more)
+		}
+		ends := func(after int64) string { return fmt.Sprintf(`,"untilMs":%d`, start+after) }
+		stays := shown("", `{"type":"mitter.up.Away","timeToLive":0}`, "")
+		desk := shown("desk", `{"type":"mitter.up.Sleeping","timeToLive":20,"expiresTo":{"type":"mitter.up.Offline","timeToLive":0}}`, ends(20_000))
+		phone := shown("phone", `{"type":"mitter.up.Online","timeToLive":10}`, ends(10_000))
+		a.do("GET", path, "", bearer(alice)).json(t, 200, `[`+stays+`,`+desk+`,`+phone+`]`)
+		time.Sleep(11 * time.Second)
+		a.do("GET", "/v1/users/email:a@b.example/devices", "", app).json(t, 200, `[`+stays+`,`+desk+`]`)
+		a.do("GET", "/v1/users/alice-0001/devices", "", bearer(bob)).refused(t, 403, "missing_privilege")
+		a.do("GET", "/v1/users/nobody-0001/devices", "", app).refused(t, 404, "entity_not_found")
+		a.do("GET", "/v1/users/alice-0001,bob-00001/devices", "", app).refused(t, 400, "invalid_parameter_set")
 	})
 }
 

@@ -30,7 +30,8 @@ type Options struct {
 	// use the contract's cookie have to work.
 	NoContractCookie bool
 	// Observe is told of every request once it is answered, on the goroutine that answered it.
-	// Nil: failures of the service itself are logged with slog.Default, and nothing else.
+	// Nil: failures of the service itself, and users in lists who cannot be read, are logged with
+	// slog.Default, and nothing else.
 	Observe func(context.Context, Exchange)
 }
 
@@ -77,6 +78,7 @@ type call struct {
 	bodyBytes []byte
 	given     any               // the body, if the route takes one
 	names     map[string]string // what the body names, by kind, for refusals
+	damaged   []denizen.UserID  // whom a list leaves out, or shows in part: they cannot be read
 }
 
 // ServeHTTP routes a request, finds out who calls, and has the route answer it.
@@ -102,7 +104,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			_ = answer.write(c)
 		}
 	}
-	x.Status, x.Duration = answer.status, time.Since(began)
+	x.Status, x.Duration, x.Damaged = answer.status, time.Since(began), c.damaged
 	h.options.Observe(r.Context(), x)
 	if errors.Is(err, errCut) {
 		// Half of a list must not look whole: the connection is cut, and nobody takes it for all.

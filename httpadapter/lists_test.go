@@ -36,6 +36,15 @@ func fullUsers(t testing.TB, a *api, n int) (locators []string) {
 	return locators
 }
 
+// nextPage returns where the page after one is, or "".
+func nextPage(page answer) string {
+	next, isNext := strings.CutSuffix(strings.TrimPrefix(page.header.Get("Link"), "<"), `>; rel="next"`)
+	if !isNext {
+		return ""
+	}
+	return "/v1/users" + next
+}
+
 func TestAPageOfFullUsersEndsEarlyByBytes(t *testing.T) {
 	a := newAPI(t, denizen.Options{}, httpadapter.Options{})
 	fullUsers(t, a, 60)
@@ -52,11 +61,7 @@ func TestAPageOfFullUsersEndsEarlyByBytes(t *testing.T) {
 			require.Len(t, u.EntityProfile.Attributes, 4)
 			seen = append(seen, u.UserID)
 		}
-		next, isNext := strings.CutSuffix(strings.TrimPrefix(got.header.Get("Link"), "<"), `>; rel="next"`)
-		target = ""
-		if isNext {
-			target = "/v1/users" + next
-		}
+		target = nextPage(got)
 	}
 	require.Len(t, seen, 60)
 	require.IsIncreasing(t, seen)

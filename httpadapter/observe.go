@@ -24,6 +24,9 @@ type Exchange struct {
 	ErrorCode  string // of a refusal, such as "token_revoked"
 	Duration   time.Duration
 	Cause      error // behind an answer of 500 and above; its text may name a file
+	// Damaged are users whose stored records cannot be read: a list of users leaves them out, or
+	// shows them without their attributes. Whoever is told may keep the slice.
+	Damaged []denizen.UserID
 }
 
 // LogValue answers what a log line should say of x. A caller is named by user id and access key.
@@ -48,6 +51,9 @@ func (x Exchange) LogValue() slog.Value {
 	if x.ErrorCode != "" {
 		attributes = append(attributes, slog.String("error_code", x.ErrorCode))
 	}
+	if len(x.Damaged) > 0 {
+		attributes = append(attributes, slog.Any("damaged", x.Damaged))
+	}
 	if x.Cause != nil {
 		attributes = append(attributes, slog.String("cause", x.Cause.Error()))
 	}
@@ -57,6 +63,8 @@ func (x Exchange) LogValue() slog.Value {
 func logFailures(ctx context.Context, x Exchange) {
 	if x.Status >= http.StatusInternalServerError {
 		slog.ErrorContext(ctx, "denizen: a request failed", "request", x)
+	} else if len(x.Damaged) > 0 {
+		slog.WarnContext(ctx, "denizen: users in a list cannot be read", "request", x)
 	}
 }
 

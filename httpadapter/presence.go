@@ -23,6 +23,12 @@ type timePresence struct {
 	Presence  *presenceShape `json:"presence"`
 	SetTimeMs int64          `json:"setTimeMs"`
 	SetTime   int64          `json:"setTime"`
+	UntilMs   int64          `json:"untilMs,omitempty"`
+}
+
+type devicePresence struct {
+	Device   string       `json:"device"`
+	Presence timePresence `json:"presence"`
 }
 
 func newPresenceShape(p denizen.Presence) *presenceShape {
@@ -36,9 +42,13 @@ func newPresenceShape(p denizen.Presence) *presenceShape {
 	return s
 }
 
+func newTimePresence(p denizen.UserPresence) timePresence {
+	since := millis(p.Since)
+	return timePresence{newPresenceShape(p.Presence), since, since, millis(p.Until)}
+}
+
 func newWiredPresence(p denizen.UserPresence) wiredPresence {
-	at := millis(p.Since)
-	return wiredPresence{reference{string(p.User)}, timePresence{newPresenceShape(p.Presence), at, at}}
+	return wiredPresence{reference{string(p.User)}, newTimePresence(p)}
 }
 
 // presence reads a chain of states.
@@ -136,6 +146,22 @@ func getPresence(c *call) (reply, error) {
 	shapes := make([]wiredPresence, len(presences))
 	for i, p := range presences {
 		shapes[i] = newWiredPresence(p)
+	}
+	return ok(shapes)
+}
+
+func getDevices(c *call) (reply, error) {
+	id, err := c.user()
+	if err != nil {
+		return reply{}, err
+	}
+	devices, err := c.h.dir.Devices(c.r.Context(), c.by, id)
+	if err != nil {
+		return reply{}, err
+	}
+	shapes := make([]devicePresence, len(devices))
+	for i, p := range devices {
+		shapes[i] = devicePresence{p.Presence.Device(), newTimePresence(p)}
 	}
 	return ok(shapes)
 }

@@ -50,6 +50,7 @@ var routes = []route{
 	{method: "GET", pattern: "/v1/users/{userIds}/presence", operation: "Presences", answer: getPresence},
 	{method: "POST", pattern: "/v1/users/{userId}/presence", operation: "SetPresence", takes: required, answer: setPresence},
 	{method: "DELETE", pattern: "/v1/users/{userId}/presence", operation: "ClearPresence", answer: clearPresence},
+	{method: "GET", pattern: "/v1/users/{userId}/devices", operation: "Devices", answer: getDevices},
 	{method: "GET", pattern: "/v1/events", operation: "Changes", answer: noEvents},
 
 	{method: "GET", pattern: "/v1/applications/{applicationId}/accessKeys", operation: "AccessKeys", answer: listAccessKeys},

@@ -41,6 +41,8 @@ var notServed = map[string]string{
 	"CountUsers":           "is a header of GET /v1/users",
 	"UnblockUser":          "is PATCH /v1/users/{userId} with blocked false",
 	"Presence":             "is Presences of one user",
+	"ClearAllPresence":     "is DELETE of presence without ?device=",
+	"Health":               "is for the host's own health check",
 	"AllUsers":             "is for programs: GET /v1/users pages",
 	"ProveLocator":         "signing in is the host's, which does it before IssueToken",
 	"RevokeTokensIssuedBy": "is DELETE of an access key with ?tokens=revoke",

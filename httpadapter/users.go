@@ -271,7 +271,7 @@ const (
 
 // userPage encodes a page of users, of a number of them at most. It reads their attributes in
 // small steps and ends early once it is long, so that a page is bounded in bytes: the cursor says
-// where to go on.
+// where to go on. Users who cannot be read are left out, and count as if they were shown.
 func (c *call) userPage(after denizen.Cursor, left int, w wanted) (list []byte, next denizen.Cursor, err error) {
 	var b bytes.Buffer
 	b.WriteByte('[')
@@ -284,6 +284,7 @@ func (c *call) userPage(after denizen.Cursor, left int, w wanted) (list []byte, 
 		if err != nil {
 			return nil, "", err
 		}
+		c.damaged = append(c.damaged, page.Damaged...)
 		for body, err := range c.userBodies(page.Users, w) {
 			if err != nil {
 				return nil, "", err
@@ -293,9 +294,9 @@ func (c *call) userPage(after denizen.Cursor, left int, w wanted) (list []byte, 
 			}
 			encodeTo(&b, body)
 		}
-		left -= len(page.Users)
+		left -= len(page.Users) + len(page.Damaged)
 		after = page.Next
-		if after == "" || left <= 0 || len(page.Users) == 0 || b.Len() >= pageBytes {
+		if after == "" || left <= 0 || b.Len() >= pageBytes {
 			b.WriteByte(']')
 			return b.Bytes(), after, nil
 		}
@@ -327,12 +328,16 @@ func usersByLocator(c *call, q url.Values) (reply, error) {
 }
 
 // userBodies are the shapes of users, each made as it is asked for. One that was deleted since
-// it was listed has no profile.
+// it was listed has no profile. One whose attributes cannot be read is shown without, so that it
+// does not take the others' place.
 func (c *call) userBodies(users []denizen.User, w wanted) iter.Seq2[any, error] {
 	return func(yield func(any, error) bool) {
 		for _, u := range users {
 			profile, err := c.profileOf(u.ID, w)
-			if err != nil && !errors.Is(err, denizen.ErrNotFound) {
+			switch {
+			case errors.Is(err, denizen.ErrCorrupt):
+				c.damaged = append(c.damaged, u.ID)
+			case err != nil && !errors.Is(err, denizen.ErrNotFound):
 				yield(nil, err)
 				return
 			}

@@ -85,7 +85,7 @@ func TestTheLocationOfAUserLeadsToIt(t *testing.T) {
 func TestAUserIsAnsweredWhole(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := newAPI(t, denizen.Options{ApplicationID: "app"}, httpadapter.Options{})
-		a.create(t, "alice-0001", "email:Alice@Example.org", "tele:+12015550123")
+		a.create(t, "alice-0001", "email:Alice@Example.org", "tele:+1 201 555 0123")
 		u, err := a.dir.User(t.Context(), denizen.System(), "alice-0001")
 		require.NoError(t, err)
 		got := a.do("GET", "/v1/users/alice-0001", "", app)
@@ -94,9 +94,11 @@ func TestAUserIsAnsweredWhole(t *testing.T) {
 			"screenName": {"screenName": "Name of alice-0001"},
 			"userLocators": [
 				{"@type": "email", "userLocatorId": %q, "identifier": %q, "locator": "email:Alice@Example.org", "email": "Alice@Example.org",
-				 "verificationStatus": "StatusNotProvided", "applicationId": {"identifier": "app"}},
+				 "verificationStatus": "StatusNotProvided", "applicationId": {"identifier": "app"},
+				 "owned": true, "raw": "Alice@Example.org", "verifiedAt": null},
 				{"@type": "tele", "userLocatorId": %q, "identifier": %q, "locator": "tele:+12015550123",
-				 "verificationStatus": "StatusNotProvided", "applicationId": {"identifier": "app"}}
+				 "verificationStatus": "StatusNotProvided", "applicationId": {"identifier": "app"},
+				 "owned": true, "raw": "+1 201 555 0123", "verifiedAt": null}
 			],
 			"systemUser": false, "synthetic": false, "blocked": false, "entityProfile": null, "entityMetadata": {},
 			"auditInfo": {"createdAt": %d, "updatedAt": %d}

@@ -382,6 +382,19 @@ func TestOnlyTheFeedIsNeverGranted(t *testing.T) {
 	require.Equal(t, []string{"GET /v1/events"}, never)
 }
 
+// Only what a user does to itself, and what adds to the feed, is slowed down.
+func TestTheOpenAPIDocumentSaysWhatIsRateLimited(t *testing.T) {
+	var limited []string
+	for _, op := range operations(document(t)) {
+		if op.Responses.Status(http.StatusTooManyRequests) != nil {
+			limited = append(limited, op.OperationID)
+		}
+	}
+	require.ElementsMatch(t, []string{
+		"setScreenName", "addLocator", "removeLocator", "setAttributes", "setAttribute", "removeAttribute", "setPresence", "extendToken",
+	}, limited)
+}
+
 // grants reports whether an operation is ever granted.
 func grants(op *openapi3.Operation) bool {
 	for status := range op.Responses.Map() {
@@ -469,6 +482,9 @@ func TestWhatFitsTheDocumentIsNotRefused(t *testing.T) {
 		answered("POST", "/v1/users/me/presence", `{"type":"x","timeToLive":1,"expiresTo":null,"expiresToPresence":{"type":"y"}}`, 204, ""),
 		answered("POST", "/v1/users/me/presence", strings.Repeat(`{"type":"x","timeToLive":1,"expiresTo":`, 31)+`{"type":"y"}`+strings.Repeat("}", 31), 204, ""),
 		answered("POST", "/v1/users/bob-0002/tokens", "", 403, fmt.Sprintf(wrong, "token_issuance_refused", "{}")),
+		answered("GET", "/v1/users/me,bob-0002/presence", "", 200, "[]"),
+		answered("GET", "/v1/users/me/presence", "", 200, `{"userId":{"identifier":"bob-0002"},"presence":{"presence":{"type":"x","timeToLive":1},"setTimeMs":1000,"setTime":1000,"untilMs":2000}}`),
+		answered("GET", "/v1/users/me/devices", "", 200, `[{"device":"","presence":{"presence":{"type":"x","timeToLive":0},"setTimeMs":1000,"setTime":1000}}]`),
 		answered("GET", "/v1/users/me/presence", "", 406, fmt.Sprintf(wrong, "not_acceptable", "{}")),
 		answered("GET", "/v1//users", "", 404, fmt.Sprintf(wrong, "entity_not_found", `{"entityType":"route"}`)),
 		answered("DELETE", "/v1/users", "", 405, fmt.Sprintf(wrong, "method_not_allowed", "{}"), "Allow", "GET, HEAD, POST"),
@@ -489,6 +505,7 @@ func TestWhatDoesNotFitTheDocumentIsRefused(t *testing.T) {
 		"missing member":                 answered("GET", "/v1/users/bob-0002", "", 200, strings.Replace(peer, `"userId":"bob-0002",`, "", 1), "ETag", `"1"`),
 		"wrong type":                     answered("GET", "/v1/users/bob-0002", "", 200, strings.Replace(peer, "[]", "{}", 1), "ETag", `"1"`),
 		"wrong member inside":            answered("GET", "/v1/users/me/presence", "", 200, `{"userId":{"identifier":"bob-0002"},"presence":{"presence":{"type":"x"},"setTimeMs":0,"setTime":0}}`),
+		"device without its name":        answered("GET", "/v1/users/me/devices", "", 200, `[{"presence":{"presence":null,"setTimeMs":0,"setTime":0}}]`),
 		"not JSON":                       answered("GET", "/v1/users/bob-0002", "", 200, peer[1:], "ETag", `"1"`),
 		"two bodies":                     answered("GET", "/v1/users/bob-0002", "", 200, peer+peer, "ETag", `"1"`),
 		"no body":                        answered("GET", "/v1/users/bob-0002", "", 200, "", "ETag", `"1"`),
