@@ -52,7 +52,6 @@ var notServed = map[string]string{
 	"ID":                   "is the issuer of every token",
 	"ApplicationID":        "is the audience of every token",
 	"Close":                "is the host's",
-	"Health":               "is for the host's own check of health, which has a route of its own",
 	"Over":                 "is for the host's own transactions",
 }
 
