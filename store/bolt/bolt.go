@@ -8,8 +8,14 @@
 // certainly harmless the store takes no more writes until it is opened anew: they answer
 // store.ErrUnavailable. That one commit answers store.ErrOutcomeUnknown. Reads are refused, too:
 // they could show what the disk does not hold, and a number somebody saw would be used again. Open
-// commits before it returns, so that what it found is settled. A full disk is harmless: such a commit was not applied, and later
-// ones succeed once there is room.
+// commits before it returns, so that what it found is settled.
+//
+// A full disk is harmless: such a commit was not applied, and later ones succeed once there is
+// room. The file is kept longer than it need be, with zeros that were written, and the last MiB
+// is kept back: on a full disk only urgent batches use it, and Open and Close do. It lasts for
+// some hundreds of them; a backup under way shortens that. A file system that compresses, copies on
+// write or promises what it does not have keeps nothing back. Nor does Windows, where bbolt alone
+// decides how long the file is.
 //
 // # What is checked
 //
@@ -189,7 +195,10 @@ func (s *Store) Close() error {
 	s.reads.write()
 	if !s.health.closed.Swap(true) && s.health.refused.Load() == nil && s.name.look() == nil {
 		// If it fails, the next Open takes the file for one that was not closed in order.
-		_ = s.db.Update(func(tx *bbolt.Tx) error { return putMeta(tx, openKey, 0) })
+		_ = s.db.Update(func(tx *bbolt.Tx) error {
+			s.w.room.limit(tx.Size(), true)
+			return putMeta(tx, openKey, 0)
+		})
 	}
 	return s.db.Close()
 }

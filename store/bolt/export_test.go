@@ -30,3 +30,6 @@ func (s *Store) spoil(bucket, key []byte) error {
 
 // Checked waits until the check in the background has ended.
 func (s *Store) Checked() { s.health.checked.Wait() }
+
+// WhileChecking has f called by each check once it has its snapshot.
+func (s *Store) WhileChecking(f func()) { s.health.checking = f }

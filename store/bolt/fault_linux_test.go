@@ -142,3 +142,222 @@ func descriptor(path string) (int, error) {
 	}
 	return 0, errors.New("the file is not open")
 }
+
+func TestUrgentBatchesAreAppliedOnAFullDisk(t *testing.T) {
+	path, _ := filled(t, 300)
+	require.Empty(t, child(t, "urgent", path))
+	s := open(t, path)
+	require.NoError(t, s.Verify(t.Context()))
+	records, err := s.List(t.Context(), store.Range{Under: "key/", Limit: 1_000})
+	require.NoError(t, err)
+	require.Empty(t, records, "all drops were applied")
+	commit(t, s, put("room", `{}`))
+}
+
+// fillUp commits batches of a shrinking size until there is room for none.
+func fillUp(ctx context.Context, s store.Store) error {
+	for _, size := range []int{100_000, 5_000, 10} {
+		pad := fmt.Sprintf(`{"pad":"%0*d"}`, size, 0)
+		for i := 0; ; i++ {
+			_, err := s.Commit(ctx, put(store.Key(fmt.Sprint("full/", size, "/", i)), pad))
+			if err == nil {
+				if i == 20_000 {
+					return errors.New("the limit does not hold")
+				}
+				continue
+			}
+			if !errors.Is(err, store.ErrUnavailable) || errors.Is(err, store.ErrOutcomeUnknown) {
+				return fmt.Errorf("not a plain refusal: %w", err)
+			}
+			break
+		}
+	}
+	return nil
+}
+
+// urgentOnly commits n urgent drops, each beside an ordinary batch that is refused, half of them
+// at once.
+func urgentOnly(ctx context.Context, s store.Store, from, n int) error {
+	pad := fmt.Sprintf(`{"pad":"%0100000d"}`, 0)
+	errs := make(chan error)
+	for i := from; i < from+n; i++ {
+		do := func() error {
+			b := store.Batch{
+				Drop: []store.Key{store.Key(fmt.Sprintf("key/%05d", i))}, Urgent: true,
+				Put:  []store.Record{{Key: store.Key(fmt.Sprint("ended/", i)), Value: []byte(`{"ended":true}`)}},
+				Emit: []byte(fmt.Sprintf(`{"pad":"%0300d"}`, i)),
+			}
+			if _, err := s.Commit(ctx, b); err != nil {
+				return fmt.Errorf("urgent batch %d: %w", i, err)
+			}
+			return nil
+		}
+		ordinary := func() error {
+			_, err := s.Commit(ctx, put(store.Key(fmt.Sprint("more/", i)), pad))
+			if !errors.Is(err, store.ErrUnavailable) || errors.Is(err, store.ErrOutcomeUnknown) {
+				return fmt.Errorf("ordinary batch %d: %w", i, err)
+			}
+			return nil
+		}
+		if i%2 == 0 {
+			if err := errors.Join(ordinary(), do()); err != nil {
+				return err
+			}
+			continue
+		}
+		for range 4 {
+			go func() { errs <- ordinary() }()
+		}
+		go func() { errs <- do() }()
+		var err error
+		for range 5 {
+			err = errors.Join(err, <-errs)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// limitFile lets no file of this process grow beyond size.
+func limitFile(size uint64) (free func() error, err error) {
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_FSIZE, &limit); err != nil {
+		return nil, err
+	}
+	tight := syscall.Rlimit{Cur: size, Max: limit.Max}
+	return func() error { return syscall.Setrlimit(syscall.RLIMIT_FSIZE, &limit) }, syscall.Setrlimit(syscall.RLIMIT_FSIZE, &tight)
+}
+
+func init() {
+	children["urgent"] = urgentOnAFullDisk
+	children["unmapped"] = noMoreMemory
+}
+
+func urgentOnAFullDisk(path string) error {
+	ctx := context.Background()
+	s, err := bolt.Open(ctx, path, bolt.Options{})
+	if err != nil {
+		return err
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		return err
+	}
+	free, err := limitFile(uint64(info.Size()) + 10_000)
+	if err != nil {
+		return err
+	}
+	if err := fillUp(ctx, s); err != nil {
+		return err
+	}
+	if err := urgentOnly(ctx, s, 0, 200); err != nil {
+		return err
+	}
+	for i := range 3 {
+		if err := s.Close(); err != nil {
+			return err
+		}
+		if s, err = bolt.Open(ctx, path, bolt.Options{}); err != nil {
+			return fmt.Errorf("open on a full disk: %w", err)
+		}
+		if err := fillUp(ctx, s); err != nil {
+			return err
+		}
+		if err := urgentOnly(ctx, s, 200+25*i, 25); err != nil {
+			return fmt.Errorf("opened again: %w", err)
+		}
+	}
+	if err := s.Verify(ctx); err != nil {
+		return err
+	}
+	if err := free(); err != nil {
+		return err
+	}
+	if _, err := s.Commit(ctx, put("room", fmt.Sprintf(`{"pad":"%0100000d"}`, 0))); err != nil {
+		return fmt.Errorf("once there is room: %w", err)
+	}
+	if err := urgentOnly(ctx, s, 275, 1); err == nil {
+		return errors.New("ordinary batches are refused though there is room")
+	}
+	for i := 275; i < 300; i++ {
+		if _, err := s.Commit(ctx, store.Batch{Drop: []store.Key{store.Key(fmt.Sprintf("key/%05d", i))}}); err != nil {
+			return err
+		}
+	}
+	return errors.Join(s.Verify(ctx), s.Close())
+}
+
+func TestAMappingThatFailsToGrowLeavesReadsAsTheyWere(t *testing.T) {
+	path, values := filled(t, 60)
+	require.Empty(t, child(t, "unmapped", path))
+	s := open(t, path)
+	require.NoError(t, s.Verify(t.Context()))
+	records, err := s.List(t.Context(), store.Range{Under: "key/", Limit: 100})
+	require.NoError(t, err)
+	require.Len(t, records, len(values))
+}
+
+// noMoreMemory opens the file with little address space, so that bbolt must map it anew as it
+// grows, and then takes what is left.
+func noMoreMemory(path string) error {
+	ctx := context.Background()
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_AS, &limit); err != nil {
+		return err
+	}
+	within := func(more uint64) error {
+		used, err := addressSpace()
+		if err != nil {
+			return err
+		}
+		return syscall.Setrlimit(syscall.RLIMIT_AS, &syscall.Rlimit{Cur: used + more, Max: limit.Max})
+	}
+	if err := within(256 << 20); err != nil { // no room for a mapping far beyond the file
+		return err
+	}
+	s, err := bolt.Open(ctx, path, bolt.Options{})
+	if err != nil {
+		return err
+	}
+	if err := within(96 << 20); err != nil { // the runtime needs some
+		return err
+	}
+	pad := fmt.Sprintf(`{"pad":"%01000000d"}`, 0)
+	refused := 0
+	for i := range 300 {
+		_, err := s.Commit(ctx, put(store.Key(fmt.Sprint("full/", i)), pad))
+		if err != nil {
+			if !errors.Is(err, store.ErrUnavailable) || errors.Is(err, store.ErrOutcomeUnknown) {
+				return fmt.Errorf("not a plain refusal: %w", err)
+			}
+			refused++
+		}
+		records, err := s.Get(ctx, "key/00007")
+		if err != nil || records[0].Version == 0 {
+			return fmt.Errorf("a read: %v, %w", records, err)
+		}
+	}
+	if refused == 0 {
+		return errors.New("every mapping grew")
+	}
+	if err := syscall.Setrlimit(syscall.RLIMIT_AS, &limit); err != nil {
+		return err
+	}
+	if _, err := s.Commit(ctx, put("room", pad)); err != nil {
+		return fmt.Errorf("once there is room: %w", err)
+	}
+	return errors.Join(s.Verify(ctx), s.Close())
+}
+
+// addressSpace returns how much of it this process has taken.
+func addressSpace() (uint64, error) {
+	b, err := os.ReadFile("/proc/self/statm")
+	if err != nil {
+		return 0, err
+	}
+	var pages uint64
+	_, err = fmt.Sscan(string(b), &pages)
+	return pages * uint64(os.Getpagesize()), err
+}

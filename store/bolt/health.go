@@ -23,6 +23,8 @@ type health struct {
 
 	cancel  context.CancelFunc // of the check; nil if there is none
 	checked sync.WaitGroup
+
+	checking func() // called by a check once it has its snapshot; for tests
 }
 
 func (h *health) stop() {
@@ -65,6 +67,9 @@ func (s *Store) check(ctx context.Context) (err error) {
 		metas := &head{size: 2 * int64(s.db.Info().PageSize)}
 		if _, err := tx.WriteTo(metas); int64(len(metas.bytes)) != metas.size {
 			return err
+		}
+		if s.health.checking != nil {
+			s.health.checking()
 		}
 		if err := verifyPages(ctx, snapshot{metas.bytes, s.file}); err != nil {
 			return err

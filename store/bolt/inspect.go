@@ -93,18 +93,25 @@ func readMeta(f io.ReaderAt, at int64) (m boltMeta, whole, magic bool) {
 }
 
 func inspectFreelist(f io.ReaderAt, m boltMeta) error {
+	_, _, err := readFreelist(f, m)
+	return err
+}
+
+// readFreelist returns the numbers of the free pages, 8 bytes each and in order, and how many pages
+// the list has beyond its first.
+func readFreelist(f io.ReaderAt, m boltMeta) (free []byte, overflow uint64, err error) {
 	bad := fmt.Errorf("%w: the list of free pages is bad", store.ErrCorrupt)
 	if m.Freelist < 2 || m.Freelist >= m.Pages {
-		return bad
+		return nil, 0, bad
 	}
 	at := int64(m.Freelist) * int64(m.PageSize)
 	var buf [pageHeaderSize + 8]byte
 	if _, err := f.ReadAt(buf[:], at); err != nil {
-		return bad
+		return nil, 0, bad
 	}
 	var h pageHeader
 	if _, err := binary.Decode(buf[:], binary.NativeEndian, &h); err != nil {
-		return bad
+		return nil, 0, bad
 	}
 	count, entries := uint64(h.Count), at+pageHeaderSize
 	if h.Count == countElsewhere {
@@ -112,19 +119,19 @@ func inspectFreelist(f io.ReaderAt, m boltMeta) error {
 	}
 	end := at + (int64(h.Overflow)+1)*int64(m.PageSize)
 	if h.ID != m.Freelist || h.Flags != freelistFlag || uint64(h.Overflow) >= m.Pages-m.Freelist || count > uint64(end-entries)/8 {
-		return bad
+		return nil, 0, bad
 	}
 	ids := make([]byte, 8*count)
 	if _, err := f.ReadAt(ids, entries); err != nil {
-		return bad
+		return nil, 0, bad
 	}
 	last := uint64(1) // pages 0 and 1 are the metas
-	for ; len(ids) > 0; ids = ids[8:] {
-		id := binary.NativeEndian.Uint64(ids)
+	for at := 0; at < len(ids); at += 8 {
+		id := binary.NativeEndian.Uint64(ids[at:])
 		if id <= last || id >= m.Pages {
-			return bad
+			return nil, 0, bad
 		}
 		last = id
 	}
-	return nil
+	return ids, uint64(h.Overflow), nil
 }

@@ -81,11 +81,18 @@ func firstOf(errs ...error) error {
 	return nil
 }
 
-// update runs f in a write transaction of its own. Only one who is alone may call it.
-func (s *Store) update(f func(*bbolt.Tx) error) error {
+// update runs f in a write transaction of its own, twice if the file must be longer for it. Only
+// one who is alone may call it.
+func (s *Store) update(f func(*bbolt.Tx) error) error { return s.updateIn(false, f) }
+
+// updateUrgently is an update that may use what is kept back for a full disk.
+func (s *Store) updateUrgently(f func(*bbolt.Tx) error) error { return s.updateIn(true, f) }
+
+func (s *Store) updateIn(urgent bool, f func(*bbolt.Tx) error) error {
 	if _, _, _, err := s.w.Begin(); err != nil {
 		return err
 	}
+	s.w.urgent, s.w.work = urgent, func() error { return f(s.w.tx) }
 	if err := s.w.do(f); err != nil {
 		s.w.Rollback()
 		return err
@@ -96,7 +103,7 @@ func (s *Store) update(f func(*bbolt.Tx) error) error {
 // abandonLoad makes the store empty again, or lets it take no more writes: what would be
 // written then could not be opened.
 func (s *Store) abandonLoad() {
-	if err := s.update(func(tx *bbolt.Tx) error { return tx.DeleteBucket(loadBucket) }); err != nil && s.w.poisoned == nil {
+	if err := s.updateUrgently(func(tx *bbolt.Tx) error { return tx.DeleteBucket(loadBucket) }); err != nil && s.w.poisoned == nil {
 		s.w.poisoned = fmt.Errorf("%w: a load into it did not end: %w", store.ErrUnavailable, err)
 		s.health.writes.Store(&s.w.poisoned)
 	}

@@ -124,13 +124,14 @@ func openFile(ctx context.Context, f *os.File, timeout time.Duration, o Options)
 		return nil, translate(err)
 	}
 	s.w.s = s
+	s.w.room = room{db: s.db, file: f, size: info.Size(), mapped: mapSize(max(info.Size(), int64(choices.InitialMmapSize)))}
 	if err := s.view(ctx, func(r *reading) error { return s.read(r.Tx) }); err != nil {
 		_ = s.db.Close()
 		return nil, err
 	}
 	// This settles what was found: if the last commit before was not synced, this one is, on top
 	// of it, before anybody sees it.
-	if err := s.update(func(tx *bbolt.Tx) error { return putMeta(tx, openKey, 1) }); err != nil {
+	if err := s.updateUrgently(func(tx *bbolt.Tx) error { return putMeta(tx, openKey, 1) }); err != nil {
 		_ = s.db.Close()
 		return nil, err
 	}

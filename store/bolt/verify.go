@@ -6,36 +6,18 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/denizenhq/denizen/store"
 	"go.etcd.io/bbolt"
 )
 
-// Verify reads everything and checks that pages are laid out as bbolt lays them out, that
-// each is used once, bbolt's own rules, and every checksum. It answers store.ErrCorrupt for
-// damage, without saying whose. Commits wait until it is done, reads do not.
-func (s *Store) Verify(ctx context.Context) error {
-	return s.group.Alone(ctx, func() error {
-		return s.view(ctx, func(tx *reading) error {
-			// In this order: bbolt's check believes the layout of pages, and could loop,
-			// fault or take all memory over one that is damaged.
-			if err := verifyPages(ctx, s.file); err != nil {
-				return err
-			}
-			if err := verifyEntries(ctx, tx.Tx); err != nil {
-				return err
-			}
-			faults := 0
-			for range tx.Check() { // to its end, or its goroutine would stay; the texts hold keys
-				faults++
-			}
-			if faults > 0 {
-				return fmt.Errorf("%w: %d faults in the tree of pages", store.ErrCorrupt, faults)
-			}
-			return nil
-		})
-	})
-}
+// Verify reads everything and checks that pages are laid out as bbolt lays them out, that each is
+// used once or free, that keys are in order, and every checksum. It returns store.ErrCorrupt for
+// damage, without saying whose. It looks at the file as it stands after the latest commit; reads
+// and commits go on, but use none of the pages of that state again before Verify ends, so that the
+// file grows meanwhile.
+func (s *Store) Verify(ctx context.Context) error { return s.check(ctx) }
 
 // verifyEntries opens every record and event.
 func verifyEntries(ctx context.Context, tx *bbolt.Tx) error {
@@ -80,6 +62,7 @@ type walk struct {
 	file io.ReaderAt
 	meta boltMeta
 	seen []bool
+	last []byte // the key before, of the bucket's leaves
 }
 
 func verifyPages(ctx context.Context, f io.ReaderAt) error {
@@ -88,11 +71,48 @@ func verifyPages(ctx context.Context, f io.ReaderAt) error {
 		return err
 	}
 	w := walk{ctx: ctx, file: f, meta: meta, seen: make([]bool, meta.Pages)}
-	return w.page(meta.Root)
+	if err := w.page(meta.Root, nil); err != nil {
+		return err
+	}
+	return w.rest()
 }
 
-// page checks the page id and all below it.
-func (w *walk) page(id uint64) error {
+// rest checks that each page the tree does not use is free, and none that it uses.
+func (w *walk) rest() error {
+	free, overflow, err := readFreelist(w.file, w.meta)
+	if err != nil {
+		return err
+	}
+	taken := func(id uint64) bool {
+		if id >= w.meta.Pages || w.seen[id] {
+			return true
+		}
+		w.seen[id] = true
+		return false
+	}
+	for id := uint64(0); id < 2; id++ {
+		if taken(id) {
+			return errPage
+		}
+	}
+	for id := w.meta.Freelist; id <= w.meta.Freelist+overflow; id++ {
+		if taken(id) {
+			return errPage
+		}
+	}
+	for ; len(free) > 0; free = free[8:] {
+		if taken(binary.NativeEndian.Uint64(free)) {
+			return errPage
+		}
+	}
+	if slices.Contains(w.seen, false) {
+		return errPage
+	}
+	return nil
+}
+
+// page checks the page id and all below it, where least is at most the first key.
+func (w *walk) page(id uint64, least []byte) error {
 	if err := w.ctx.Err(); err != nil {
 		return err
 	}
@@ -121,7 +141,7 @@ func (w *walk) page(id uint64) error {
 	if _, err := w.file.ReadAt(page, at); err != nil {
 		return errPage
 	}
-	used, err := w.elements(h, page)
+	used, err := w.elements(h, page, least)
 	if err != nil {
 		return err
 	}
@@ -132,8 +152,8 @@ func (w *walk) page(id uint64) error {
 }
 
 // elements checks that the elements of a page and their keys and values follow one
-// another without a gap, and what they refer to. It answers where they end.
-func (w *walk) elements(h pageHeader, page []byte) (used int, err error) {
+// another without a gap and in order, and what they refer to. It returns where they end.
+func (w *walk) elements(h pageHeader, page, least []byte) (used int, err error) {
 	if h.Flags != branchFlag && h.Flags != leafFlag {
 		return 0, errPage
 	}
@@ -156,15 +176,26 @@ func (w *walk) elements(h pageHeader, page []byte) (used int, err error) {
 			flags, pos, keySize, valueSize = 0, e[0], e[1], 0
 		}
 		value := used + int(keySize)
+		if value > len(page) {
+			return 0, errPage
+		}
+		key := page[used:value]
+		// A branch's key is at most the first of its page, and more than all before.
+		if bytes.Compare(key, least) < 0 || w.last != nil && bytes.Compare(key, w.last) <= 0 {
+			return 0, errPage
+		}
 		if keySize == 0 || flags > bucketFlag || at+int(pos) != used || value+int(valueSize) > len(page) {
 			return 0, errPage
 		}
 		used = value + int(valueSize)
 		switch {
 		case h.Flags == branchFlag:
-			err = w.page(binary.NativeEndian.Uint64(page[at+8:]))
+			err = w.page(binary.NativeEndian.Uint64(page[at+8:]), key)
 		case flags == bucketFlag:
 			err = w.bucket(page[value:used])
+			w.last = key
+		default:
+			w.last = key
 		}
 		if err != nil {
 			return 0, err
@@ -179,15 +210,16 @@ func (w *walk) bucket(value []byte) error {
 	if len(value) < bucketSize {
 		return errPage
 	}
+	w.last = nil
 	if root := binary.NativeEndian.Uint64(value); root != 0 {
-		return w.page(root)
+		return w.page(root, nil)
 	}
 	page := value[bucketSize:]
 	var h pageHeader
 	if _, err := binary.Decode(page, binary.NativeEndian, &h); err != nil || h.Flags != leafFlag {
 		return errPage
 	}
-	used, err := w.elements(h, page)
+	used, err := w.elements(h, page, nil)
 	if err != nil {
 		return err
 	}

@@ -12,17 +12,12 @@ import (
 	"github.com/denizenhq/denizen/store"
 	"github.com/denizenhq/denizen/store/internal/group"
 	"go.etcd.io/bbolt"
+	berrors "go.etcd.io/bbolt/errors"
 )
 
 // sweep is how many forgotten events a commit takes out of the file, at most. They are
 // forgotten at once; a long trim is paid for by the commits after it.
 const sweep = 1_000
-
-// By how much the file grows at least and at most beyond what a commit needs.
-const (
-	minGrowth = 32 << 10
-	maxGrowth = 16 << 20
-)
 
 // maxLent is how much memory is kept from one commit for the next.
 const maxLent = 1 << 20
@@ -41,8 +36,12 @@ type writer struct {
 	s        *Store
 	at       standing
 	poisoned error // what every further write answers
+	room     room
 
 	tx          *bbolt.Tx
+	work        func() error   // what tx does, to do it again in a longer file
+	changes     *group.Changes // of the group; lent until the commit has ended
+	urgent      bool
 	records     *bbolt.Bucket
 	next        standing // once tx is committed
 	key, sealed []byte   // lent to bbolt until tx ends
@@ -64,15 +63,26 @@ func (w *writer) Begin() (_ group.Tx, head, first store.Seq, err error) {
 	}
 	defer caught(debug.SetPanicOnFault(true), &err)
 	w.s.reads.write()
-	if w.tx, err = w.s.db.Begin(true); err != nil {
+	if err := w.begin(); err != nil {
 		w.s.reads.wrote()
 		return nil, 0, 0, translate(err)
 	}
-	// bbolt grows the file by this much beyond its need: an eighth, not 16 MiB of an empty one.
-	w.s.db.AllocSize = int(min(max(w.tx.Size()/8, minGrowth), maxGrowth))
+	// If there is no room, the limit of the commit says so, and free pages may be enough.
+	if err := w.room.prepare(w.tx.Size()); errors.Is(err, errExtend) {
+		w.poison(err)
+		return nil, 0, 0, w.poisoned
+	}
+	return w, w.at.head, w.at.first, nil
+}
+
+func (w *writer) begin() (err error) {
+	if w.tx, err = w.s.db.Begin(true); err != nil {
+		return err
+	}
+	w.room.committed(w.tx.Size())
 	w.records = w.tx.Bucket(recordsBucket)
 	w.next = w.at
-	return w, w.at.head, w.at.first, nil
+	return nil
 }
 
 // Versions implements [group.Tx].
@@ -105,6 +115,12 @@ func (w *writer) Under(prefix store.Key) (found bool, err error) {
 // Write implements [group.Tx].
 func (w *writer) Write(c *group.Changes) (err error) {
 	defer caught(debug.SetPanicOnFault(true), &err)
+	w.changes, w.urgent, w.work = c, c.Urgent, w.write
+	return w.write()
+}
+
+func (w *writer) write() error {
+	c := w.changes
 	w.records.FillPercent = recordsFill
 	for _, k := range c.Drops {
 		w.key = append(w.key[:0], k...)
@@ -174,12 +190,13 @@ func forget(feed *bbolt.Bucket, first store.Seq) (all bool, err error) {
 // Commit implements [group.Tx].
 func (w *writer) Commit() (err error) {
 	defer func() {
+		w.changes, w.work = nil, nil
 		if err != nil {
 			err = w.failed(err)
 		}
 	}()
 	defer caught(debug.SetPanicOnFault(true), &err)
-	if err := w.tx.Commit(); err != nil {
+	if err := w.commit(); err != nil {
 		return err
 	}
 	w.s.reads.wrote()
@@ -188,6 +205,31 @@ func (w *writer) Commit() (err error) {
 		w.sealed = nil
 	}
 	return nil
+}
+
+// commit commits, in a longer file if need be. Only bbolt knows how many pages it takes.
+func (w *writer) commit() error {
+	for more := 2 * int64(len(w.sealed)); ; more = 2 * max(more, minGrowth) {
+		used := w.tx.Size()
+		longer := w.room.limit(used, w.urgent)
+		err := w.tx.Commit()
+		if !longer || !errors.Is(err, berrors.ErrMaxSizeReached) {
+			return err
+		}
+		size := w.room.size
+		switch grew := w.room.grow(used, more); {
+		case errors.Is(grew, errExtend):
+			return grew
+		case w.room.size == size:
+			return err // there is no room
+		}
+		if err := w.begin(); err != nil {
+			return err
+		}
+		if err := w.work(); err != nil {
+			return err
+		}
+	}
 }
 
 // do calls f with the transaction.
@@ -208,19 +250,25 @@ func (w *writer) Rollback() {
 // that nothing was written that counts.
 func (w *writer) failed(err error) error {
 	if harmless(err) {
-		return fmt.Errorf("%w: %w", store.ErrUnavailable, err)
+		w.s.reads.wrote()
+		return full(err)
 	}
+	w.poison(err)
+	return fmt.Errorf("%w: %w", store.ErrOutcomeUnknown, err)
+}
+
+// poison lets the store take no more writes and reads.
+func (w *writer) poison(err error) {
 	w.poisoned = fmt.Errorf("%w: a commit failed, the store must be opened anew: %w", store.ErrUnavailable, err)
 	w.s.health.refused.Store(&w.poisoned)
 	w.Rollback() // it is still there if bbolt panicked
-	return fmt.Errorf("%w: %w", store.ErrOutcomeUnknown, err)
 }
 
 // harmless reports whether err, from bbolt's commit, says that there was no room. bbolt
 // then has rolled back before the first sync, or before the page that makes it count was
 // written. A sync that says so is another matter: it comes without an fs.PathError.
 func harmless(err error) bool {
-	if strings.HasPrefix(err.Error(), "file resize error: ") {
+	if errors.Is(err, berrors.ErrMaxSizeReached) || strings.HasPrefix(err.Error(), "file resize error: ") {
 		return true
 	}
 	var path *fs.PathError

@@ -11,6 +11,7 @@ package group
 
 import (
 	"context"
+	"fmt"
 	"runtime"
 	"slices"
 	"sync"
@@ -60,6 +61,10 @@ type Tx interface {
 // store.ErrCorrupt, the batch that depends on it and no other.
 const Damaged = ^store.Seq(0)
 
+// ErrFull is the error of a Commit for want of room. Nothing was applied. If the group had urgent
+// batches among others, these are committed alone.
+var ErrFull = fmt.Errorf("%w: there is no room", store.ErrUnavailable)
+
 // Changes is the net effect of a group. Its parts are to be applied in this order.
 type Changes struct {
 	Drops   []store.Key    // in key order, none of them also put
@@ -68,6 +73,7 @@ type Changes struct {
 	First   store.Seq      // from now on; events below it are forgotten
 	Trimmed bool           // First has moved
 	Head    store.Seq      // from now on
+	Urgent  bool           // every batch of the group is
 }
 
 // Group commits batches to a [Backend]. It may be used by many goroutines at once.

@@ -33,6 +33,35 @@ var (
 // commit leaves in r.err how the group's commit went, and in each waiter whether it was
 // refused. It may call more, which adds to the group.
 func (r *run) commit(b Backend, h *Head, more func()) {
+	r.try(b, h, more)
+	if errors.Is(r.err, ErrFull) && !r.changes.Urgent && r.keepUrgent() {
+		r.try(b, h, nil)
+	}
+}
+
+// keepUrgent refuses all batches of the group but those that are urgent, which are to be judged
+// anew, and reports whether there are any.
+func (r *run) keepUrgent() bool {
+	err, found := r.err, false
+	r.forget()
+	for i, w := range r.group {
+		switch {
+		case w == nil:
+		case w.batch.Urgent:
+			w.seq, w.err, w.tied = 0, nil, false
+			found = true
+		default:
+			w.settle(err)
+			r.group[i] = nil
+			if i > 0 { // the first leads, and needs no word
+				w.ready <- struct{}{}
+			}
+		}
+	}
+	return found
+}
+
+func (r *run) try(b Backend, h *Head, more func()) {
 	r.err = errPanicBefore
 	r.gather(r.group)
 	f, foresees := b.(Foreseer)
@@ -52,7 +81,7 @@ func (r *run) commit(b Backend, h *Head, more func()) {
 		}
 	}()
 	r.changes.Head, r.changes.First = head, first
-	if foresees {
+	if foresees && more != nil {
 		n := len(r.group)
 		more()
 		r.gather(r.group[n:])
@@ -82,6 +111,9 @@ func (r *run) commit(b Backend, h *Head, more func()) {
 // gather collects the keys of the conditions of batches.
 func (r *run) gather(batches []*waiter) {
 	for _, w := range batches {
+		if w == nil {
+			continue
+		}
 		for _, c := range w.batch.If {
 			if !c.Under {
 				r.keys = append(r.keys, c.Key)
@@ -100,7 +132,11 @@ func (r *run) judge(tx Tx) error {
 		}
 	}
 	r.unused = r.versions
+	r.changes.Urgent = true
 	for i, w := range r.group {
+		if w == nil {
+			continue
+		}
 		if err := r.check(tx, w); err != nil {
 			return err
 		}
@@ -164,6 +200,7 @@ func (r *run) accept(w *waiter) {
 	r.accepted = true
 	c := &r.changes
 	c.Head++
+	c.Urgent = c.Urgent && w.batch.Urgent
 	w.seq = c.Head
 	for _, k := range w.batch.Drop {
 		r.set(store.Record{Key: k})
@@ -223,8 +260,14 @@ func (w *waiter) settle(err error) {
 	}
 }
 
-// reset forgets the group but keeps the memory, without what the memory pointed to.
+// reset forgets the group but keeps the memory.
 func (r *run) reset() {
+	r.forget()
+	r.group, r.bytes, r.err = r.group[:0], 0, nil
+}
+
+// forget forgets what was judged but keeps the memory, without what the memory pointed to.
+func (r *run) forget() {
 	clear(r.keys)
 	clear(r.records)
 	clear(r.at)
@@ -233,7 +276,9 @@ func (r *run) reset() {
 	clear(c.Puts)
 	clear(c.Events)
 	*r = run{
-		group:    r.group[:0],
+		group:    r.group,
+		bytes:    r.bytes,
+		err:      r.err,
 		keys:     r.keys[:0],
 		versions: r.versions[:0],
 		records:  r.records[:0],

@@ -1,0 +1,81 @@
+package bolt_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/denizenhq/denizen/store"
+	"github.com/denizenhq/denizen/store/bolt"
+	"github.com/stretchr/testify/require"
+)
+
+func TestVerifyHasNoFalseAlarm(t *testing.T) {
+	path, _ := filled(t, 300)
+	for round := range 4 {
+		s, err := bolt.Open(t.Context(), path, bolt.Options{})
+		require.NoError(t, err)
+		ctx, stop := context.WithCancel(t.Context())
+		var wg sync.WaitGroup
+		for i := range 8 {
+			wg.Go(func() {
+				for n := 0; ctx.Err() == nil; n++ {
+					b := put(store.Key(fmt.Sprint("w/", i, "/", n%50)), fmt.Sprintf(`{"pad":"%0*d"}`, n*37%9_000, n))
+					b.Drop = []store.Key{store.Key(fmt.Sprint("w/", i, "/", (n+25)%50))}
+					if n%20 == 0 {
+						b.Trim = store.Seq(100 * round)
+					}
+					if _, err := s.Commit(ctx, b); err != nil && ctx.Err() == nil {
+						t.Error(err)
+					}
+				}
+			})
+		}
+		for range 2 {
+			wg.Go(func() {
+				for ctx.Err() == nil {
+					if err := s.Backup(ctx, io.Discard); err != nil && !errors.Is(err, context.Canceled) {
+						t.Error(err)
+					}
+					_, err := s.List(ctx, store.Range{Limit: 100})
+					if err != nil && !errors.Is(err, context.Canceled) {
+						t.Error(err)
+					}
+				}
+			})
+		}
+		for range 15 {
+			require.NoError(t, s.Verify(t.Context()))
+			require.NoError(t, s.Health())
+		}
+		stop()
+		wg.Wait()
+		require.NoError(t, s.Verify(t.Context()))
+		require.NoError(t, s.Close())
+	}
+}
+
+func TestCommitsGoOnWhileVerifyReads(t *testing.T) {
+	path, _ := filled(t, 60)
+	s := open(t, path)
+	inside, goOn := make(chan struct{}), make(chan struct{})
+	s.WhileChecking(func() { close(inside); <-goOn })
+	done := make(chan error, 1)
+	go func() { done <- s.Verify(t.Context()) }()
+	<-inside
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	for i := range 50 {
+		_, err := s.Commit(ctx, put(store.Key(fmt.Sprint("during/", i)), fmt.Sprintf(`{"pad":"%05000d"}`, i)))
+		if err != nil {
+			close(goOn)
+			require.NoError(t, err)
+		}
+	}
+	close(goOn)
+	require.NoError(t, <-done)
+}
