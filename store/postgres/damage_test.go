@@ -27,10 +27,14 @@ var damages = map[string]func(t *testing.T, schema, table, column string, place 
 		var toast string
 		require.NoError(t, pool.QueryRow(t.Context(), `SELECT reltoastrelid::regclass::text FROM pg_class WHERE oid = $1::regclass`,
 			quote(schema)+"."+table).Scan(&toast))
+		var deleted uint64
 		require.NoError(t, pgx.BeginFunc(t.Context(), pool, func(tx pgx.Tx) error {
 			// Nobody may write to such a table while it is called what it is.
 			kind := `UPDATE pg_class SET relkind = $2 WHERE oid = $1::regclass`
 			_, err := tx.Exec(t.Context(), kind, toast, "r")
+			if err == nil {
+				err = tx.QueryRow(t.Context(), `SELECT pg_current_xact_id()::text::bigint`).Scan(&deleted)
+			}
 			if err == nil {
 				_, err = tx.Exec(t.Context(), `DELETE FROM `+toast+` WHERE chunk_seq = 1`)
 			}
@@ -39,7 +43,14 @@ var damages = map[string]func(t *testing.T, schema, table, column string, place 
 			}
 			return err
 		}))
-		do(t, fmt.Sprintf(`VACUUM %s.%s`, quote(schema), table)) // until then the piece is found by who has its place
+		// Whoever has its place finds the piece until it is vacuumed, which waits for all older snapshots.
+		require.Eventually(t, func() bool {
+			var older bool
+			err := pool.QueryRow(t.Context(), `SELECT EXISTS (SELECT FROM pg_stat_activity WHERE pid <> pg_backend_pid()
+				AND least(backend_xmin::text::bigint, backend_xid::text::bigint) <= $1)`, deleted).Scan(&older)
+			return err == nil && !older
+		}, time.Minute, 5*time.Millisecond)
+		do(t, fmt.Sprintf(`VACUUM %s.%s`, quote(schema), table))
 	},
 }
 
