@@ -314,14 +314,14 @@ func noMoreMemory(path string) error {
 		}
 		return syscall.Setrlimit(syscall.RLIMIT_AS, &syscall.Rlimit{Cur: used + more, Max: limit.Max})
 	}
-	if err := within(256 << 20); err != nil { // no room for a mapping far beyond the file
+	if err := within(600 << 20); err != nil { // no room for a mapping far beyond the file
 		return err
 	}
 	s, err := bolt.Open(ctx, path, bolt.Options{})
 	if err != nil {
 		return err
 	}
-	if err := within(96 << 20); err != nil { // the runtime needs some
+	if err := within(320 << 20); err != nil { // the runtime needs some
 		return err
 	}
 	pad := fmt.Sprintf(`{"pad":"%01000000d"}`, 0)

@@ -111,6 +111,9 @@ func openFile(ctx context.Context, f *os.File, timeout time.Duration, o Options)
 	if err := inspect(f, info.Size()); err != nil {
 		return nil, err
 	}
+	if err := verifyBranches(ctx, f); err != nil {
+		return nil, err
+	}
 	defer caught(debug.SetPanicOnFault(true), &err)
 	s := &Store{file: f}
 	if s.name.path, err = filepath.Abs(f.Name()); err != nil {

@@ -348,3 +348,28 @@ func TestAFileThatMayNotBeOpenedSaysWhy(t *testing.T) {
 	var path *fs.PathError
 	require.NotErrorAs(t, err, &path, "the name is there once")
 }
+
+func TestAFileWhosePagesLeadInACircleIsRefused(t *testing.T) {
+	path, _ := filled(t, 300)
+	whole := inUse(t, path)
+	page := os.Getpagesize()
+	found := 0
+	for at := 2 * page; at < len(whole); at += page {
+		const branch = 1
+		if binary.NativeEndian.Uint16(whole[at+8:]) != branch {
+			continue
+		}
+		damaged := bytes.Clone(whole)
+		binary.NativeEndian.PutUint64(damaged[at+24:], uint64(at/page)) // its first child is itself
+		path := writeFile(t, damaged)
+		if says := child(t, "open", path); says != "" {
+			require.Contains(t, says, store.ErrCorrupt.Error())
+			require.NotContains(t, says, "goroutine")
+			after, err := os.ReadFile(path)
+			require.NoError(t, err)
+			require.True(t, bytes.Equal(damaged, after))
+			found++
+		}
+	}
+	require.Positive(t, found)
+}

@@ -19,6 +19,10 @@ const (
 	maxGrowth = 4 << 20
 )
 
+// mapMargin is what the system must give beyond a longer mapping, for all else that takes memory
+// until bbolt maps it.
+const mapMargin = 128 << 20
+
 // errExtend is a failed sync of a longer file: nobody knows how long it is on the disk.
 var errExtend = errors.New("the longer file could not be synced")
 
@@ -79,7 +83,7 @@ func (r *room) limit(used int64, urgent bool) (longer bool) {
 		usable -= keptBack
 	}
 	longer = true
-	if usable >= r.mapped && !mappable(r.file, mapSize(r.size)) {
+	if usable >= r.mapped && !mappable(r.file, mapSize(r.size)+mapMargin) {
 		usable, longer = r.mapped-1, false
 	}
 	r.db.AllocSize = 0

@@ -63,6 +63,10 @@ type walk struct {
 	meta boltMeta
 	seen []bool
 	last []byte // the key before, of the bucket's leaves
+
+	branches bool // leaves within buckets are not read
+	inside   bool // a bucket
+	leaf     bool // the page before was one
 }
 
 func verifyPages(ctx context.Context, f io.ReaderAt) error {
@@ -74,40 +78,59 @@ func verifyPages(ctx context.Context, f io.ReaderAt) error {
 	if err := w.page(meta.Root, nil); err != nil {
 		return err
 	}
+	if err := w.rest(); err != nil {
+		return err
+	}
+	if slices.Contains(w.seen, false) {
+		return errPage
+	}
+	return nil
+}
+
+// verifyBranches checks the pages that lead to others, a small part of the file, and that they lead
+// to each page once and to none that is free. bbolt would follow a circle until it ends the process.
+func verifyBranches(ctx context.Context, f io.ReaderAt) error {
+	meta, err := readMetas(f)
+	if err != nil {
+		return err
+	}
+	w := walk{ctx: ctx, file: f, meta: meta, seen: make([]bool, meta.Pages), branches: true}
+	if err := w.page(meta.Root, nil); err != nil {
+		return err
+	}
 	return w.rest()
 }
 
-// rest checks that each page the tree does not use is free, and none that it uses.
+// rest sees the pages beside the tree, and checks that the tree uses none of them.
 func (w *walk) rest() error {
 	free, overflow, err := readFreelist(w.file, w.meta)
 	if err != nil {
 		return err
 	}
-	taken := func(id uint64) bool {
-		if id >= w.meta.Pages || w.seen[id] {
-			return true
-		}
-		w.seen[id] = true
-		return false
-	}
-	for id := uint64(0); id < 2; id++ {
-		if taken(id) {
-			return errPage
+	for id := uint64(0); id < 2; id++ { // the metas
+		if err := w.see(id); err != nil {
+			return err
 		}
 	}
 	for id := w.meta.Freelist; id <= w.meta.Freelist+overflow; id++ {
-		if taken(id) {
-			return errPage
+		if err := w.see(id); err != nil {
+			return err
 		}
 	}
 	for ; len(free) > 0; free = free[8:] {
-		if taken(binary.NativeEndian.Uint64(free)) {
-			return errPage
+		if err := w.see(binary.NativeEndian.Uint64(free)); err != nil {
+			return err
 		}
 	}
-	if slices.Contains(w.seen, false) {
+	return nil
+}
+
+// see refuses a page that was seen before.
+func (w *walk) see(id uint64) error {
+	if id >= w.meta.Pages || w.seen[id] {
 		return errPage
 	}
+	w.seen[id] = true
 	return nil
 }
 
@@ -132,10 +155,13 @@ func (w *walk) page(id uint64, least []byte) error {
 		return errPage
 	}
 	for i := id; i <= id+uint64(h.Overflow); i++ {
-		if w.seen[i] {
-			return errPage
+		if err := w.see(i); err != nil {
+			return err
 		}
-		w.seen[i] = true
+	}
+	if w.branches && w.inside && h.Flags == leafFlag {
+		w.leaf = true
+		return nil
 	}
 	page := make([]byte, (int64(h.Overflow)+1)*size)
 	if _, err := w.file.ReadAt(page, at); err != nil {
@@ -148,6 +174,7 @@ func (w *walk) page(id uint64, least []byte) error {
 	if int64(h.Overflow) != (int64(used)-1)/size {
 		return errPage
 	}
+	w.leaf = h.Flags == leafFlag
 	return nil
 }
 
@@ -189,6 +216,8 @@ func (w *walk) elements(h pageHeader, page, least []byte) (used int, err error) 
 		}
 		used = value + int(valueSize)
 		switch {
+		case h.Flags == branchFlag && w.branches && w.inside && i > 0 && w.leaf:
+			err = w.see(binary.NativeEndian.Uint64(page[at+8:])) // all below a page are as deep
 		case h.Flags == branchFlag:
 			err = w.page(binary.NativeEndian.Uint64(page[at+8:]), key)
 		case flags == bucketFlag:
@@ -212,6 +241,9 @@ func (w *walk) bucket(value []byte) error {
 	}
 	w.last = nil
 	if root := binary.NativeEndian.Uint64(value); root != 0 {
+		outside := w.inside
+		w.inside = true
+		defer func() { w.inside = outside }()
 		return w.page(root, nil)
 	}
 	page := value[bucketSize:]

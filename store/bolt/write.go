@@ -254,6 +254,9 @@ func (w *writer) failed(err error) error {
 		return full(err)
 	}
 	w.poison(err)
+	if strings.HasPrefix(err.Error(), "mmap allocate error: ") {
+		return w.poisoned // nothing was written, but bbolt has no mapping any more
+	}
 	return fmt.Errorf("%w: %w", store.ErrOutcomeUnknown, err)
 }
 

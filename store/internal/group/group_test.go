@@ -819,3 +819,38 @@ func TestRandomBatchesGoAsIfOneByOne(t *testing.T) {
 		require.True(t, slices.IsSortedFunc(r.b.wrote, func(a, b group.Changes) int { return cmp.Compare(a.Head, b.Head) }))
 	})
 }
+
+func TestUrgentBatchesAreCommittedAloneWhereThereIsNoRoom(t *testing.T) {
+	run(t, func(t *testing.T, r rig) {
+		r.b.hook = func(step string) error {
+			if step == "commit" && !r.b.wrote[len(r.b.wrote)-1].Urgent {
+				return fmt.Errorf("%w: tight", group.ErrFull)
+			}
+			return nil
+		}
+		urgent := func(b store.Batch) store.Batch {
+			b.Urgent = true
+			return b
+		}
+		as := r.together(
+			put("a"),
+			urgent(r.ifAt(put("a"), "a", 0)), // refused for the sake of the first, which came to nothing
+			r.ifAt(put("b"), "none", 9),
+			urgent(r.ifAt(put("c"), "none", 9)),
+			r.ifAt(put("d"), "a", 0),
+			urgent(put("e")),
+		)
+		for i, want := range []error{store.ErrUnavailable, nil, store.ErrConflict, store.ErrConflict, store.ErrUnavailable, nil} {
+			require.ErrorIs(t, as[i].err, want, i)
+		}
+		require.Equal(t, store.Seq(2), as[1].seq)
+		require.Equal(t, store.Seq(3), as[5].seq)
+		require.Equal(t, map[store.Key]store.Seq{"held": 1, "a": 2, "e": 3}, r.b.records)
+
+		as = r.together(put("f"), put("g"))
+		for _, a := range as {
+			require.ErrorIs(t, a.err, store.ErrUnavailable)
+		}
+		require.Equal(t, store.Seq(4), r.b.head, "only what held them up")
+	})
+}
