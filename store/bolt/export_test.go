@@ -3,6 +3,7 @@ package bolt
 import (
 	"bytes"
 	"context"
+	"os"
 
 	"github.com/denizenhq/denizen/store"
 	"go.etcd.io/bbolt"
@@ -33,3 +34,23 @@ func (s *Store) Checked() { s.health.checked.Wait() }
 
 // WhileChecking has f called by each check once it has its snapshot.
 func (s *Store) WhileChecking(f func()) { s.health.checking = f }
+
+// KeepsRoom says that the store makes its file longer itself.
+const KeepsRoom = keepsRoom
+
+// MapNoMore has the system refuse to map more of the file than it is long now, until the function
+// that is returned is called.
+func (s *Store) MapNoMore() (again func(), err error) {
+	before := s.w.room
+	err = s.group.Alone(context.Background(), func() error {
+		s.w.room.mapped = mapSize(s.w.room.size)
+		s.w.room.mappable = func(*os.File, int64) bool { return false }
+		return nil
+	})
+	return func() {
+		_ = s.group.Alone(context.Background(), func() error {
+			s.w.room.mapped, s.w.room.mappable = before.mapped, before.mappable
+			return nil
+		})
+	}, err
+}

@@ -127,7 +127,10 @@ func openFile(ctx context.Context, f *os.File, timeout time.Duration, o Options)
 		return nil, translate(err)
 	}
 	s.w.s = s
-	s.w.room = room{db: s.db, file: f, size: info.Size(), mapped: mapSize(max(info.Size(), int64(choices.InitialMmapSize)))}
+	s.w.room = room{
+		db: s.db, file: f, size: info.Size(), mapped: mapSize(max(info.Size(), int64(choices.InitialMmapSize))),
+		mappable: mappable,
+	}
 	if err := s.view(ctx, func(r *reading) error { return s.read(r.Tx) }); err != nil {
 		_ = s.db.Close()
 		return nil, err

@@ -34,6 +34,8 @@ type room struct {
 	file   *os.File
 	size   int64 // of the file
 	mapped int64 // of the file at least, by bbolt
+
+	mappable func(f *os.File, size int64) bool // another one in tests
 }
 
 // grow makes the file longer, by more at least.
@@ -83,7 +85,7 @@ func (r *room) limit(used int64, urgent bool) (longer bool) {
 		usable -= keptBack
 	}
 	longer = true
-	if usable >= r.mapped && !mappable(r.file, mapSize(r.size)+mapMargin) {
+	if usable >= r.mapped && !r.mappable(r.file, mapSize(r.size)+mapMargin) {
 		usable, longer = r.mapped-1, false
 	}
 	r.db.AllocSize = 0
