@@ -367,6 +367,7 @@ func mayImport(dir string) (allowed []string, known bool) {
 		{"internal/token", nil},
 		{"internal/presence", nil},
 		{"internal/record", []string{"store", "internal/presence"}},
+		{"internal/heartbeat", []string{"internal/presence", "internal/record"}},
 		{"internal/spec", nil},
 		{"internal/invariant", []string{"", "internal/record", "store"}},
 		{"", []string{"internal/", "store", "store/bolt"}},
@@ -427,10 +428,11 @@ func TestHeavyPackagesAreImportedInOnePlace(t *testing.T) {
 
 func TestPurePackagesStayPure(t *testing.T) {
 	for dir, impure := range map[string][]string{
-		"internal/token":    {"time", "context", module + "/store"},
-		"internal/presence": {"time", "context", module + "/store", "sync"},
-		"internal/locator":  {"time", "context", "net"},
-		"internal/record":   {"time", "context"},
+		"internal/token":     {"time", "context", module + "/store"},
+		"internal/presence":  {"time", "context", module + "/store", "sync"},
+		"internal/heartbeat": {"time", "context", module + "/store"},
+		"internal/locator":   {"time", "context", "net"},
+		"internal/record":    {"time", "context"},
 	} {
 		for _, p := range list(t, "./"+dir) {
 			for _, i := range impure {

@@ -155,6 +155,16 @@ func (d Device) Runs(now int64) bool {
 	return link < len(d.Chain)
 }
 
+// IndexOf returns where the device of a name is among devices, or -1.
+func IndexOf(devices []Device, name string) int {
+	for i := range devices {
+		if devices[i].Name == name {
+			return i
+		}
+	}
+	return -1
+}
+
 // Latest returns when d was set last: heartbeats of the same name and chain set it too.
 func (d *Device) Latest(beats []Device) int64 {
 	origin := d.Origin()
