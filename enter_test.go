@@ -368,6 +368,7 @@ func mayImport(dir string) (allowed []string, known bool) {
 		{"internal/presence", nil},
 		{"internal/record", []string{"store", "internal/presence"}},
 		{"internal/heartbeat", []string{"internal/presence", "internal/record"}},
+		{"internal/txn", []string{"store", "internal/record", "internal/presence", "internal/heartbeat"}},
 		{"internal/spec", nil},
 		{"internal/invariant", []string{"", "internal/record", "store"}},
 		{"", []string{"internal/", "store", "store/bolt"}},
