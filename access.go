@@ -41,7 +41,7 @@ const (
 	opAddLocator
 	opRemoveLocator
 	opSetLocators
-	opVouch
+	opSetVerification
 	opProve
 	opDefine
 	opReadDefinitions
@@ -77,7 +77,7 @@ var access = [numOps][numRoles]verdict{
 	opAddLocator:      {self: allow, system: allow},
 	opRemoveLocator:   {self: allow, system: allow},
 	opSetLocators:     {system: allow},
-	opVouch:           {system: allow},
+	opSetVerification: {system: allow},
 	opProve:           {system: allow},
 	opDefine:          {system: allow},
 	opReadDefinitions: {other: allow, self: allow, system: allow},
@@ -97,8 +97,8 @@ var access = [numOps][numRoles]verdict{
 	opHealth:          {system: allow},
 }
 
-// aboutNobody is the operations that have no user for a target, or none that is looked at.
-var aboutNobody = [numOps]bool{
+// untargeted is the operations that have no user for a target, or none that is looked at.
+var untargeted = [numOps]bool{
 	opActAs: true, opResolveUser: true, opCreateUser: true, opListUsers: true, opFindUsers: true, opProve: true, opDefine: true,
 	opReadDefinitions: true, opLogout: true, opAccessKeys: true, opSigningKeys: true, opFeed: true, opHealth: true,
 }
@@ -143,7 +143,7 @@ type call struct {
 }
 
 // nobody is the target of an operation that is about no user.
-const nobody UserID = ""
+const noTarget UserID = ""
 
 // enter decides whether by may do op to target. It is the first thing every exported
 // method with a principal does, and looks nothing up: a refusal is the same whether the
@@ -154,7 +154,7 @@ func (d *Directory) enter(ctx context.Context, op op, by Principal, target UserI
 	if verdict == deny {
 		return call{}, denied()
 	}
-	if !aboutNobody[op] && c.role != self { // whose id is that of a user who was there
+	if !untargeted[op] && c.role != self { // whose id is that of a user who was there
 		if reason := checkUserID(string(target)); reason != "" {
 			return call{}, invalid("user", reason)
 		}
@@ -175,7 +175,7 @@ func (d *Directory) enter(ctx context.Context, op op, by Principal, target UserI
 	return c, nil
 }
 
-func denied() error { return refuse(ErrDenied, "", "") }
+func denied() error { return newError(ErrDenied, "", "") }
 
 func (p Principal) roleFor(target UserID) role {
 	switch {

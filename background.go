@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/denizenhq/denizen/internal/record"
+	"github.com/denizenhq/denizen/internal/txn"
 	"github.com/denizenhq/denizen/store"
 )
 
@@ -84,7 +85,7 @@ func (d *Directory) initBackground() {
 	add("trimming the feed", d.trimFeed, regularly(everyMinute, everyMinute))
 	add("nonces", d.sweepNonces, regularly(everyMinute, everyMinute))
 	add("expired tokens", d.sweep, regularly(everyMinute, everyHour))
-	if d.following != nil {
+	if d.follower != nil {
 		add("following the feed", nil, func(t *duty) { d.follow(b.ctx, t) })
 	}
 	b.start = sync.OnceFunc(func() {
@@ -156,11 +157,11 @@ func (d *Directory) storeBegun(ctx context.Context, t *duty) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-d.beating.began:
+		case <-d.records.BeatsBegan():
 			again()
 		case <-flush.C:
 			d.do(ctx, t)
-			if t.due.Store(0); d.beating.any() {
+			if t.due.Store(0); !d.records.BeatsStored() {
 				again()
 			}
 		}
@@ -172,12 +173,11 @@ func (d *Directory) flush(ctx context.Context) error {
 	return errors.Join(d.storeBeats(ctx), d.storeUses(ctx))
 }
 
-// retry does a background write again while it meets conflicts.
-func retry(write func() error) (err error) {
-	for range maxTries {
-		if err = write(); !isConflict(err) {
-			return err
-		}
+// storeBeats stores the heartbeats there are.
+func (d *Directory) storeBeats(ctx context.Context) error {
+	damaged, err := d.records.StoreBeats(ctx)
+	for _, key := range damaged {
+		d.met(key)
 	}
 	return err
 }
@@ -210,21 +210,19 @@ func (d *Directory) sweepTexts(ctx context.Context, now int64) error {
 		if err != nil {
 			return err
 		}
-		var old batch
+		var old []store.Key
 		for _, r := range texts {
-			value, err := decodeRecord(r)
+			value, err := record.DecodeStored(r)
 			if err != nil {
 				d.met(r.Key)
 				continue
 			}
 			if value.(*record.TokenText).Expires < now-2*everyHour.Milliseconds() {
-				old.Drop = append(old.Drop, r.Key)
+				old = append(old, r.Key)
 			}
 		}
-		if len(old.Drop) > 0 {
-			if _, err := d.commit(ctx, &old); err != nil {
-				return err
-			}
+		if err := d.dropAll(ctx, old); err != nil {
+			return err
 		}
 		if len(texts) < maxSweep {
 			d.sweptTexts = ""
@@ -243,29 +241,40 @@ func (d *Directory) sweepOld(ctx context.Context, under store.Key, old func(stor
 		if err != nil {
 			return err
 		}
-		var batch batch
+		var gone []store.Key
 		for _, r := range records {
 			if !old(r.Key) {
 				break
 			}
-			batch.Drop = append(batch.Drop, r.Key)
+			gone = append(gone, r.Key)
 		}
-		if len(batch.Drop) == 0 {
+		if len(gone) == 0 {
 			return nil
 		}
-		if _, err := d.commit(ctx, &batch); err != nil {
+		if err := d.dropAll(ctx, gone); err != nil {
 			return err
 		}
 	}
 }
 
-// sweepTokens drops expired texts from the records of tokens, a bounded number of keys in
-// one commit.
+// dropAll drops keys whatever is under them.
+func (d *Directory) dropAll(ctx context.Context, keys []store.Key) error {
+	if len(keys) == 0 {
+		return nil
+	}
+	return d.writeBackground(ctx, func(tx *txn.Tx) error {
+		tx.Drop(keys...)
+		return nil
+	})
+}
+
+// sweepTokens drops expired texts from the records of tokens, a bounded number of keys in one
+// commit.
 func (d *Directory) sweepTokens(ctx context.Context, now int64) error {
-	var users []batch
+	var users []store.Key // the records with expired texts that are to go together
 	size := 0
 	commit := func() error {
-		err := d.commitAll(ctx, users)
+		err := d.dropExpiredOf(ctx, users, now)
 		users, size = nil, 0
 		return err
 	}
@@ -273,52 +282,86 @@ func (d *Directory) sweepTokens(ctx context.Context, now int64) error {
 		if err != nil {
 			return err
 		}
-		value, err := decodeRecord(r)
+		value, err := record.DecodeStored(r)
 		if err != nil {
 			d.met(r.Key) // the others go on
 			continue
 		}
-		tokens := *value.(*record.Tokens)
-		live, ended := alive(tokens.Tokens, now)
+		_, ended := dropExpired(value.(*record.Tokens).Tokens, now)
 		if len(ended) == 0 {
 			continue
 		}
-		user := batch{Batch: store.Batch{If: []store.Cond{{Key: r.Key, Version: r.Version}}, Drop: ended}}
-		if tokens.Tokens = live; len(live) == 0 {
-			user.Drop = append(user.Drop, r.Key, record.LastUsesKey(tokens.User))
-		} else {
-			user.put(r.Key, &tokens)
-		}
-		keys := len(user.Drop) + len(user.Put)
+		keys := len(ended) + 2 // the record, and that of the last uses
 		if size+keys > maxSweep {
 			if err := commit(); err != nil {
 				return err
 			}
 		}
-		users, size = append(users, user), size+keys
+		users, size = append(users, r.Key), size+keys
 	}
 	return commit()
 }
 
-// commitAll commits batches as one, and if they meet a conflict one by one. One that meets
-// a conflict alone is left for the next sweep: somebody writes to the same records now.
-func (d *Directory) commitAll(ctx context.Context, batches []batch) error {
-	if len(batches) == 0 {
-		return nil
+// dropExpiredOf drops the expired texts from some records of tokens in one commit, or if it meets
+// a conflict one by one. One that meets a conflict alone is left for the next sweep: somebody
+// writes to the same records now.
+func (d *Directory) dropExpiredOf(ctx context.Context, users []store.Key, now int64) error {
+	err := d.tryDropExpired(ctx, users, now)
+	if err != errConflict || len(users) == 1 {
+		return exceptConflict(err)
 	}
-	var all batch
-	for _, b := range batches {
-		all.If, all.Drop = append(all.If, b.If...), append(all.Drop, b.Drop...)
-		all.Put, all.records = append(all.Put, b.Put...), append(all.records, b.records...)
-	}
-	_, err := d.commit(ctx, &all)
-	if !isConflict(err) {
-		return err
-	}
-	for _, b := range batches {
-		if _, err := d.commit(ctx, &b); err != nil && !isConflict(err) {
+	for i := range users {
+		if err := exceptConflict(d.tryDropExpired(ctx, users[i:i+1], now)); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// errConflict says that a write that is not tried again met a conflict.
+var errConflict = errors.New("met a conflict")
+
+func exceptConflict(err error) error {
+	if err == errConflict {
+		return nil
+	}
+	return err
+}
+
+func (d *Directory) tryDropExpired(ctx context.Context, users []store.Key, now int64) error {
+	if len(users) == 0 {
+		return nil
+	}
+	return d.writeBackground(ctx, func(tx *txn.Tx) error {
+		if tx.Retrying() {
+			return errConflict
+		}
+		entries, err := tx.Read(users...)
+		if err != nil {
+			return err
+		}
+		nothing := true
+		for i, e := range entries {
+			r, ok := e.Value().(*record.Tokens)
+			if !ok {
+				continue // gone since, or damaged
+			}
+			tokens := *r
+			live, ended := dropExpired(tokens.Tokens, now)
+			if len(ended) == 0 {
+				continue
+			}
+			nothing = false
+			tx.Drop(ended...)
+			if tokens.Tokens = live; len(live) == 0 {
+				tx.Drop(users[i], record.LastUsesKey(tokens.User))
+			} else {
+				tx.Put(users[i], &tokens)
+			}
+		}
+		if nothing {
+			return errUnchanged
+		}
+		return nil
+	})
 }

@@ -11,8 +11,8 @@ import (
 // CountUsers answers how many users there are, or were a moment ago if somebody writes
 // meanwhile. The first call walks all keys, later ones follow the feed. For .system only.
 func (d *Directory) CountUsers(ctx context.Context, by Principal) (n int, err error) {
-	defer naming("CountUsers", &err)
-	c, err := d.enter(ctx, opListUsers, by, nobody)
+	defer wrapOp("CountUsers", &err)
+	c, err := d.enter(ctx, opListUsers, by, noTarget)
 	if err != nil {
 		return 0, err
 	}
@@ -69,7 +69,7 @@ func (e *estimate) follow(ctx context.Context, s store.Store, counts func(user s
 			return err
 		}
 		for _, ch := range feed.Changes {
-			event, err := decodeEvent(ch)
+			event, err := record.DecodeChange(ch)
 			if err != nil {
 				return store.ErrMissed // it may have told of a user: the keys are counted again
 			}

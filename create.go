@@ -34,8 +34,8 @@ type Idempotency struct{ Key, Digest string }
 // ErrTaken with Field "id" or "locator" if others have some of them, which Error.Missing
 // holds as they were given. The locators are the user's own at once. For .system only.
 func (d *Directory) CreateUser(ctx context.Context, by Principal, n NewUser) (u User, err error) {
-	defer naming("CreateUser", &err)
-	c, err := d.enter(ctx, opCreateUser, by, nobody)
+	defer wrapOp("CreateUser", &err)
+	c, err := d.enter(ctx, opCreateUser, by, noTarget)
 	if err != nil {
 		return User{}, err
 	}
@@ -66,7 +66,7 @@ func (d *Directory) CreateUser(ctx context.Context, by Principal, n NewUser) (u 
 		return User{}, err
 	}
 	if n.Idempotency != (Idempotency{}) {
-		if !sized(n.Idempotency.Key) || !sized(n.Idempotency.Digest) {
+		if !is1to256Bytes(n.Idempotency.Key) || !is1to256Bytes(n.Idempotency.Digest) {
 			return User{}, invalid("idempotency", "key and digest must be 1 to 256 bytes")
 		}
 	}
@@ -77,7 +77,7 @@ func (d *Directory) CreateUser(ctx context.Context, by Principal, n NewUser) (u 
 				return firstOf(err, errUnchanged)
 			}
 		}
-		if err := p.claim(record.UserKey(user.ID), refuseThese(ErrTaken, "id", "", user.ID)); err != nil {
+		if err := p.requireAbsent(record.UserKey(user.ID), newErrorAbout(ErrTaken, "id", "", user.ID)); err != nil {
 			return err
 		}
 		asked, ls := make([]string, len(user.Locators)), make([]*record.Locator, len(user.Locators))
@@ -85,17 +85,17 @@ func (d *Directory) CreateUser(ctx context.Context, by Principal, n NewUser) (u 
 			asked[i], ls[i] = n.Locators[i].Locator, &user.Locators[i]
 			ls[i].Owned = false // an earlier try may have taken it
 		}
-		if err := p.take(&user, asked, ls...); err != nil {
+		if err := p.takeOwnership(&user, asked, ls...); err != nil {
 			return err
 		}
-		p.put(record.UserKey(user.ID), &user)
+		p.Put(record.UserKey(user.ID), &user)
 		if len(n.Attributes) > 0 {
 			profile := record.Profile{User: user.ID, Incarnation: user.Incarnation}
 			if _, err := p.setAttributes(&profile, n.Attributes, Merge); err != nil {
 				return err
 			}
-			p.require(record.ProfileKey(user.ID), 0)
-			p.put(record.ProfileKey(user.ID), &profile)
+			p.Absent(record.ProfileKey(user.ID))
+			p.Put(record.ProfileKey(user.ID), &profile)
 		}
 		p.emit(EventUserCreated, &user)
 		return nil
@@ -116,7 +116,7 @@ func firstOf(err, otherwise error) error {
 	return otherwise
 }
 
-func sized(s string) bool { return s != "" && len(s) <= 256 }
+func is1to256Bytes(s string) bool { return s != "" && len(s) <= 256 }
 
 // digestOf answers what is stored of an idempotency key or digest, which may be any bytes.
 func digestOf(s string) string {
@@ -131,16 +131,16 @@ const oneDay = 24 * 60 * 60 * 1000 // milliseconds
 func (p *plan) createdBefore(i Idempotency, user *record.User) (*record.Created, error) {
 	key, day := digestOf(i.Key), p.c.now/oneDay
 	today := record.CreatedKey(day, key)
-	memos, err := p.read(today, record.CreatedKey(day-1, key))
+	entries, err := p.read(today, record.CreatedKey(day-1, key))
 	if err != nil {
 		return nil, err
 	}
-	for _, m := range memos {
-		if r, ok := m.value.(*record.Created); ok && p.c.now-r.At < oneDay {
+	for _, m := range entries {
+		if r, ok := m.Value().(*record.Created); ok && p.c.now-r.At < oneDay {
 			return r, nil
 		}
 	}
-	p.put(today, &record.Created{
+	p.Put(today, &record.Created{
 		Key: key, Digest: digestOf(i.Digest), User: user.ID, Incarnation: user.Incarnation, At: p.c.now,
 	})
 	p.d.background.start()
@@ -150,49 +150,49 @@ func (p *plan) createdBefore(i Idempotency, user *record.User) (*record.Created,
 // created answers the user that was created under an idempotency key.
 func (d *Directory) created(ctx context.Context, c *call, i Idempotency, earlier *record.Created) (User, error) {
 	if earlier.Digest != digestOf(i.Digest) {
-		return User{}, refuse(ErrConflict, "idempotency", "the key came with another request before")
+		return User{}, newError(ErrConflict, "idempotency", "the key came with another request before")
 	}
-	memos, err := d.read(ctx, c, record.UserKey(earlier.User))
+	entries, err := d.read(ctx, c, record.UserKey(earlier.User))
 	if err != nil {
 		return User{}, err
 	}
-	u, ok := memos[0].value.(*record.User)
+	u, ok := entries[0].Value().(*record.User)
 	if !ok || u.Incarnation != earlier.Incarnation {
-		return User{}, refuse(ErrNotFound, "user", "was deleted since")
+		return User{}, newError(ErrNotFound, "user", "was deleted since")
 	}
-	return userOf(u, memos[0].version), nil
+	return userOf(u, entries[0].Version()), nil
 }
 
-// claim makes it a condition that there is nothing under key. It reads only after a
+// requireAbsent makes it a condition that there is nothing under key. It reads only after a
 // conflict: until then the commit is the look-up.
-func (p *plan) claim(key store.Key, taken error) error {
-	if !p.again {
-		p.require(key, 0)
+func (p *plan) requireAbsent(key store.Key, taken error) error {
+	if !p.Retrying() {
+		p.Absent(key)
 		return nil
 	}
-	memos, err := p.read(key)
+	entries, err := p.read(key)
 	if err != nil {
 		return err
 	}
-	if o, ok := memos[0].value.(*record.Owner); ok {
-		stands, err := p.stands(o)
-		if err != nil || !stands {
+	if o, ok := entries[0].Value().(*record.Owner); ok {
+		current, err := p.ownerIsCurrent(o)
+		if err != nil || !current {
 			return err
 		}
 	}
-	if memos[0].value != nil {
+	if entries[0].Value() != nil {
 		return taken
 	}
 	return nil
 }
 
-// stands reports whether the user whom a locator's key names owns it. One whose record was lost
+// ownerIsCurrent reports whether the user whom a locator's key names owns it. One whose record was lost
 // or deleted while it was damaged left the key behind, and the locator is free.
-func (p *plan) stands(o *record.Owner) (bool, error) {
-	memos, err := p.readAny(record.UserKey(o.User))
-	if err != nil || memos[0].damage != 0 {
+func (p *plan) ownerIsCurrent(o *record.Owner) (bool, error) {
+	entries, err := p.readAny(record.UserKey(o.User))
+	if err != nil || entries[0].Damaged() {
 		return true, err
 	}
-	r, ok := memos[0].value.(*record.User)
-	return ok && r.Incarnation == o.Incarnation && owns(r, o.Locator), nil
+	r, ok := entries[0].Value().(*record.User)
+	return ok && r.Incarnation == o.Incarnation && r.Owns(o.Locator), nil
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/cipher"
 	"crypto/rand"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -18,6 +17,7 @@ import (
 
 	"github.com/denizenhq/denizen/internal/clock"
 	"github.com/denizenhq/denizen/internal/record"
+	"github.com/denizenhq/denizen/internal/txn"
 	"github.com/denizenhq/denizen/store"
 	"github.com/denizenhq/denizen/store/bolt"
 )
@@ -93,6 +93,20 @@ const (
 //
 //	go test -run '^$' -bench FullProfile -benchtime 200x .
 const MaxProfileBytes = 256 << 10
+
+// Bounds of Options.CacheBytes.
+const (
+	minCacheBytes   = txn.MinCacheBytes / 3 * 4
+	usualCacheBytes = 256 << 20
+)
+
+// recordBytes and tokenBytes are the parts of Options.CacheBytes.
+func recordBytes(cacheBytes int64) int64 { return cacheBytes - tokenBytes(cacheBytes) }
+
+func tokenBytes(cacheBytes int64) int64 { return cacheBytes / 4 }
+
+// maxTries is how often something is tried at most that others keep spoiling.
+const maxTries = 16
 
 func (o *Options) fill() error {
 	if o.ApplicationID != "" && !applicationID(o.ApplicationID) {
@@ -176,20 +190,18 @@ type Directory struct {
 	id            string // never given to another directory
 	applicationID string
 	sealer        cipher.AEAD // nil without a root key
-	stranger      string      // the secret of an access key that nobody has, sealed
+	dummySecret   string      // the secret of an access key that nobody has, sealed
 	cursors       cipher.AEAD
 
-	cache     *cache // nil over a store that others may write to
-	grants    *grants
-	following *following // of a store that others may write to, if MaxRevocationDelay allows
-	turns     *turns
-	buckets   *buckets
-	beating   *beating
-	uses      *uses
-	signers   atomic.Pointer[signers]
-	estimate  estimate
+	records  *txn.DB // of store; remembers nothing over a store that others may write to
+	tokens   *tokenCache
+	follower *revocationFollower // of a store that others may write to, if MaxRevocationDelay allows
+	buckets  *buckets
+	lastUses *lastUses
+	keyRing  atomic.Pointer[keyRing]
+	estimate estimate
 
-	beneath    *Directory // which this one is seen through a transaction of, by InTx
+	parent     *Directory // which this one is seen through a transaction of, by InTx
 	closed     atomic.Bool
 	background background
 	health     *health
@@ -207,18 +219,18 @@ type Directory struct {
 func Open(ctx context.Context, path string, o Options) (*Directory, error) {
 	s, err := bolt.Open(ctx, path, bolt.Options{})
 	if err != nil {
-		return nil, unopened(err)
+		return nil, openError(err)
 	}
 	d, err := newDirectory(ctx, s, o)
 	if err != nil {
-		return nil, fail("Open", errors.Join(err, s.Close()))
+		return nil, toError("Open", errors.Join(err, s.Close()))
 	}
 	d.closeStore = true
 	return d, nil
 }
 
-// unopened says why a file was not opened.
-func unopened(err error) error {
+// openError says why a file was not opened.
+func openError(err error) error {
 	e := &Error{Op: "Open", Kind: ErrUnavailable, Field: "path", cause: err}
 	switch {
 	case errors.Is(err, bolt.ErrInUse):
@@ -239,7 +251,7 @@ func unopened(err error) error {
 func New(ctx context.Context, s store.Store, o Options) (*Directory, error) {
 	d, err := newDirectory(ctx, s, o)
 	if err != nil {
-		return nil, fail("New", err)
+		return nil, toError("New", err)
 	}
 	return d, nil
 }
@@ -250,7 +262,7 @@ func newDirectory(ctx context.Context, s store.Store, o Options) (*Directory, er
 	}
 	d := &Directory{
 		store: s, options: o, clock: clock.From(ctx), release: func() {},
-		turns: newTurns(), buckets: newBuckets(o.UserEventBurst, o.UserEventInterval), beating: newBeating(), uses: newUses(),
+		buckets: newBuckets(o.UserEventBurst, o.UserEventInterval), lastUses: newLastUses(),
 		health: &health{logged: map[string]int64{}},
 	}
 	if o.RootKey != nil {
@@ -260,6 +272,7 @@ func newDirectory(ctx context.Context, s store.Store, o Options) (*Directory, er
 		}
 	}
 	d.options.RootKey = nil
+	cacheBytes := int64(0)
 	if sole, ok := s.(store.Sole); ok {
 		release, err := sole.Own()
 		if errors.Is(err, store.ErrOwned) {
@@ -268,49 +281,53 @@ func newDirectory(ctx context.Context, s store.Store, o Options) (*Directory, er
 		if err != nil {
 			return nil, err
 		}
-		d.release, d.cache, d.grants = release, newCache(recordBytes(o.CacheBytes)), newGrants(nil, tokenBytes(o.CacheBytes))
+		d.release, cacheBytes = release, recordBytes(o.CacheBytes)
+		d.tokens = newTokenCache(nil, tokenBytes(o.CacheBytes))
 	} else if o.MaxRevocationDelay > 0 {
-		d.following = newFollowing(o.MaxRevocationDelay)
-		d.grants = newGrants(d.following, tokenBytes(o.CacheBytes))
+		d.follower = newRevocationFollower(o.MaxRevocationDelay)
+		d.tokens = newTokenCache(d.follower, tokenBytes(o.CacheBytes))
 	}
+	d.records = txn.New(s, cacheBytes)
 	d.initBackground()
-	if err := d.establish(ctx); err != nil {
+	if err := d.loadOrInitialize(ctx); err != nil {
 		d.release()
 		return nil, err
 	}
 	return d, nil
 }
 
-// establish reads the directory's own record, and makes it in a store that nothing was ever
+// loadOrInitialize reads the directory's own record, and makes it in a store that nothing was ever
 // committed to. Of several that do so at once one wins, and the others read what it made. A
 // store that was written to and lacks the record is damaged, and is left as it is.
-func (d *Directory) establish(ctx context.Context) error {
+func (d *Directory) loadOrInitialize(ctx context.Context) error {
 	for range maxTries {
-		// The head is read first: what a founder committed up to it is seen by the Get.
+		// The head is read first: what a founder committed up to it is seen by the read after it.
 		feed, err := headOf(ctx, d.store)
 		if err != nil {
 			return err
 		}
-		rs, err := d.store.Get(ctx, record.DirectoryKey)
-		switch {
-		case err != nil:
+		entries, err := d.records.Read(ctx, record.DirectoryKey)
+		if err != nil {
 			return err
-		case rs[0].Damaged:
+		}
+		own, ok := entries[0].Value().(*record.Directory)
+		switch {
+		case ok:
+			return d.loadExisting(own)
+		case entries[0].Damaged():
 			return fmt.Errorf("%w: the directory's own record cannot be read", store.ErrCorrupt)
-		case rs[0].Version != 0:
-			return d.adopt(rs[0])
 		case feed.Head != 0:
 			return fmt.Errorf("%w: the directory's own record is missing", store.ErrCorrupt)
 		}
-		if err := d.found(ctx); err != nil && !errors.Is(err, store.ErrConflict) {
+		if err := d.initialize(ctx); err != nil {
 			return err
 		}
 	}
 	return fmt.Errorf("%w: a new store refuses its first records", store.ErrCorrupt)
 }
 
-// found writes the first records of a new directory.
-func (d *Directory) found(ctx context.Context) error {
+// initialize writes the first records of a new directory, unless somebody else has done so.
+func (d *Directory) initialize(ctx context.Context) error {
 	own := record.Directory{ID: uuid.NewString(), ApplicationID: d.options.ApplicationID, Created: d.clock.Now()}
 	if own.ApplicationID == "" {
 		own.ApplicationID = uuid.NewString()
@@ -320,24 +337,22 @@ func (d *Directory) found(ctx context.Context) error {
 	rand.Read(cursorKey[:])
 	own.CursorKey = d.seal("cursor", cursorKey[:])
 	first := d.newSigningKey(own.Created, own.Created)
-	event := d.event(&call{by: System(), now: own.Created}, EventDirectoryFounded)
-	_, err := d.store.Commit(ctx, store.Batch{
-		If: []store.Cond{{Key: record.DirectoryKey}, {Key: record.SigningKeysKey}},
-		Put: []store.Record{
-			{Key: record.DirectoryKey, Value: record.Encode(&own)},
-			{Key: record.SigningKeysKey, Value: record.Encode(&record.SigningKeys{Keys: []record.SigningKey{first}})},
-		},
-		Emit: record.Encode(event),
+	event := newEvent(&call{by: System(), now: own.Created}, EventDirectoryFounded)
+	return d.writeBackground(ctx, func(tx *txn.Tx) error {
+		if tx.Retrying() {
+			return errUnchanged // another founder was first
+		}
+		tx.Absent(record.DirectoryKey)
+		tx.Absent(record.SigningKeysKey)
+		tx.Put(record.DirectoryKey, &own)
+		tx.Put(record.SigningKeysKey, &record.SigningKeys{Keys: []record.SigningKey{first}})
+		tx.Emit(event)
+		return nil
 	})
-	return err
 }
 
-func (d *Directory) adopt(r store.Record) error {
-	value, err := record.Decode(r.Key, r.Value)
-	if err != nil {
-		return err
-	}
-	own := value.(*record.Directory)
+// loadExisting makes d the directory whose own record is given, if the options are of that one.
+func (d *Directory) loadExisting(own *record.Directory) error {
 	if d.options.ApplicationID != "" && d.options.ApplicationID != own.ApplicationID {
 		return invalid("ApplicationID", "is not the one this directory was made with")
 	}
@@ -357,7 +372,7 @@ func (d *Directory) adopt(r store.Record) error {
 	}
 	secret := make([]byte, 32)
 	rand.Read(secret)
-	d.stranger = d.sealAccess("", secret)
+	d.dummySecret = d.sealAccess("", secret)
 	d.cursors, err = chacha20poly1305.NewX(cursorKey)
 	return err
 }
@@ -377,7 +392,7 @@ const closeWithin = 5 * time.Second
 func (d *Directory) Close() error {
 	d.closeOnce.Do(func() {
 		d.closed.Store(true)
-		if d.beneath != nil {
+		if d.parent != nil {
 			return
 		}
 		d.background.stop()
@@ -389,7 +404,7 @@ func (d *Directory) Close() error {
 			d.closeErr = errors.Join(d.closeErr, d.store.Close())
 		}
 		if d.closeErr != nil {
-			d.closeErr = fail("Close", d.closeErr)
+			d.closeErr = toError("Close", d.closeErr)
 		}
 	})
 	return d.closeErr
@@ -397,10 +412,10 @@ func (d *Directory) Close() error {
 
 func (d *Directory) usable() error {
 	switch {
-	case d.closed.Load() || d.beneath != nil && d.beneath.closed.Load():
-		return refuse(ErrClosed, "", "")
-	case d.beneath != nil && d.beneath.cache != nil:
-		return refuse(ErrInvalid, "store", "is for one directory alone, which nothing can be over")
+	case d.closed.Load() || d.parent != nil && d.parent.closed.Load():
+		return newError(ErrClosed, "", "")
+	case d.parent != nil && d.parent.records.Caching():
+		return newError(ErrInvalid, "store", "is for one directory alone, which nothing can be over")
 	}
 	return nil
 }
@@ -415,52 +430,10 @@ func (d *Directory) usable() error {
 // all it answers is ErrInvalid.
 func (d *Directory) InTx(s store.Store) *Directory {
 	over := &Directory{
-		store: s, options: d.options, clock: d.clock, release: func() {}, beneath: d,
-		id: d.id, applicationID: d.applicationID, sealer: d.sealer, stranger: d.stranger, cursors: d.cursors,
-		turns: newTurns(), buckets: d.buckets, beating: newBeating(), uses: d.uses, health: d.health,
+		store: s, options: d.options, clock: d.clock, release: func() {}, parent: d,
+		id: d.id, applicationID: d.applicationID, sealer: d.sealer, dummySecret: d.dummySecret, cursors: d.cursors,
+		records: txn.New(s, 0), buckets: d.buckets, lastUses: d.lastUses, health: d.health,
 	}
 	over.background = background{start: d.background.start, ctx: d.background.ctx, cancel: func() {}}
 	return over
-}
-
-// What is sealed carries how: in the clear, or under the root key, bound to the directory
-// and to what it is.
-const (
-	clearPrefix  = "clear:"
-	sealedPrefix = "xchacha20poly1305:"
-)
-
-func (d *Directory) seal(what string, secret []byte) string {
-	if d.sealer == nil {
-		return clearPrefix + base64.StdEncoding.EncodeToString(secret)
-	}
-	nonce := make([]byte, d.sealer.NonceSize(), d.sealer.NonceSize()+len(secret)+d.sealer.Overhead())
-	rand.Read(nonce)
-	return sealedPrefix + base64.StdEncoding.EncodeToString(d.sealer.Seal(nonce, nonce, secret, []byte(d.id+"/"+what)))
-}
-
-// unseal opens what seal made for the same purpose in the same directory. Anything else is
-// damage: that the root key is the right one was seen when the directory was opened.
-func (d *Directory) unseal(what, text string) ([]byte, error) {
-	prefix := clearPrefix
-	if d.sealer != nil {
-		prefix = sealedPrefix
-	}
-	encoded, ok := strings.CutPrefix(text, prefix)
-	secret, err := base64.StdEncoding.DecodeString(encoded)
-	if !ok || err != nil {
-		return nil, record.ErrCorrupt
-	}
-	if d.sealer == nil {
-		return secret, nil
-	}
-	if len(secret) < d.sealer.NonceSize() {
-		return nil, record.ErrCorrupt
-	}
-	nonce, sealed := secret[:d.sealer.NonceSize()], secret[d.sealer.NonceSize():]
-	secret, err = d.sealer.Open(nil, nonce, sealed, []byte(d.id+"/"+what))
-	if err != nil {
-		return nil, record.ErrCorrupt
-	}
-	return secret, nil
 }

@@ -81,8 +81,8 @@ func TestEveryMethodWithAPrincipalEntersFirst(t *testing.T) {
 				continue
 			}
 			named, ok := fn.Body.List[0].(*ast.DeferStmt)
-			require.True(t, ok, "%s does not begin with defer naming", name)
-			require.Equal(t, "naming", source(named.Call.Fun), name)
+			require.True(t, ok, "%s does not begin with defer wrapOp", name)
+			require.Equal(t, "wrapOp", source(named.Call.Fun), name)
 			require.Equal(t, fmt.Sprintf("%q", name), source(named.Call.Args[0]), "%s is named after another", name)
 			require.Equal(t, "&err", source(named.Call.Args[1]), name)
 			first := slices.IndexFunc(fn.Body.List[1:], func(s ast.Stmt) bool { return !declares(s) })
@@ -155,10 +155,10 @@ func source(e ast.Expr) string {
 // principalsToldApart is where the kind of a principal is looked at outside access.go,
 // identity.go and where principals are made, and why.
 var principalsToldApart = map[string]string{
-	"plan.go standing":         "which records a caller rests on follows from what it is",
-	"plan.go standsRemembered": "the same, for records that are remembered",
-	"events.go metered":        "which events a user causes by itself follows from what it is",
-	"queues.go room":           "so does for whom there is room in a full queue",
+	"write.go callerKeys":        "which records a caller rests on follows from what it is",
+	"write.go checkCallerCached": "the same, for records that are remembered",
+	"write.go queue":             "so does for whom there is room in a full queue",
+	"events.go metered":          "which events a user causes by itself follows from what it is",
 }
 
 func TestNothingElseTellsPrincipalsApart(t *testing.T) {

@@ -129,18 +129,18 @@ func invalid(field, reason string) error {
 	return &Error{Kind: ErrInvalid, Field: field, Reason: reason}
 }
 
-func refuse(kind error, field, reason string) error {
+func newError(kind error, field, reason string) error {
 	return &Error{Kind: kind, Field: field, Reason: reason}
 }
 
-// refuseThese is a refusal that tells the caller which of several it is about. The caller of
-// this function has made sure that whoever made the call may know.
-func refuseThese(kind error, field, reason string, which ...string) error {
+// newErrorAbout returns an error that says which of several it is about. Its caller has made sure
+// that whoever made the call may know.
+func newErrorAbout(kind error, field, reason string, which ...string) error {
 	return &Error{Kind: kind, Field: field, Reason: reason, Missing: slices.Clone(which)}
 }
 
-// fail makes err, from anywhere below, the *Error of an operation.
-func fail(op string, err error) error {
+// toError returns err, from anywhere below, as the *Error of an operation.
+func toError(op string, err error) error {
 	if e, ok := errors.AsType[*Error](err); ok {
 		if e.Op == "" {
 			named := *e // it may be the host's, and shared
@@ -163,16 +163,9 @@ func fail(op string, err error) error {
 	return e
 }
 
-// naming makes an error the *Error of the method it is named after.
-func naming(op string, err *error) {
+// wrapOp makes an error the *Error of an operation. It is deferred by each exported method.
+func wrapOp(op string, err *error) {
 	if *err != nil {
-		*err = fail(op, *err)
+		*err = toError(op, *err)
 	}
-}
-
-func unchanged(err error) error {
-	if err == errUnchanged {
-		return nil
-	}
-	return err
 }

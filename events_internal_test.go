@@ -32,7 +32,7 @@ func TestABucketHoldsItsBurstAndFillsByTheInterval(t *testing.T) {
 	require.Zero(t, b.take("alice", 90_000))
 	require.Positive(t, b.take("alice", 90_000))
 	require.Zero(t, b.take("bob", 90_000))
-	b.giveBack("nobody")
+	b.giveBack("noTarget")
 }
 
 func TestAFloodOfUsersNeitherGrowsTheBucketsNorFreesWhoEmptiedItsOwn(t *testing.T) {

@@ -24,7 +24,7 @@ func AccessTable() []AccessRow {
 		opAddLocator:      "add a locator",
 		opRemoveLocator:   "remove a locator",
 		opSetLocators:     "set all locators",
-		opVouch:           "vouch for a locator",
+		opSetVerification: "vouch for a locator",
 		opProve:           "prove a locator",
 		opDefine:          "define an attribute or drop a definition",
 		opReadDefinitions: "read definitions",

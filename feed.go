@@ -67,14 +67,14 @@ type Event struct {
 func (d *Directory) Events(ctx context.Context, by Principal, after Seq) iter.Seq2[Event, error] {
 	return func(yield func(Event, error) bool) {
 		err := d.events(ctx, by, after, yield)
-		if naming("Events", &err); err != nil {
+		if wrapOp("Events", &err); err != nil {
 			yield(Event{}, err)
 		}
 	}
 }
 
 func (d *Directory) events(ctx context.Context, by Principal, after Seq, yield func(Event, error) bool) error {
-	c, err := d.enter(ctx, opFeed, by, nobody)
+	c, err := d.enter(ctx, opFeed, by, noTarget)
 	if err != nil {
 		return err
 	}
@@ -90,9 +90,9 @@ func (d *Directory) events(ctx context.Context, by Principal, after Seq, yield f
 			return err
 		}
 		for _, ch := range feed.Changes {
-			r, err := decodeEvent(ch)
+			r, err := record.DecodeChange(ch)
 			if err != nil {
-				naming("Events", &err)
+				wrapOp("Events", &err)
 				if !yield(Event{Seq: Seq(ch.Seq)}, err) {
 					return nil
 				}
@@ -100,7 +100,7 @@ func (d *Directory) events(ctx context.Context, by Principal, after Seq, yield f
 				continue
 			}
 			e := Event{
-				Seq: Seq(ch.Seq), At: at(r.At), Kind: EventKind(r.What), Actor: r.Actor, AccessKey: r.AccessKey,
+				Seq: Seq(ch.Seq), At: timeOf(r.At), Kind: EventKind(r.What), Actor: r.Actor, AccessKey: r.AccessKey,
 				User: UserID(r.User), InternalID: r.Incarnation, Subjects: r.Subjects,
 			}
 			if !yield(e, nil) {
@@ -117,14 +117,14 @@ func (d *Directory) events(ctx context.Context, by Principal, after Seq, yield f
 // WaitForEvents returns once there is an event after a place, or one that is forgotten by now. For
 // .system only.
 func (d *Directory) WaitForEvents(ctx context.Context, by Principal, after Seq) (err error) {
-	defer naming("WaitForEvents", &err)
-	c, err := d.enter(ctx, opFeed, by, nobody)
+	defer wrapOp("WaitForEvents", &err)
+	c, err := d.enter(ctx, opFeed, by, noTarget)
 	if err != nil {
 		return err
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	defer context.AfterFunc(d.background.ctx, func() { cancel(refuse(ErrClosed, "", "")) })()
+	defer context.AfterFunc(d.background.ctx, func() { cancel(newError(ErrClosed, "", "")) })()
 	seen := store.Seq(after)
 	for {
 		if _, err := d.read(ctx, &c); err != nil {
@@ -158,8 +158,8 @@ func closedOr(ctx context.Context, err error) error {
 // TrimFeed forgets the events up to a place, for good; those that Options says to keep are
 // forgotten too. For .system only.
 func (d *Directory) TrimFeed(ctx context.Context, by Principal, upTo Seq) (err error) {
-	defer naming("TrimFeed", &err)
-	c, err := d.enter(ctx, opFeed, by, nobody)
+	defer wrapOp("TrimFeed", &err)
+	c, err := d.enter(ctx, opFeed, by, noTarget)
 	if err != nil {
 		return err
 	}
@@ -168,10 +168,29 @@ func (d *Directory) TrimFeed(ctx context.Context, by Principal, upTo Seq) (err e
 		return err
 	}
 	_, err = d.write(ctx, &c, func(p *plan) error {
-		p.batch.Trim = store.Seq(upTo)
+		p.Trim(store.Seq(upTo))
 		return nil
 	})
 	return err
+}
+
+// emit makes what the feed tells of the write. User is whom it is about, if a user; subjects are
+// the ids or keys of what changed.
+func (p *plan) emit(kind EventKind, user *record.User, subjects ...string) {
+	p.event = newEvent(p.c, kind, subjects...)
+	switch kind {
+	case EventUserBlocked, EventUserDeleted, EventTokenRevoked, EventAccessKeyDeleted, EventSigningKeyDropped:
+		p.Urgent() // what ends something works on a full disk too
+	}
+	if user != nil {
+		p.event.User, p.event.Incarnation = user.ID, user.Incarnation
+	}
+}
+
+func newEvent(c *call, kind EventKind, subjects ...string) *record.Event {
+	return &record.Event{
+		At: c.now, What: string(kind), Actor: c.by.String(), AccessKey: c.by.accessKey, Subjects: subjects,
+	}
 }
 
 // wentBack reports whether a place is beyond all that the store knows, which then lost some.
@@ -179,17 +198,7 @@ func wentBack(feed store.Feed, after store.Seq) bool {
 	return after != store.End && feed.Head < after
 }
 
-// decodeEvent reads an event of the feed, which may be damaged.
-func decodeEvent(ch store.Change) (record.Event, error) {
-	if ch.Damaged {
-		return record.Event{}, record.ErrCorrupt
-	}
-	return record.DecodeEvent(ch.Event)
-}
-
 func isMissed(err error) bool { return errors.Is(err, store.ErrMissed) }
-
-func isConflict(err error) bool { return errors.Is(err, store.ErrConflict) }
 
 // headOf answers the state of a feed without any events.
 func headOf(ctx context.Context, s store.Store) (store.Feed, error) {

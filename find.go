@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/denizenhq/denizen/internal/record"
+	"github.com/denizenhq/denizen/internal/txn"
 	"github.com/denizenhq/denizen/store"
 )
 
@@ -14,7 +15,7 @@ import (
 // anyone for .system, ErrNotFound if nobody owns it. For a user it names itself if its own
 // record owns it, and otherwise another user, who is never looked up: ErrDenied.
 func (d *Directory) ResolveUser(ctx context.Context, by Principal, ref string) (id UserID, err error) {
-	defer naming("ResolveUser", &err)
+	defer wrapOp("ResolveUser", &err)
 	c, err := d.enter(ctx, opResolveUser, by, by.user)
 	if err != nil {
 		return "", err
@@ -24,7 +25,7 @@ func (d *Directory) ResolveUser(ctx context.Context, by Principal, ref string) (
 	}
 	if ref == "me" {
 		if c.role != self {
-			return "", refuse(ErrDenied, "user", "only a user is me")
+			return "", newError(ErrDenied, "user", "only a user is me")
 		}
 		return by.user, nil
 	}
@@ -39,40 +40,40 @@ func (d *Directory) ResolveUser(ctx context.Context, by Principal, ref string) (
 		return "", err
 	}
 	if c.role == self {
-		memos, err := d.read(ctx, &c, record.UserKey(string(by.user)))
+		entries, err := d.read(ctx, &c, record.UserKey(string(by.user)))
 		if err != nil {
 			return "", err
 		}
-		if r, ok := memos[0].value.(*record.User); ok && owns(r, locator) {
+		if r, ok := entries[0].Value().(*record.User); ok && r.Owns(locator) {
 			return by.user, nil
 		}
-		return "", refuse(ErrDenied, "", "")
+		return "", newError(ErrDenied, "", "")
 	}
 	owners, err := d.owners(ctx, &c, []string{locator})
 	if err != nil {
 		return "", err
 	}
 	if len(owners) == 0 {
-		return "", refuse(ErrNotFound, "locator", "")
+		return "", newError(ErrNotFound, "locator", "")
 	}
-	return UserID(owners[0].value.(*record.User).ID), nil
+	return UserID(owners[0].Value().(*record.User).ID), nil
 }
 
 // UsersByLocator answers the users who own these serialized locators, at most MaxList, each
 // user once and in the order of the locators; a locator nobody owns is left out. Pending
 // claims are never found. For .system only.
 func (d *Directory) UsersByLocator(ctx context.Context, by Principal, locators []string) (users []User, err error) {
-	defer naming("UsersByLocator", &err)
-	c, err := d.enter(ctx, opFindUsers, by, nobody)
+	defer wrapOp("UsersByLocator", &err)
+	c, err := d.enter(ctx, opFindUsers, by, noTarget)
 	if err != nil {
 		return nil, err
 	}
 	if len(locators) > MaxList {
 		return nil, invalid("locators", "must be 100 at most")
 	}
-	var few [4]*memo
-	owners := d.rememberedOwners(few[:0], locators)
-	if owners == nil || !d.standsRemembered(&c, nil) || d.usable() != nil {
+	var few [4]*txn.Entry
+	owners := d.cachedOwners(few[:0], locators)
+	if owners == nil || !d.checkCallerCached(&c, nil) || d.usable() != nil {
 		wanted := make([]string, len(locators))
 		for i, l := range locators {
 			if wanted[i], err = canonical(l); err != nil {
@@ -85,10 +86,10 @@ func (d *Directory) UsersByLocator(ctx context.Context, by Principal, locators [
 	}
 	users = make([]User, 0, len(owners))
 	for _, m := range owners {
-		r := m.value.(*record.User)
+		r := m.Value().(*record.User)
 		if !slices.ContainsFunc(users, func(o User) bool { return string(o.ID) == r.ID }) {
 			users = users[:len(users)+1]
-			users[len(users)-1].fill(r, m.version)
+			users[len(users)-1].fill(r, m.Version())
 		}
 	}
 	return users, nil
@@ -97,7 +98,7 @@ func (d *Directory) UsersByLocator(ctx context.Context, by Principal, locators [
 // owners answers the users who own canonical serialized locators, in their order and
 // without those that nobody owns. A user that was read must still own the locator: between
 // the two reads it may have gone to another.
-func (d *Directory) owners(ctx context.Context, c *call, locators []string) ([]*memo, error) {
+func (d *Directory) owners(ctx context.Context, c *call, locators []string) ([]*txn.Entry, error) {
 	keys := make([]store.Key, len(locators))
 	for i, l := range locators {
 		keys[i] = record.OwnerKey(l)
@@ -109,7 +110,7 @@ func (d *Directory) owners(ctx context.Context, c *call, locators []string) ([]*
 	var owned []string
 	keys = keys[:0]
 	for i, m := range found {
-		if o, ok := m.value.(*record.Owner); ok {
+		if o, ok := m.Value().(*record.Owner); ok {
 			owned, keys = append(owned, locators[i]), append(keys, record.UserKey(o.User))
 		}
 	}
@@ -119,28 +120,24 @@ func (d *Directory) owners(ctx context.Context, c *call, locators []string) ([]*
 	}
 	owners := users[:0]
 	for i, m := range users {
-		if r, ok := m.value.(*record.User); ok && owns(r, owned[i]) {
+		if r, ok := m.Value().(*record.User); ok && r.Owns(owned[i]) {
 			owners = append(owners, m)
 		}
 	}
 	return owners, nil
 }
 
-// rememberedOwners appends owners where all of them are remembered, and is nil otherwise.
-// What is remembered to be owned is in canonical form.
-func (d *Directory) rememberedOwners(owners []*memo, locators []string) []*memo {
+// cachedOwners appends the users who own the locators where all of them are remembered, and returns
+// nil otherwise. What is remembered to be owned is in canonical form.
+func (d *Directory) cachedOwners(owners []*txn.Entry, locators []string) []*txn.Entry {
 	for _, l := range locators {
-		o := d.cache.get(name{kindOwners, l})
+		o := d.records.PeekOwner(l)
 		if o == nil {
 			return nil
 		}
-		u := o.user.Load()
-		if u == nil || u.dead.Load() {
-			u = d.cache.get(name{kindUsers, o.value.(*record.Owner).User})
-			if u == nil || !owns(u.value.(*record.User), l) {
-				return nil
-			}
-			o.user.Store(u)
+		u := d.records.UserOf(o)
+		if u == nil {
+			return nil
 		}
 		owners = append(owners, u)
 	}

@@ -31,16 +31,16 @@ const damageKnownFor = 3 * 60 * 60 * 1000
 // Options.Logger. Health asks the store nothing but whether an access key that by came with still
 // lives. For .system only.
 func (d *Directory) Health(ctx context.Context, by Principal) (err error) {
-	defer naming("Health", &err)
-	c, err := d.enter(ctx, opHealth, by, nobody)
+	defer wrapOp("Health", &err)
+	c, err := d.enter(ctx, opHealth, by, noTarget)
 	if err != nil {
 		return err
 	}
 	if _, err := d.read(ctx, &c); err != nil {
 		return err
 	}
-	if d.beneath != nil {
-		d = d.beneath
+	if d.parent != nil {
+		d = d.parent
 	}
 	var causes []error
 	var reasons []string

@@ -109,58 +109,61 @@ func (p Principal) String() string {
 // user is there and not blocked: ErrExpired, ErrRevoked, and ErrUnauthenticated for what
 // is none of this directory's. If that cannot be looked up the answer is ErrUnavailable.
 func (d *Directory) Authenticate(ctx context.Context, signed string) (by Principal, err error) {
-	defer naming("Authenticate", &err)
+	defer wrapOp("Authenticate", &err)
 	if err := d.usable(); err != nil {
 		return Principal{}, err
 	}
 	now := d.clock.Now()
-	if g := d.grants.get(signed, now); g != nil && now < g.expires {
-		g.use.touch(d, now)
-		return g.by, nil
+	if t := d.tokens.get(signed, now); t != nil && now < t.expires {
+		t.use.touch(d, now)
+		return t.by, nil
 	}
 	if len(signed) > token.MaxText {
-		return Principal{}, refuse(ErrUnauthenticated, "token", "is none of this directory's")
+		return Principal{}, newError(ErrUnauthenticated, "token", "is none of this directory's")
 	}
 	digest := token.Digest(signed)
 	key := []store.Key{record.TokenTextKey(digest)}
-	texts, err := d.load(ctx, d.cache, key)
+	texts, err := d.load(ctx, key...)
 	if err != nil {
 		return Principal{}, err
 	}
-	g, ok := texts[0].value.(*record.TokenText)
+	text, ok := texts[0].Value().(*record.TokenText)
 	if !ok {
-		return Principal{}, d.why(ctx, signed, now)
+		return Principal{}, d.refusalReason(ctx, signed, now)
 	}
-	if now >= g.Expires {
-		return Principal{}, refuse(ErrExpired, "token", "")
+	if now >= text.Expires {
+		return Principal{}, newError(ErrExpired, "token", "")
 	}
-	var generation uint64
-	if d.following != nil { // what is remembered is read after the generation, the text once more
+	var epoch uint64
+	if d.follower != nil { // what is remembered is read after the epoch, the text once more
 		d.background.start()
-		generation, key = d.following.generation(UserID(g.User)), append(key, key[0])
+		epoch, key = d.follower.epochOf(UserID(text.User)), append(key, key[0])
 	}
-	key[0] = record.UserKey(g.User)
-	users, err := d.load(ctx, d.cache, key)
+	key[0] = record.UserKey(text.User)
+	users, err := d.load(ctx, key...)
 	if err != nil {
 		return Principal{}, err
 	}
-	if d.following != nil && users[1].value == nil {
-		return Principal{}, refuse(ErrRevoked, "token", "")
+	if d.follower != nil && users[1].Value() == nil {
+		return Principal{}, newError(ErrRevoked, "token", "")
 	}
-	u, ok := users[0].value.(*record.User)
-	if !ok || u.Blocked || u.Incarnation != g.Incarnation || u.TokenEpoch != g.Epoch {
-		return Principal{}, refuse(ErrRevoked, "token", "")
+	u, ok := users[0].Value().(*record.User)
+	if !ok || u.Blocked || u.Incarnation != text.Incarnation || u.TokenEpoch != text.Epoch {
+		return Principal{}, newError(ErrRevoked, "token", "")
 	}
-	by = Principal{kind: kindUser, user: UserID(u.ID), incarnation: u.Incarnation, token: TokenID(g.Token)}
-	a := &grant{by: by, expires: g.Expires, text: texts[0].dead, user: users[0].dead, generation: generation, use: use{owner: by.user, id: g.Token}}
-	d.grants.remember(signed, a)
-	a.use.touch(d, now)
+	by = Principal{kind: kindUser, user: UserID(u.ID), incarnation: u.Incarnation, token: TokenID(text.Token)}
+	t := &cachedToken{
+		by: by, expires: text.Expires, text: texts[0].Freshness(), user: users[0].Freshness(), epoch: epoch,
+		use: useMark{owner: by.user, id: text.Token},
+	}
+	d.tokens.remember(signed, t)
+	t.use.touch(d, now)
 	return by, nil
 }
 
-// why says for what reason a text that was not found is refused. Nothing it learns lets
+// refusalReason says for what reason a text that was not found is refused. Nothing it learns lets
 // anybody in.
-func (d *Directory) why(ctx context.Context, signed string, now int64) error {
+func (d *Directory) refusalReason(ctx context.Context, signed string, now int64) error {
 	ring, err := d.ring(ctx)
 	if err != nil {
 		return err
@@ -169,31 +172,31 @@ func (d *Directory) why(ctx context.Context, signed string, now int64) error {
 	switch {
 	case err == nil, errors.Is(err, token.ErrNotYetValid):
 		// It was issued here and is gone before its end, whatever the clock says by now.
-		return refuse(ErrRevoked, "token", "")
+		return newError(ErrRevoked, "token", "")
 	case errors.Is(err, token.ErrExpired):
-		return refuse(ErrExpired, "token", "")
+		return newError(ErrExpired, "token", "")
 	}
-	return refuse(ErrUnauthenticated, "token", "is none of this directory's")
+	return newError(ErrUnauthenticated, "token", "is none of this directory's")
 }
 
 // ActAs answers a principal for a user on whose behalf .system acts. What it does is the
 // user's, and the feed names the access key that by came with beside it. A user who is
 // absent, blocked or reserved is ErrDenied.
 func (d *Directory) ActAs(ctx context.Context, by Principal, user UserID) (acting Principal, err error) {
-	defer naming("ActAs", &err)
-	c, err := d.enter(ctx, opActAs, by, nobody)
+	defer wrapOp("ActAs", &err)
+	c, err := d.enter(ctx, opActAs, by, noTarget)
 	if err != nil {
 		return Principal{}, err
 	}
-	denied := refuse(ErrDenied, "user", "nobody can act for this user")
+	denied := newError(ErrDenied, "user", "nobody can act for this user")
 	if checkUserID(string(user)) != "" {
 		return Principal{}, denied
 	}
-	memos, err := d.read(ctx, &c, record.UserKey(string(user)))
+	entries, err := d.read(ctx, &c, record.UserKey(string(user)))
 	if err != nil {
 		return Principal{}, err
 	}
-	u, ok := memos[0].value.(*record.User)
+	u, ok := entries[0].Value().(*record.User)
 	if !ok || u.Blocked {
 		return Principal{}, denied
 	}
@@ -203,8 +206,8 @@ func (d *Directory) ActAs(ctx context.Context, by Principal, user UserID) (actin
 	}, nil
 }
 
-// at answers the time of a stored instant, the zero time for none.
-func at(ms int64) time.Time {
+// timeOf returns the time of a stored instant, the zero time for none.
+func timeOf(ms int64) time.Time {
 	if ms == 0 {
 		return time.Time{}
 	}

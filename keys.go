@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/denizenhq/denizen/internal/record"
-	"github.com/denizenhq/denizen/store"
 )
 
 // AccessKey is a key of the application, without its secret.
@@ -40,14 +39,14 @@ func (k NewAccessKey) GoString() string { return k.String() }
 // CreateAccessKey makes an access key with a secret of 32 random bytes. At most
 // MaxAccessKeys live: another is ErrLimited. For .system only.
 func (d *Directory) CreateAccessKey(ctx context.Context, by Principal) (key NewAccessKey, err error) {
-	defer naming("CreateAccessKey", &err)
-	c, err := d.enter(ctx, opAccessKeys, by, nobody)
+	defer wrapOp("CreateAccessKey", &err)
+	c, err := d.enter(ctx, opAccessKeys, by, noTarget)
 	if err != nil {
 		return NewAccessKey{}, err
 	}
 	secret := make([]byte, 32)
 	rand.Read(secret)
-	key = NewAccessKey{Key: rand.Text(), Secret: base64.StdEncoding.EncodeToString(secret), CreatedAt: at(c.now)}
+	key = NewAccessKey{Key: rand.Text(), Secret: base64.StdEncoding.EncodeToString(secret), CreatedAt: timeOf(c.now)}
 	if err := d.addAccessKey(ctx, &c, key.Key, secret); err != nil {
 		return NewAccessKey{}, err
 	}
@@ -61,8 +60,8 @@ func (d *Directory) CreateAccessKey(ctx context.Context, by Principal) (key NewA
 // "accessKey", for the 64 that were deleted last, so that a host which puts a key when it starts
 // does not bring it back. For .system only.
 func (d *Directory) PutAccessKey(ctx context.Context, by Principal, key, secret string) (err error) {
-	defer naming("PutAccessKey", &err)
-	c, err := d.enter(ctx, opAccessKeys, by, nobody)
+	defer wrapOp("PutAccessKey", &err)
+	c, err := d.enter(ctx, opAccessKeys, by, noTarget)
 	if err != nil {
 		return err
 	}
@@ -98,18 +97,18 @@ func (d *Directory) addAccessKey(ctx context.Context, c *call, key string, secre
 			if given := newAccessProof(secret); subtle.ConstantTimeCompare(known[:], given[:]) == 1 {
 				return errUnchanged
 			}
-			return refuse(ErrTaken, "accessKey", "has another secret")
+			return newError(ErrTaken, "accessKey", "has another secret")
 		}
 		if wasDeleted(&keys, key) {
-			return refuse(ErrRevoked, "accessKey", "was deleted")
+			return newError(ErrRevoked, "accessKey", "was deleted")
 		}
 		if len(keys.Keys) >= MaxAccessKeys {
-			return refuse(ErrLimited, "accessKey", "three live already")
+			return newError(ErrLimited, "accessKey", "three live already")
 		}
 		keys.Keys = append(keys.Keys, record.AccessKey{
 			Key: key, Incarnation: rand.Text(), Secret: d.sealAccess(key, secret), Created: c.now,
 		})
-		p.put(record.AccessKeysKey, &keys)
+		p.Put(record.AccessKeysKey, &keys)
 		p.emit(EventAccessKeyCreated, nil, key)
 		return nil
 	})
@@ -119,24 +118,24 @@ func (d *Directory) addAccessKey(ctx context.Context, c *call, key string, secre
 // AccessKeys lists the access keys that live, oldest first, without their secrets. For
 // .system only.
 func (d *Directory) AccessKeys(ctx context.Context, by Principal) (keys []AccessKey, err error) {
-	defer naming("AccessKeys", &err)
-	c, err := d.enter(ctx, opAccessKeys, by, nobody)
+	defer wrapOp("AccessKeys", &err)
+	c, err := d.enter(ctx, opAccessKeys, by, noTarget)
 	if err != nil {
 		return nil, err
 	}
-	noted := d.uses.of(nobody)
-	memos, err := d.read(ctx, &c, record.AccessKeysKey, record.LastUsesKey(""))
+	noted := d.lastUses.of(noTarget)
+	entries, err := d.read(ctx, &c, record.AccessKeysKey, record.LastUsesKey(""))
 	if err != nil {
 		return nil, err
 	}
-	stored, _ := memos[0].value.(*record.AccessKeys)
+	stored, _ := entries[0].Value().(*record.AccessKeys)
 	keys = []AccessKey{}
 	if stored == nil {
 		return keys, nil
 	}
 	for _, k := range stored.Keys {
-		used := lastUse(k.Incarnation, noted, memos[1])
-		keys = append(keys, AccessKey{Key: k.Key, CreatedAt: at(k.Created), LastUsedAt: at(used.At), LastAction: used.Action})
+		used := lastUse(k.Incarnation, noted, entries[1])
+		keys = append(keys, AccessKey{Key: k.Key, CreatedAt: timeOf(k.Created), LastUsedAt: timeOf(used.At), LastAction: used.Action})
 	}
 	return keys, nil
 }
@@ -145,8 +144,8 @@ func (d *Directory) AccessKeys(ctx context.Context, by Principal) (keys []Access
 // nor who it acts for. Tokens issued with it stay; RevokeTokensIssuedBy ends those. For
 // .system only.
 func (d *Directory) DeleteAccessKey(ctx context.Context, by Principal, key string) (err error) {
-	defer naming("DeleteAccessKey", &err)
-	c, err := d.enter(ctx, opAccessKeys, by, nobody)
+	defer wrapOp("DeleteAccessKey", &err)
+	c, err := d.enter(ctx, opAccessKeys, by, noTarget)
 	if err != nil {
 		return err
 	}
@@ -162,14 +161,14 @@ func (d *Directory) DeleteAccessKey(ctx context.Context, by Principal, key strin
 			}
 		}
 		if len(left.Keys) == len(keys.Keys) {
-			return refuse(ErrNotFound, "accessKey", "")
+			return newError(ErrNotFound, "accessKey", "")
 		}
 		if len(left.Keys) == 0 {
-			p.drop(record.LastUsesKey(""))
+			p.Drop(record.LastUsesKey(""))
 		}
 		left.Deleted += deletedDigest(key)
 		left.Deleted = left.Deleted[max(0, len(left.Deleted)-maxDeletedKeys*deletedDigestSize):]
-		p.put(record.AccessKeysKey, &left)
+		p.Put(record.AccessKeysKey, &left)
 		p.emit(EventAccessKeyDeleted, nil, key)
 		return nil
 	})
@@ -197,11 +196,11 @@ func wasDeleted(keys *record.AccessKeys, key string) bool {
 
 // accessKeys answers a copy of the access keys.
 func (p *plan) accessKeys() (record.AccessKeys, error) {
-	memos, err := p.read(record.AccessKeysKey)
+	entries, err := p.read(record.AccessKeysKey)
 	if err != nil {
 		return record.AccessKeys{}, err
 	}
-	keys, _ := memos[0].value.(*record.AccessKeys)
+	keys, _ := entries[0].Value().(*record.AccessKeys)
 	if keys == nil {
 		return record.AccessKeys{}, nil
 	}
@@ -211,7 +210,7 @@ func (p *plan) accessKeys() (record.AccessKeys, error) {
 // AuthenticateKey answers .system for an access key and its secret in base64, and
 // ErrUnauthenticated for anything else.
 func (d *Directory) AuthenticateKey(ctx context.Context, key, secret string) (by Principal, err error) {
-	defer naming("AuthenticateKey", &err)
+	defer wrapOp("AuthenticateKey", &err)
 	k, known, err := d.accessKey(ctx, key)
 	if err != nil {
 		return Principal{}, err
@@ -219,9 +218,9 @@ func (d *Directory) AuthenticateKey(ctx context.Context, key, secret string) (by
 	given, ok := accessSecret(secret)
 	digest := sha256.Sum256(given)
 	if subtle.ConstantTimeCompare(digest[:], known.digest()) != 1 || !ok || k == nil {
-		return Principal{}, refuse(ErrUnauthenticated, "accessKey", "")
+		return Principal{}, newError(ErrUnauthenticated, "accessKey", "")
 	}
-	d.uses.note(d, nobody, record.LastUse{ID: k.Incarnation, At: d.clock.Now(), Action: "Basic"})
+	d.lastUses.note(d, noTarget, record.LastUse{ID: k.Incarnation, At: d.clock.Now(), Action: "Basic"})
 	return Principal{kind: kindSystem, accessKey: k.Key, keyIncarnation: k.Incarnation}, nil
 }
 
@@ -275,13 +274,13 @@ func (d *Directory) accessKey(ctx context.Context, key string) (*record.AccessKe
 	if err := d.usable(); err != nil {
 		return nil, accessProof{}, err
 	}
-	memos, err := d.load(ctx, d.cache, []store.Key{record.AccessKeysKey})
+	entries, err := d.load(ctx, record.AccessKeysKey)
 	if err != nil {
 		return nil, accessProof{}, err
 	}
 	// Opening a stranger's secret costs an unknown key what it costs a known one.
-	found := &record.AccessKey{Secret: d.stranger}
-	if keys, _ := memos[0].value.(*record.AccessKeys); keys != nil {
+	found := &record.AccessKey{Secret: d.dummySecret}
+	if keys, _ := entries[0].Value().(*record.AccessKeys); keys != nil {
 		for i := range keys.Keys {
 			if keys.Keys[i].Key == key {
 				found = &keys.Keys[i]

@@ -12,7 +12,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/denizenhq/denizen/internal/record"
-	"github.com/denizenhq/denizen/store"
 	"github.com/denizenhq/denizen/store/memory"
 )
 
@@ -22,10 +21,10 @@ func TestWorkOnAnAccessKeyIsAsLongForAllSecretsAndForNone(t *testing.T) {
 	for name, root := range map[string][]byte{"in the clear": nil, "sealed": bytes.Repeat([]byte{7}, 32)} {
 		t.Run(name, func(t *testing.T) {
 			d := keysOfAllLengths(t, root)
-			memos, err := d.load(context.Background(), d.cache, []store.Key{record.AccessKeysKey})
+			entries, err := d.load(context.Background(), record.AccessKeysKey)
 			require.NoError(t, err)
-			for _, k := range memos[0].value.(*record.AccessKeys).Keys {
-				require.Len(t, k.Secret, len(d.stranger), k.Key)
+			for _, k := range entries[0].Value().(*record.AccessKeys).Keys {
+				require.Len(t, k.Secret, len(d.dummySecret), k.Key)
 				require.Len(t, accessPurpose(k.Key), len(accessPurpose("")))
 				found, proof, err := d.accessKey(context.Background(), k.Key)
 				require.NoError(t, err)

@@ -92,7 +92,7 @@ func Tele(number string) NewLocator { return NewLocator{Locator: "tele:" + numbe
 // ParseLocator answers the type and the canonical form of a serialized locator that could
 // be added, or ErrInvalid with Field "locator".
 func ParseLocator(serialized string) (t LocatorType, canonical string, err error) {
-	defer naming("ParseLocator", &err)
+	defer wrapOp("ParseLocator", &err)
 	l, err := parse(serialized)
 	return LocatorType(l.Type), l.Canonical, err
 }
@@ -118,17 +118,6 @@ func locatorError(err error) error {
 
 func ownerKey(l record.Locator) store.Key { return record.OwnerKey(l.Type + ":" + l.Canonical) }
 
-func owns(r *record.User, canonical string) bool {
-	return slices.ContainsFunc(r.Locators, func(l record.Locator) bool {
-		return l.Owned && isCanonical(l, canonical)
-	})
-}
-
-func isCanonical(l record.Locator, canonical string) bool {
-	n := len(l.Type)
-	return len(canonical) == n+1+len(l.Canonical) && canonical[:n] == l.Type && canonical[n] == ':' && canonical[n+1:] == l.Canonical
-}
-
 func locatorsOf(stored []record.Locator) []Locator {
 	locators := make([]Locator, len(stored))
 	for i := range stored {
@@ -147,7 +136,7 @@ func (l *Locator) fill(r *record.Locator) {
 	l.ID, l.Type, l.Raw, l.Canonical = LocatorID(r.ID), LocatorType(r.Type), r.Raw, r.Canonical
 	l.Address = locator.Deliverable(locator.Type(r.Type), r.Raw, r.Canonical)
 	l.Status, l.Owned = VerificationStatus(r.Status), r.Owned
-	l.AddedAt, l.VerifiedAt = at(r.Added), at(r.Verified)
+	l.AddedAt, l.VerifiedAt = timeOf(r.Added), timeOf(r.Verified)
 }
 
 // newLocators returns locators that .system sets, which are still to be taken.
@@ -196,9 +185,9 @@ func setStatus(l *record.Locator, s VerificationStatus, now int64) {
 	}
 }
 
-// own puts the key that makes l its user's.
-func (p *plan) own(l record.Locator, user *record.User) {
-	p.put(ownerKey(l), &record.Owner{
+// putOwner puts the key that makes l its user's.
+func (p *plan) putOwner(l record.Locator, user *record.User) {
+	p.Put(ownerKey(l), &record.Owner{
 		Locator: l.Type + ":" + l.Canonical, User: user.ID, Incarnation: user.Incarnation,
 	})
 }
@@ -206,16 +195,16 @@ func (p *plan) own(l record.Locator, user *record.User) {
 // Locators lists a user's locators, owned ones and pending claims, in the order in which
 // they were added or set.
 func (d *Directory) Locators(ctx context.Context, by Principal, user UserID) (locators []Locator, err error) {
-	defer naming("Locators", &err)
+	defer wrapOp("Locators", &err)
 	c, err := d.enter(ctx, opReadLocators, by, user)
 	if err != nil {
 		return nil, err
 	}
-	memos, err := d.read(ctx, &c, record.UserKey(string(user)))
+	entries, err := d.read(ctx, &c, record.UserKey(string(user)))
 	if err != nil {
 		return nil, err
 	}
-	r, err := userIn(memos[0])
+	r, err := userIn(entries[0])
 	if err != nil {
 		return nil, err
 	}
@@ -224,16 +213,16 @@ func (d *Directory) Locators(ctx context.Context, by Principal, user UserID) (lo
 
 // Locator answers one locator of a user.
 func (d *Directory) Locator(ctx context.Context, by Principal, user UserID, id LocatorID) (l Locator, err error) {
-	defer naming("Locator", &err)
+	defer wrapOp("Locator", &err)
 	c, err := d.enter(ctx, opReadLocators, by, user)
 	if err != nil {
 		return Locator{}, err
 	}
-	memos, err := d.read(ctx, &c, record.UserKey(string(user)))
+	entries, err := d.read(ctx, &c, record.UserKey(string(user)))
 	if err != nil {
 		return Locator{}, err
 	}
-	r, err := userIn(memos[0])
+	r, err := userIn(entries[0])
 	if err != nil {
 		return Locator{}, err
 	}
@@ -247,7 +236,7 @@ func (d *Directory) Locator(ctx context.Context, by Principal, user UserID, id L
 func locatorIn(r *record.User, id LocatorID) (int, error) {
 	i := slices.IndexFunc(r.Locators, func(l record.Locator) bool { return l.ID == string(id) })
 	if i < 0 {
-		return 0, refuse(ErrNotFound, "locator", "")
+		return 0, newError(ErrNotFound, "locator", "")
 	}
 	return i, nil
 }
@@ -263,7 +252,7 @@ func locatorIn(r *record.User, id LocatorID) (int, error) {
 // A user owns MaxLocators at most, and has MaxClaims claims at most beside them: one more is
 // ErrLimited. With ErrTaken from .system, Error.Missing holds the locator as it was given.
 func (d *Directory) AddLocator(ctx context.Context, by Principal, user UserID, n NewLocator, expected ...UserVersion) (added Locator, err error) {
-	defer naming("AddLocator", &err)
+	defer wrapOp("AddLocator", &err)
 	c, err := d.enter(ctx, opAddLocator, by, user)
 	if err != nil {
 		return Locator{}, err
@@ -279,9 +268,9 @@ func (d *Directory) AddLocator(ctx context.Context, by Principal, user UserID, n
 		return Locator{}, invalid("verificationStatus", "is none of the five")
 	}
 	_, err = d.change(ctx, &c, expected, func(p *plan, r *record.User) error {
-		i := slices.IndexFunc(r.Locators, func(l record.Locator) bool { return isCanonical(l, key) })
+		i := slices.IndexFunc(r.Locators, func(l record.Locator) bool { return l.Is(key) })
 		if i >= 0 && c.role == system && r.Locators[i].Owned && n.Status != "" && string(n.Status) != r.Locators[i].Status {
-			return refuseThese(ErrTaken, "locator", "is the user's already, with another status", n.Locator)
+			return newErrorAbout(ErrTaken, "locator", "is the user's already, with another status", n.Locator)
 		}
 		if i >= 0 && (r.Locators[i].Owned || c.role == self) {
 			added = locatorOf(&r.Locators[i])
@@ -292,7 +281,7 @@ func (d *Directory) AddLocator(ctx context.Context, by Principal, user UserID, n
 				return err
 			}
 		} else if claimed(r.Locators) >= MaxClaims {
-			return refuse(ErrLimited, "locators", "that a user claims and does not own must be 4 at most")
+			return newError(ErrLimited, "locators", "that a user claims and does not own must be 4 at most")
 		}
 		if i >= 0 {
 			l := &r.Locators[i]
@@ -300,14 +289,14 @@ func (d *Directory) AddLocator(ctx context.Context, by Principal, user UserID, n
 			p.emit(EventLocatorOwned, r, l.ID)
 			added = locatorOf(l)
 			added.Owned = true
-			return p.take(r, []string{n.Locator}, l)
+			return p.takeOwnership(r, []string{n.Locator}, l)
 		}
 		l, err := newLocator(n, c.now)
 		if err != nil {
 			return err
 		}
 		if c.role == system {
-			if err := p.take(r, []string{n.Locator}, &l); err != nil {
+			if err := p.takeOwnership(r, []string{n.Locator}, &l); err != nil {
 				return err
 			}
 		}
@@ -323,7 +312,7 @@ func (d *Directory) AddLocator(ctx context.Context, by Principal, user UserID, n
 }
 
 func tooManyLocators() error {
-	return refuse(ErrLimited, "locators", "that a user owns must be 16 at most")
+	return newError(ErrLimited, "locators", "that a user owns must be 16 at most")
 }
 
 // room refuses n more locators of a user's own. What it claims does not count.
@@ -351,26 +340,26 @@ func statusOr(s, otherwise VerificationStatus) VerificationStatus {
 	return s
 }
 
-// take makes each of ls its user's own, or returns ErrTaken with all of those that belong to
+// takeOwnership makes each of ls its user's own, or returns ErrTaken with all of those that belong to
 // others, spelled as they were asked for. Only .system gets as far as this, which may know.
-func (p *plan) take(r *record.User, asked []string, ls ...*record.Locator) error {
+func (p *plan) takeOwnership(r *record.User, asked []string, ls ...*record.Locator) error {
 	var taken []string
-	owned := refuse(ErrTaken, "locator", "")
+	owned := newError(ErrTaken, "locator", "")
 	for i, l := range ls {
 		if l.Owned {
 			continue
 		}
-		if err := p.claim(ownerKey(*l), owned); err == owned {
+		if err := p.requireAbsent(ownerKey(*l), owned); err == owned {
 			taken = append(taken, asked[i])
 			continue
 		} else if err != nil {
 			return err
 		}
 		l.Owned = true
-		p.own(*l, r)
+		p.putOwner(*l, r)
 	}
 	if len(taken) > 0 {
-		return refuseThese(ErrTaken, "locator", "", taken...)
+		return newErrorAbout(ErrTaken, "locator", "", taken...)
 	}
 	return nil
 }
@@ -382,7 +371,7 @@ func (p *plan) take(r *record.User, asked []string, ls ...*record.Locator) error
 // at once. If other users own some of them the error is ErrTaken, and Error.Missing holds
 // those as they were given. More than MaxLocators owned ones are ErrLimited. For .system only.
 func (d *Directory) SetLocators(ctx context.Context, by Principal, user UserID, locators []NewLocator, expected ...UserVersion) (u User, err error) {
-	defer naming("SetLocators", &err)
+	defer wrapOp("SetLocators", &err)
 	c, err := d.enter(ctx, opSetLocators, by, user)
 	if err != nil {
 		return User{}, err
@@ -410,7 +399,7 @@ func (d *Directory) SetLocators(ctx context.Context, by Principal, user UserID, 
 		for i, n := range locators {
 			var l record.Locator
 			claim := false
-			if j := slices.IndexFunc(before, func(l record.Locator) bool { return isCanonical(l, keys[i]) }); j >= 0 {
+			if j := slices.IndexFunc(before, func(l record.Locator) bool { return l.Is(keys[i]) }); j >= 0 {
 				l = before[j]
 				claim = !l.Owned && n.Status != Verified
 				if n.Status != "" && string(n.Status) != l.Status {
@@ -431,15 +420,15 @@ func (d *Directory) SetLocators(ctx context.Context, by Principal, user UserID, 
 		if err := room(r.Locators, len(ls)); err != nil {
 			return err
 		}
-		if err := p.take(r, asked, ls...); err != nil {
+		if err := p.takeOwnership(r, asked, ls...); err != nil {
 			return err
 		}
 		if slices.Equal(before, r.Locators) {
 			return errUnchanged
 		}
 		for _, l := range before {
-			if l.Owned && !owns(r, l.Type+":"+l.Canonical) {
-				p.drop(ownerKey(l))
+			if l.Owned && !r.Owns(l.Type+":"+l.Canonical) {
+				p.Drop(ownerKey(l))
 			}
 		}
 		p.emit(EventLocatorsSet, r)
@@ -452,8 +441,8 @@ func (d *Directory) SetLocators(ctx context.Context, by Principal, user UserID, 
 // claims of other users on it stay as they are. It counts against MaxLocators from then on:
 // ErrLimited. For .system only.
 func (d *Directory) SetVerification(ctx context.Context, by Principal, user UserID, id LocatorID, status VerificationStatus, expected ...UserVersion) (set Locator, err error) {
-	defer naming("SetVerification", &err)
-	c, err := d.enter(ctx, opVouch, by, user)
+	defer wrapOp("SetVerification", &err)
+	c, err := d.enter(ctx, opSetVerification, by, user)
 	if err != nil {
 		return Locator{}, err
 	}
@@ -477,7 +466,7 @@ func (d *Directory) SetVerification(ctx context.Context, by Principal, user User
 			if err := room(r.Locators, 1); err != nil {
 				return err
 			}
-			if err := p.take(r, asked, l); err != nil {
+			if err := p.takeOwnership(r, asked, l); err != nil {
 				return err
 			}
 		} else {
@@ -494,7 +483,7 @@ func (d *Directory) SetVerification(ctx context.Context, by Principal, user User
 
 // RemoveLocator takes a locator from a user; if it was owned anybody may have it next.
 func (d *Directory) RemoveLocator(ctx context.Context, by Principal, user UserID, id LocatorID, expected ...UserVersion) (err error) {
-	defer naming("RemoveLocator", &err)
+	defer wrapOp("RemoveLocator", &err)
 	c, err := d.enter(ctx, opRemoveLocator, by, user)
 	if err != nil {
 		return err
@@ -505,7 +494,7 @@ func (d *Directory) RemoveLocator(ctx context.Context, by Principal, user UserID
 			return err
 		}
 		if r.Locators[i].Owned {
-			p.drop(ownerKey(r.Locators[i]))
+			p.Drop(ownerKey(r.Locators[i]))
 		}
 		r.Locators = slices.Delete(r.Locators, i, i+1)
 		p.emit(EventLocatorRemoved, r, string(id))

@@ -38,8 +38,8 @@ const pageStep = 250
 // deleted meanwhile may be in it or not; all others are, once. A page that is full by
 // MaxPageBytes has fewer users than Limit, at least one, and a Next. For .system only.
 func (d *Directory) Users(ctx context.Context, by Principal, q UserQuery) (page UserPage, err error) {
-	defer naming("Users", &err)
-	c, err := d.enter(ctx, opListUsers, by, nobody)
+	defer wrapOp("Users", &err)
+	c, err := d.enter(ctx, opListUsers, by, noTarget)
 	if err != nil {
 		return UserPage{}, err
 	}
@@ -73,7 +73,7 @@ func (d *Directory) Users(ctx context.Context, by Principal, q UserQuery) (page 
 	for _, r := range records {
 		_, id := record.Parts(r.Key)
 		last = UserID(id)
-		value, err := decodeRecord(r)
+		value, err := record.DecodeStored(r)
 		if err != nil {
 			page.Damaged = append(page.Damaged, last)
 			continue
@@ -126,7 +126,7 @@ func (d *Directory) AllUsers(ctx context.Context, by Principal) iter.Seq2[User, 
 				}
 			}
 			for _, id := range page.Damaged {
-				if !yield(User{ID: id}, fail("AllUsers", refuse(ErrCorrupt, "user", "cannot be read"))) {
+				if !yield(User{ID: id}, toError("AllUsers", newError(ErrCorrupt, "user", "cannot be read"))) {
 					return
 				}
 			}

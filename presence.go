@@ -8,6 +8,7 @@ import (
 
 	"github.com/denizenhq/denizen/internal/presence"
 	"github.com/denizenhq/denizen/internal/record"
+	"github.com/denizenhq/denizen/internal/txn"
 )
 
 // The standard states. Any other name of 1 to 128 characters is allowed, and ranks last.
@@ -162,7 +163,7 @@ const MaxDevicesBytes = 8 << 10
 // All devices together take at most MaxDevicesBytes as stored: past that it is ErrLimited with
 // Field "presence". For a blocked user it is ErrDenied with Field "user": see BlockUser.
 func (d *Directory) SetPresence(ctx context.Context, by Principal, user UserID, p Presence) (err error) {
-	defer naming("SetPresence", &err)
+	defer wrapOp("SetPresence", &err)
 	c, err := d.enter(ctx, opWritePresence, by, user)
 	if err != nil {
 		return err
@@ -171,6 +172,27 @@ func (d *Directory) SetPresence(ctx context.Context, by Principal, user UserID, 
 		return err
 	}
 	return d.setPresence(ctx, c, p)
+}
+
+// heartbeat keeps p in memory if that is all there is to do: the same chain is set on the same
+// device already, its first state still runs, and the record is remembered.
+func (d *Directory) heartbeat(ctx context.Context, c *call, p Presence) (done bool, err error) {
+	if !d.records.Caching() {
+		return false, nil
+	}
+	e := d.records.PeekDevices(string(c.target))
+	if e == nil || !d.checkCallerCached(c, e) {
+		entries, err := d.read(ctx, c, record.DevicesKey(string(c.target)))
+		if err != nil {
+			return false, err
+		}
+		e = entries[0]
+	}
+	if !d.records.Beat(e, p.device, p.chain, c.now) {
+		return false, nil
+	}
+	d.background.start()
+	return true, d.usable() // one that came after the last flush was not kept
 }
 
 // setPresence is SetPresence where there is more to do than to keep a heartbeat, which needs
@@ -189,21 +211,20 @@ func (d *Directory) setPresence(ctx context.Context, c call, p Presence) error {
 			return err
 		}
 		if u.Blocked {
-			return refuse(ErrDenied, "user", "is blocked")
+			return newError(ErrDenied, "user", "is blocked")
 		}
-		over := d.over(r)
+		before := pl.WithBeats(r)
 		// Beat is there from the start, so that heartbeats make no record longer.
 		set := presence.Device{Name: p.device, Start: c.now, Beat: c.now, Chain: p.chain}
-		if before := beatOf(over, &set); before != nil {
-			set.Start = before.Start
-			set.Beat = max(before.Origin(), c.now) // a later heartbeat may have come first
+		if same := beatOf(before, &set); same != nil {
+			set.Start = same.Start
+			set.Beat = max(same.Origin(), c.now) // a later heartbeat may have come first
 		} else {
 			pl.emit(EventPresenceSet, u, devices(p.device)...)
 		}
-		next := record.Devices{User: u.ID, Incarnation: u.Incarnation, Devices: presence.Set(over, set, set.Beat)}
-		pl.put(record.DevicesKey(u.ID), &next)
-		if len(pl.batch.Put[len(pl.batch.Put)-1].Value) > MaxDevicesBytes {
-			return refuse(ErrLimited, "presence", "the states of all devices must take 8192 bytes at most")
+		next := record.Devices{User: u.ID, Incarnation: u.Incarnation, Devices: presence.Set(before, set, set.Beat)}
+		if pl.Put(record.DevicesKey(u.ID), &next) > MaxDevicesBytes {
+			return newError(ErrLimited, "presence", "the states of all devices must take 8192 bytes at most")
 		}
 		return nil
 	})
@@ -213,7 +234,7 @@ func (d *Directory) setPresence(ctx context.Context, c call, p Presence) error {
 // beatOf returns the device of which setting set is a heartbeat, or nil: the same chain stands
 // on it and its first state still runs.
 func beatOf(devices []presence.Device, set *presence.Device) *presence.Device {
-	i := deviceIn(devices, set.Name)
+	i := presence.IndexOf(devices, set.Name)
 	if i < 0 || !presence.Equal(devices[i].Chain, set.Chain) {
 		return nil
 	}
@@ -236,11 +257,11 @@ func (p *plan) devices() (*record.User, *record.Devices, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	memos, err := p.read(record.DevicesKey(u.ID))
+	entries, err := p.read(record.DevicesKey(u.ID))
 	if err != nil {
 		return nil, nil, err
 	}
-	r, _ := memos[0].value.(*record.Devices)
+	r, _ := entries[0].Value().(*record.Devices)
 	return u, r, nil
 }
 
@@ -248,15 +269,15 @@ func (p *plan) devices() (*record.User, *record.Devices, error) {
 // device that is not there, or ran out, is ErrNotFound with Field "device". It is durable on
 // return. A heartbeat that comes later from the same device is a new presence.
 func (d *Directory) ClearPresence(ctx context.Context, by Principal, user UserID, device string) (err error) {
-	defer naming("ClearPresence", &err)
+	defer wrapOp("ClearPresence", &err)
 	c, err := d.enter(ctx, opWritePresence, by, user)
 	if err != nil {
 		return err
 	}
 	return d.clearPresence(ctx, &c, []string{device}, func(set []presence.Device, now int64) ([]presence.Device, error) {
-		i := deviceIn(set, device)
+		i := presence.IndexOf(set, device)
 		if i < 0 || !set[i].Runs(now) {
-			return nil, refuse(ErrNotFound, "device", "")
+			return nil, newError(ErrNotFound, "device", "")
 		}
 		return slices.Delete(slices.Clone(set), i, i+1), nil
 	})
@@ -265,7 +286,7 @@ func (d *Directory) ClearPresence(ctx context.Context, by Principal, user UserID
 // ClearAllPresence takes away what is set on all devices of a user, and changes nothing where
 // nothing is. It is durable on return.
 func (d *Directory) ClearAllPresence(ctx context.Context, by Principal, user UserID) (err error) {
-	defer naming("ClearAllPresence", &err)
+	defer wrapOp("ClearAllPresence", &err)
 	c, err := d.enter(ctx, opWritePresence, by, user)
 	if err != nil {
 		return err
@@ -288,18 +309,18 @@ func (d *Directory) clearPresence(
 			return err
 		}
 		if p.damaged(record.DevicesKey(u.ID)) {
-			p.drop(record.DevicesKey(u.ID)) // which of them are there nobody knows
+			p.Drop(record.DevicesKey(u.ID)) // which of them are there nobody knows
 			p.emit(EventPresenceCleared, u)
 			return nil
 		}
-		rest, err := left(d.over(r), c.now)
+		rest, err := left(p.WithBeats(r), c.now)
 		if err != nil {
 			return err
 		}
 		if len(rest) == 0 {
-			p.drop(record.DevicesKey(u.ID))
+			p.Drop(record.DevicesKey(u.ID))
 		} else {
-			p.put(record.DevicesKey(u.ID), &record.Devices{User: u.ID, Incarnation: u.Incarnation, Devices: rest})
+			p.Put(record.DevicesKey(u.ID), &record.Devices{User: u.ID, Incarnation: u.Incarnation, Devices: rest})
 		}
 		p.emit(EventPresenceCleared, u, cleared...)
 		return nil
@@ -311,22 +332,22 @@ func (d *Directory) clearPresence(
 // the devices' names: Presence.Device tells which it is, "" for the default one. It is for the
 // user itself and .system; others see the best device alone. The slice is the caller's.
 func (d *Directory) Devices(ctx context.Context, by Principal, user UserID) (devices []UserPresence, err error) {
-	defer naming("Devices", &err)
+	defer wrapOp("Devices", &err)
 	c, err := d.enter(ctx, opReadDevices, by, user)
 	if err != nil {
 		return nil, err
 	}
 	id := string(user)
-	memos, err := d.read(ctx, &c, record.DevicesKey(id), record.UserKey(id))
+	entries, err := d.read(ctx, &c, record.DevicesKey(id), record.UserKey(id))
 	if err != nil {
 		return nil, err
 	}
-	r, ok := memos[0].value.(*record.Devices)
+	r, ok := entries[0].Value().(*record.Devices)
 	if !ok {
-		_, err := c.userIn(memos[1])
+		_, err := c.userIn(entries[1])
 		return []UserPresence{}, err
 	}
-	set := memos[0].beats.Load().over(r)
+	set := entries[0].Pending().Apply(r)
 	devices = make([]UserPresence, 0, len(set))
 	for i := range set {
 		if reading := set[i].Read(c.now); len(reading.Rest) > 0 {
@@ -341,37 +362,38 @@ func (d *Directory) Devices(ctx context.Context, by Principal, user UserID) (dev
 // Away, Sleeping, Missing, Offline and all others; among equals the state that began later;
 // among those the device whose name comes first in byte order.
 func (d *Directory) Presence(ctx context.Context, by Principal, user UserID) (p UserPresence, err error) {
-	defer naming("Presence", &err)
+	defer wrapOp("Presence", &err)
 	c, err := d.enter(ctx, opReadPresence, by, user)
 	if err != nil {
 		return UserPresence{}, err
 	}
 	// What is remembered needs no keys and no slices.
-	if m := d.cache.get(name{kindDevices, string(user)}); m != nil && d.standsRemembered(&c, m) && d.usable() == nil {
-		c.presence(&p, m.value.(*record.Devices), m.beats.Load())
+	if e := d.records.PeekDevices(string(user)); e != nil && d.checkCallerCached(&c, e) && d.usable() == nil {
+		reading := e.Pending().Read(e.Value().(*record.Devices), c.now)
+		c.fill(&p, &reading)
 		return p, nil
 	}
 	id := string(user)
-	memos, err := d.read(ctx, &c, record.DevicesKey(id), record.UserKey(id))
+	entries, err := d.read(ctx, &c, record.DevicesKey(id), record.UserKey(id))
 	if err != nil {
 		return UserPresence{}, err
 	}
-	err = d.presence(&p, &c, memos[0], memos[1])
+	err = d.presence(&p, &c, entries[0], entries[1])
 	return p, err
 }
 
 // Presences returns the presence of several users, at most MaxList, in the order asked. Who is
 // not there is left out: each entry names its user. One refusal refuses the whole.
 func (d *Directory) Presences(ctx context.Context, by Principal, users []UserID) (ps []UserPresence, err error) {
-	defer naming("Presences", &err)
-	calls, memos, err := d.readAll(ctx, opReadPresence, by, users, record.DevicesKey)
+	defer wrapOp("Presences", &err)
+	calls, entries, err := d.readAll(ctx, opReadPresence, by, users, record.DevicesKey)
 	if err != nil {
 		return nil, err
 	}
 	ps = make([]UserPresence, 0, len(users))
 	for i := range users {
-		var user *memo
-		if memos[i].value == nil {
+		var user *txn.Entry
+		if entries[i].Value() == nil {
 			found, err := d.read(ctx, &calls[i], record.UserKey(string(users[i])))
 			if err != nil {
 				return nil, err
@@ -379,7 +401,7 @@ func (d *Directory) Presences(ctx context.Context, by Principal, users []UserID)
 			user = found[0]
 		}
 		ps = append(ps, UserPresence{})
-		if err = d.presence(&ps[len(ps)-1], &calls[i], memos[i], user); errors.Is(err, ErrNotFound) {
+		if err = d.presence(&ps[len(ps)-1], &calls[i], entries[i], user); errors.Is(err, ErrNotFound) {
 			ps = ps[:len(ps)-1]
 		} else if err != nil {
 			return nil, err
@@ -388,9 +410,10 @@ func (d *Directory) Presences(ctx context.Context, by Principal, users []UserID)
 	return ps, nil
 }
 
-func (d *Directory) presence(p *UserPresence, c *call, devices, user *memo) error {
-	if r, ok := devices.value.(*record.Devices); ok {
-		c.presence(p, r, devices.beats.Load())
+func (d *Directory) presence(p *UserPresence, c *call, devices, user *txn.Entry) error {
+	if r, ok := devices.Value().(*record.Devices); ok {
+		reading := devices.Pending().Read(r, c.now)
+		c.fill(p, &reading)
 		return nil
 	}
 	if _, err := c.userIn(user); err != nil {
@@ -400,30 +423,8 @@ func (d *Directory) presence(p *UserPresence, c *call, devices, user *memo) erro
 	return nil
 }
 
-// presence makes p what a record and heartbeats that are not in it yet say; b may be nil.
-func (c *call) presence(p *UserPresence, r *record.Devices, b *beats) {
-	var reading presence.Reading
-	if b == nil || b.incarnation != r.Incarnation {
-		reading = presence.Read(r.Devices, c.now)
-	} else {
-		b.Lock()
-		reading = presence.Read(r.Devices, c.now, b.devices...)
-		b.Unlock()
-	}
-	c.fill(p, &reading)
-}
-
+// fill makes p what was read.
 func (c *call) fill(p *UserPresence, r *presence.Reading) {
-	p.User, p.Since, p.Until = c.target, at(r.Since), at(r.Until)
+	p.User, p.Since, p.Until = c.target, timeOf(r.Since), timeOf(r.Until)
 	p.Presence.device, p.Presence.chain = r.Device, r.Rest
-}
-
-// deviceIn answers where the device of a name is, or -1.
-func deviceIn(devices []presence.Device, name string) int {
-	for i := range devices {
-		if devices[i].Name == name {
-			return i
-		}
-	}
-	return -1
 }

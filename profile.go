@@ -3,6 +3,7 @@ package denizen
 import (
 	"cmp"
 	"context"
+	"errors"
 	"math"
 	"slices"
 	"strings"
@@ -10,6 +11,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/denizenhq/denizen/internal/record"
+	"github.com/denizenhq/denizen/internal/txn"
 	"github.com/denizenhq/denizen/store"
 )
 
@@ -85,8 +87,8 @@ const (
 // DefineAttribute defines an attribute: ErrTaken if it is defined. It answers the
 // definition with what was left open filled in. For .system only.
 func (d *Directory) DefineAttribute(ctx context.Context, by Principal, def AttributeDef) (defined AttributeDef, err error) {
-	defer naming("DefineAttribute", &err)
-	c, err := d.enter(ctx, opDefine, by, nobody)
+	defer wrapOp("DefineAttribute", &err)
+	c, err := d.enter(ctx, opDefine, by, noTarget)
 	if err != nil {
 		return AttributeDef{}, err
 	}
@@ -95,10 +97,10 @@ func (d *Directory) DefineAttribute(ctx context.Context, by Principal, def Attri
 		return AttributeDef{}, err
 	}
 	_, err = d.write(ctx, &c, func(p *plan) error {
-		if err := p.claim(record.DefinitionKey(def.Key), refuse(ErrTaken, "key", "is defined already")); err != nil {
+		if err := p.requireAbsent(record.DefinitionKey(def.Key), newError(ErrTaken, "key", "is defined already")); err != nil {
 			return err
 		}
-		p.put(record.DefinitionKey(def.Key), &r)
+		p.Put(record.DefinitionKey(def.Key), &r)
 		p.emit(EventAttributeDefined, nil, def.Key)
 		return nil
 	})
@@ -120,7 +122,7 @@ func definition(def AttributeDef) (record.Definition, error) {
 			return record.Definition{}, invalid(l.field, "must be 32 at most")
 		}
 		for i, s := range l.list {
-			if !visible(s, 128) || slices.Contains(l.list[:i], s) {
+			if !printableASCII(s, 128) || slices.Contains(l.list[:i], s) {
 				return record.Definition{}, invalid(l.field, "must each be 1 to 128 visible ASCII characters, and differ")
 			}
 		}
@@ -159,29 +161,29 @@ func checkAttributeKey(s string) string {
 	return ""
 }
 
-// visible reports whether s is 1 to most visible ASCII characters or spaces between them.
-func visible(s string, most int) bool {
+// printableASCII reports whether s is 1 to most visible ASCII characters or spaces between them.
+func printableASCII(s string, most int) bool {
 	return s != "" && len(s) <= most && strings.TrimSpace(s) == s &&
 		!strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r > '~' })
 }
 
 // AttributeDef answers the definition of an attribute. Any user may ask.
 func (d *Directory) AttributeDef(ctx context.Context, by Principal, key string) (def AttributeDef, err error) {
-	defer naming("AttributeDef", &err)
-	c, err := d.enter(ctx, opReadDefinitions, by, nobody)
+	defer wrapOp("AttributeDef", &err)
+	c, err := d.enter(ctx, opReadDefinitions, by, noTarget)
 	if err != nil {
 		return AttributeDef{}, err
 	}
 	if reason := checkAttributeKey(key); reason != "" {
 		return AttributeDef{}, invalid("key", reason)
 	}
-	memos, err := d.read(ctx, &c, record.DefinitionKey(key))
+	entries, err := d.read(ctx, &c, record.DefinitionKey(key))
 	if err != nil {
 		return AttributeDef{}, err
 	}
-	r, ok := memos[0].value.(*record.Definition)
+	r, ok := entries[0].Value().(*record.Definition)
 	if !ok {
-		return AttributeDef{}, refuse(ErrNotFound, "attributeDef", "")
+		return AttributeDef{}, newError(ErrNotFound, "attributeDef", "")
 	}
 	return definitionOf(r), nil
 }
@@ -189,8 +191,8 @@ func (d *Directory) AttributeDef(ctx context.Context, by Principal, key string) 
 // AttributeDefs lists all definitions in bytewise order of their keys. Any user may ask. If some
 // are damaged it returns the others beside ErrCorrupt, with Missing saying which.
 func (d *Directory) AttributeDefs(ctx context.Context, by Principal) (defs []AttributeDef, err error) {
-	defer naming("AttributeDefs", &err)
-	c, err := d.enter(ctx, opReadDefinitions, by, nobody)
+	defer wrapOp("AttributeDefs", &err)
+	c, err := d.enter(ctx, opReadDefinitions, by, noTarget)
 	if err != nil {
 		return nil, err
 	}
@@ -202,7 +204,7 @@ func (d *Directory) AttributeDefs(ctx context.Context, by Principal) (defs []Att
 			return nil, err
 		}
 		for _, r := range records {
-			value, err := decodeRecord(r)
+			value, err := record.DecodeStored(r)
 			if err != nil {
 				_, key := record.Parts(r.Key)
 				damaged = append(damaged, key)
@@ -220,7 +222,7 @@ func (d *Directory) AttributeDefs(ctx context.Context, by Principal) (defs []Att
 		return nil, err
 	}
 	if len(damaged) > 0 {
-		return defs, refuseThese(ErrCorrupt, "attributeDef", "some are damaged", damaged...)
+		return defs, newErrorAbout(ErrCorrupt, "attributeDef", "some are damaged", damaged...)
 	}
 	return defs, nil
 }
@@ -228,8 +230,8 @@ func (d *Directory) AttributeDefs(ctx context.Context, by Principal) (defs []Att
 // DropAttributeDef drops a definition that no user's attribute rests on; one in use is
 // ErrConflict with Field "key". For .system only.
 func (d *Directory) DropAttributeDef(ctx context.Context, by Principal, key string) (err error) {
-	defer naming("DropAttributeDef", &err)
-	c, err := d.enter(ctx, opDefine, by, nobody)
+	defer wrapOp("DropAttributeDef", &err)
+	c, err := d.enter(ctx, opDefine, by, noTarget)
 	if err != nil {
 		return err
 	}
@@ -237,24 +239,24 @@ func (d *Directory) DropAttributeDef(ctx context.Context, by Principal, key stri
 		return invalid("key", reason)
 	}
 	_, err = d.write(ctx, &c, func(p *plan) error {
-		memos, err := p.read(record.DefinitionKey(key))
+		entries, err := p.read(record.DefinitionKey(key))
 		if err != nil {
 			return err
 		}
-		if memos[0].value == nil {
-			return refuse(ErrNotFound, "attributeDef", "")
+		if entries[0].Value() == nil {
+			return newError(ErrNotFound, "attributeDef", "")
 		}
-		if p.again {
+		if p.Retrying() {
 			used, err := p.dropStaleUses(key)
 			if err != nil {
 				return err
 			}
 			if used {
-				return refuse(ErrConflict, "key", "is in use")
+				return newError(ErrConflict, "key", "is in use")
 			}
 		}
-		p.unused(record.AttributeRefsOf(key))
-		p.drop(record.DefinitionKey(key))
+		p.AbsentUnder(record.AttributeRefsOf(key))
+		p.Drop(record.DefinitionKey(key))
 		p.emit(EventAttributeDropped, nil, key)
 		return nil
 	})
@@ -269,34 +271,40 @@ func (p *plan) dropStaleUses(attribute string) (used bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	var stale batch
-	for _, use := range uses {
-		profile := record.ProfileKey(string(use.Key[len(under):]))
-		memos, _, err := p.d.loadAny(p.ctx, nil, []store.Key{profile})
-		if err != nil {
-			return false, err
+	err = p.d.writeBackground(p.ctx, func(tx *txn.Tx) error {
+		nothing := true
+		for _, use := range uses {
+			profile := []store.Key{record.ProfileKey(string(use.Key[len(under):]))}
+			entries, err := tx.Read(profile...)
+			if err != nil {
+				return err
+			}
+			_ = p.d.checkDamage(profile, entries) // a damaged one may hold it
+			r, ok := entries[0].Value().(*record.Profile)
+			if ok {
+				_, ok = slices.BinarySearchFunc(r.Attributes, attribute, byKey)
+			}
+			if used = ok || entries[0].Damaged(); used {
+				break
+			}
+			tx.Drop(use.Key)
+			nothing = false
 		}
-		r, ok := memos[0].value.(*record.Profile)
-		if ok {
-			_, ok = slices.BinarySearchFunc(r.Attributes, attribute, byKey)
+		if nothing {
+			return errUnchanged
 		}
-		if used = ok || memos[0].damage != 0; used {
-			break
-		}
-		stale.If, stale.Drop = append(stale.If, condOf(profile, memos[0])), append(stale.Drop, use.Key)
+		return nil
+	})
+	if errors.Is(err, store.ErrConflict) {
+		err = nil // what is left is dropped another time
 	}
-	if len(stale.Drop) > 0 {
-		if _, err := p.d.commit(p.ctx, &stale); err != nil && !isConflict(err) {
-			return false, err
-		}
-	}
-	return used, nil
+	return used, err
 }
 
 // SetAttribute sets one attribute of a user. It needs a definition; the user may set only
 // what the definition lets it write: ErrDenied with Field "key" otherwise.
 func (d *Directory) SetAttribute(ctx context.Context, by Principal, user UserID, a Attribute, expected ...ProfileVersion) (p Profile, err error) {
-	defer naming("SetAttribute", &err)
+	defer wrapOp("SetAttribute", &err)
 	c, err := d.enter(ctx, opWriteProfile, by, user)
 	if err != nil {
 		return Profile{}, err
@@ -308,7 +316,7 @@ func (d *Directory) SetAttribute(ctx context.Context, by Principal, user UserID,
 // have no definition (ErrInvalid) or may not be written by the caller (ErrDenied), Error.Missing
 // holds their keys. A profile that is damaged is replaced by .system with Replace.
 func (d *Directory) SetAttributes(ctx context.Context, by Principal, user UserID, attributes []Attribute, mode PatchMode, expected ...ProfileVersion) (p Profile, err error) {
-	defer naming("SetAttributes", &err)
+	defer wrapOp("SetAttributes", &err)
 	c, err := d.enter(ctx, opWriteProfile, by, user)
 	if err != nil {
 		return Profile{}, err
@@ -321,7 +329,7 @@ func (d *Directory) SetAttributes(ctx context.Context, by Principal, user UserID
 
 // RemoveAttribute removes an attribute of a user.
 func (d *Directory) RemoveAttribute(ctx context.Context, by Principal, user UserID, key string, expected ...ProfileVersion) (err error) {
-	defer naming("RemoveAttribute", &err)
+	defer wrapOp("RemoveAttribute", &err)
 	c, err := d.enter(ctx, opWriteProfile, by, user)
 	if err != nil {
 		return err
@@ -338,14 +346,14 @@ func (d *Directory) RemoveAttribute(ctx context.Context, by Principal, user User
 			return nil, err
 		}
 		if defs[0] != nil && !c.mayWrite(defs[0]) {
-			return nil, refuse(ErrDenied, "key", "")
+			return nil, newError(ErrDenied, "key", "")
 		}
 		i, found := slices.BinarySearchFunc(r.Attributes, key, byKey)
 		if !found || (defs[0] != nil && !c.maySee(defs[0])) {
-			return nil, refuse(ErrNotFound, "attribute", "")
+			return nil, newError(ErrNotFound, "attribute", "")
 		}
 		r.Attributes = slices.Delete(r.Attributes, i, i+1)
-		p.drop(record.AttributeRefKey(key, r.User))
+		p.Drop(record.AttributeRefKey(key, r.User))
 		return []string{key}, nil
 	})
 	return err
@@ -375,12 +383,12 @@ func (d *Directory) editProfile(ctx context.Context, c *call, expected []Profile
 		if err != nil {
 			return err
 		}
-		memos, err := p.readAny(record.ProfileKey(string(c.target)))
+		entries, err := p.readAny(record.ProfileKey(string(c.target)))
 		if err != nil {
 			return err
 		}
-		edited, was = record.Profile{User: user.ID, Incarnation: user.Incarnation}, memos[0].version
-		if r, ok := memos[0].value.(*record.Profile); ok {
+		edited, was = record.Profile{User: user.ID, Incarnation: user.Incarnation}, entries[0].Version()
+		if r, ok := entries[0].Value().(*record.Profile); ok {
 			edited.Attributes = slices.Clone(r.Attributes)
 		}
 		if err := expect(expected, was); err != nil {
@@ -396,9 +404,9 @@ func (d *Directory) editProfile(ctx context.Context, c *call, expected []Profile
 			return firstOf(failed, err)
 		}
 		if len(edited.Attributes) == 0 {
-			p.drop(record.ProfileKey(user.ID))
+			p.Drop(record.ProfileKey(user.ID))
 		} else {
-			p.put(record.ProfileKey(user.ID), &edited)
+			p.Put(record.ProfileKey(user.ID), &edited)
 		}
 		p.emit(EventProfileChanged, user, keys...)
 		return nil
@@ -438,10 +446,10 @@ func (p *plan) setAttributes(r *record.Profile, attributes []Attribute, mode Pat
 	changed := []string{}
 	for i, a := range attributes {
 		if defs[i] == nil {
-			return nil, refuseThese(ErrInvalid, "key", "has no definition", keysWhere(keys, defs, func(def *record.Definition) bool { return def == nil })...)
+			return nil, newErrorAbout(ErrInvalid, "key", "has no definition", keysWhere(keys, defs, func(def *record.Definition) bool { return def == nil })...)
 		}
 		if !p.c.mayWrite(defs[i]) {
-			return nil, refuseThese(ErrDenied, "key", "", keysWhere(keys, defs, func(def *record.Definition) bool { return def != nil && !p.c.mayWrite(def) })...)
+			return nil, newErrorAbout(ErrDenied, "key", "", keysWhere(keys, defs, func(def *record.Definition) bool { return def != nil && !p.c.mayWrite(def) })...)
 		}
 		stored, err := attribute(a, defs[i])
 		if err != nil {
@@ -451,7 +459,7 @@ func (p *plan) setAttributes(r *record.Profile, attributes []Attribute, mode Pat
 		switch {
 		case !found:
 			r.Attributes = slices.Insert(r.Attributes, j, stored)
-			p.put(record.AttributeRefKey(a.Key, r.User), &record.AttributeRef{Attribute: a.Key, User: r.User})
+			p.Put(record.AttributeRefKey(a.Key, r.User), &record.AttributeRef{Attribute: a.Key, User: r.User})
 		case r.Attributes[j] == stored:
 			continue
 		default:
@@ -476,7 +484,7 @@ func (p *plan) setAttributes(r *record.Profile, attributes []Attribute, mode Pat
 			}
 			j, _ := slices.BinarySearchFunc(r.Attributes, key, byKey)
 			r.Attributes = slices.Delete(r.Attributes, j, j+1)
-			p.drop(record.AttributeRefKey(key, r.User))
+			p.Drop(record.AttributeRefKey(key, r.User))
 			changed = append(changed, key)
 		}
 	}
@@ -488,7 +496,7 @@ func (p *plan) setAttributes(r *record.Profile, attributes []Attribute, mode Pat
 		size += len(a.Key) + len(a.ContentType) + len(a.ContentEncoding) + len(a.Value)
 	}
 	if size > MaxProfileBytes {
-		return nil, refuse(ErrLimited, "attributes", "of a user must be 262144 bytes at most")
+		return nil, newError(ErrLimited, "attributes", "of a user must be 262144 bytes at most")
 	}
 	return changed, nil
 }
@@ -510,11 +518,11 @@ func (p *plan) definitions(keys []string) ([]*record.Definition, error) {
 	if len(keys) == 0 {
 		return nil, nil
 	}
-	memos, err := p.read(definitionKeys(keys)...)
+	entries, err := p.read(definitionKeys(keys)...)
 	if err != nil {
 		return nil, err
 	}
-	return definitionsIn(memos), nil
+	return definitionsIn(entries), nil
 }
 
 func definitionKeys(keys []string) []store.Key {
@@ -525,10 +533,10 @@ func definitionKeys(keys []string) []store.Key {
 	return stored
 }
 
-func definitionsIn(memos []*memo) []*record.Definition {
-	defs := make([]*record.Definition, len(memos))
-	for i, m := range memos {
-		defs[i], _ = m.value.(*record.Definition)
+func definitionsIn(entries []*txn.Entry) []*record.Definition {
+	defs := make([]*record.Definition, len(entries))
+	for i, m := range entries {
+		defs[i], _ = m.Value().(*record.Definition)
 	}
 	return defs
 }
@@ -539,9 +547,9 @@ func attribute(a Attribute, def *record.Definition) (record.Attribute, error) {
 		ContentEncoding: cmp.Or(a.ContentEncoding, "identity"), Value: a.Value,
 	}
 	switch {
-	case !visible(r.ContentType, 128):
+	case !printableASCII(r.ContentType, 128):
 		return r, invalid("contentType", "must be 1 to 128 visible ASCII characters")
-	case !visible(r.ContentEncoding, 128):
+	case !printableASCII(r.ContentEncoding, 128):
 		return r, invalid("contentEncoding", "must be 1 to 128 visible ASCII characters")
 	case len(def.ContentTypes) > 0 && !slices.Contains(def.ContentTypes, r.ContentType):
 		return r, invalid("contentType", "is none that the definition allows")
@@ -575,7 +583,7 @@ func (c *call) maySee(def *record.Definition) bool {
 
 // Profile answers the attributes of a user that the caller may see.
 func (d *Directory) Profile(ctx context.Context, by Principal, user UserID) (p Profile, err error) {
-	defer naming("Profile", &err)
+	defer wrapOp("Profile", &err)
 	c, err := d.enter(ctx, opReadProfile, by, user)
 	if err != nil {
 		return Profile{}, err
@@ -587,7 +595,7 @@ func (d *Directory) Profile(ctx context.Context, by Principal, user UserID) (p P
 // them, or ErrNotFound if the user lacks some or the caller may not see them. Error.Missing
 // holds those keys, and does not tell the one from the other.
 func (d *Directory) Attributes(ctx context.Context, by Principal, user UserID, keys []string) (attributes []Attribute, err error) {
-	defer naming("Attributes", &err)
+	defer wrapOp("Attributes", &err)
 	c, err := d.enter(ctx, opReadProfile, by, user)
 	if err != nil {
 		return nil, err
@@ -615,27 +623,27 @@ func (d *Directory) Attributes(ctx context.Context, by Principal, user UserID, k
 		attributes[i] = p.Attributes[j]
 	}
 	if len(missing) > 0 { // whether there is none or it may not be seen
-		return nil, refuseThese(ErrNotFound, "attribute", "", missing...)
+		return nil, newErrorAbout(ErrNotFound, "attribute", "", missing...)
 	}
 	return attributes, nil
 }
 
 func (d *Directory) profile(ctx context.Context, c *call) (Profile, error) {
 	id := string(c.target)
-	memos, err := d.read(ctx, c, record.UserKey(id), record.ProfileKey(id))
+	entries, err := d.read(ctx, c, record.UserKey(id), record.ProfileKey(id))
 	if err != nil {
 		return Profile{}, err
 	}
-	user, err := c.userIn(memos[0])
+	user, err := c.userIn(entries[0])
 	if err != nil {
 		return Profile{}, err
 	}
-	r, ok := memos[1].value.(*record.Profile)
+	r, ok := entries[1].Value().(*record.Profile)
 	// A profile that was read after its user was created anew is not this user's.
 	if !ok || r.Incarnation != user.Incarnation {
 		return Profile{User: c.target, Attributes: []Attribute{}}, nil
 	}
-	return d.profileOf(ctx, c, r, memos[1].version)
+	return d.profileOf(ctx, c, r, entries[1].Version())
 }
 
 // profileOf answers what the caller may see of a profile.
@@ -651,15 +659,15 @@ func (d *Directory) profileOf(ctx context.Context, c *call, r *record.Profile, v
 	for i, a := range r.Attributes {
 		keys[i] = a.Key
 	}
-	defs, err := d.load(ctx, d.cache, definitionKeys(keys))
+	defs, err := d.load(ctx, definitionKeys(keys)...)
 	if err != nil {
 		return Profile{}, err
 	}
 	for i, a := range r.Attributes {
 		// A definition never changes, and is older than whatever rests on it. A newer one is
 		// another definition of the same key, made after the profile was read.
-		def, ok := defs[i].value.(*record.Definition)
-		if ok && defs[i].version < version && c.maySee(def) {
+		def, ok := defs[i].Value().(*record.Definition)
+		if ok && defs[i].Version() < version && c.maySee(def) {
 			p.Attributes = append(p.Attributes, Attribute(a))
 		}
 	}

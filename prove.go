@@ -25,8 +25,8 @@ import (
 // is, blocked; IssueToken refuses it. A Principal made before the user passed outlives its
 // token, as after RevokeTokens. For .system only.
 func (d *Directory) ProveLocator(ctx context.Context, by Principal, locator string, newcomer NewUser) (u User, err error) {
-	defer naming("ProveLocator", &err)
-	c, err := d.enter(ctx, opProve, by, nobody)
+	defer wrapOp("ProveLocator", &err)
+	c, err := d.enter(ctx, opProve, by, noTarget)
 	if err != nil {
 		return User{}, err
 	}
@@ -47,14 +47,14 @@ func (d *Directory) ProveLocator(ctx context.Context, by Principal, locator stri
 			}
 			return u, err
 		}
-		c.target = UserID(owners[0].value.(*record.User).ID)
+		c.target = UserID(owners[0].Value().(*record.User).ID)
 		c.now = d.clock.Now()
 		u, err = d.prove(ctx, &c, key)
 		if err != errNotOwner && !errors.Is(err, ErrNotFound) {
 			return u, err
 		}
 	}
-	return User{}, refuse(ErrConflict, "locator", "others kept changing who owns it")
+	return User{}, newError(ErrConflict, "locator", "others kept changing who owns it")
 }
 
 // errNotOwner says that a user does not own a locator, not any more.
@@ -66,7 +66,7 @@ func (d *Directory) prove(ctx context.Context, c *call, key string) (User, error
 	var left bool
 	u, err := d.change(ctx, c, nil, func(p *plan, r *record.User) error {
 		left = false
-		i := slices.IndexFunc(r.Locators, func(l record.Locator) bool { return l.Owned && isCanonical(l, key) })
+		i := slices.IndexFunc(r.Locators, func(l record.Locator) bool { return l.Owned && l.Is(key) })
 		if i < 0 {
 			return errNotOwner
 		}
@@ -76,7 +76,7 @@ func (d *Directory) prove(ctx context.Context, c *call, key string) (User, error
 		}
 		if slices.ContainsFunc(r.Locators, func(l record.Locator) bool { return l.Owned && l.Status == string(Verified) }) {
 			left = true
-			p.drop(ownerKey(*l))
+			p.Drop(ownerKey(*l))
 			p.emit(EventLocatorRemoved, r, l.ID)
 			r.Locators = slices.Delete(r.Locators, i, i+1)
 			return nil
@@ -84,7 +84,7 @@ func (d *Directory) prove(ctx context.Context, c *call, key string) (User, error
 		setStatus(l, Verified, c.now)
 		p.emit(EventUserPassed, r, l.ID)
 		r.Locators = slices.DeleteFunc(r.Locators, func(l record.Locator) bool { return !l.Owned })
-		p.drop(record.DevicesKey(r.ID))
+		p.Drop(record.DevicesKey(r.ID))
 		return p.dropTokens(r)
 	})
 	if err == nil && left {

@@ -6,11 +6,12 @@ import (
 	"crypto/sha1"
 	"crypto/subtle"
 	"encoding/base64"
-	"errors"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/denizenhq/denizen/internal/record"
+	"github.com/denizenhq/denizen/internal/txn"
 	"github.com/denizenhq/denizen/store"
 )
 
@@ -37,7 +38,7 @@ const SignedWindow = 25 * time.Second
 // one whose date is out of SignedWindow ErrExpired, and one whose nonce or date breaks its
 // rule ErrInvalid. A request that is refused uses nothing up.
 func (d *Directory) AuthenticateSigned(ctx context.Context, r SignedRequest) (by Principal, err error) {
-	defer naming("AuthenticateSigned", &err)
+	defer wrapOp("AuthenticateSigned", &err)
 	k, proof, err := d.accessKey(ctx, r.AccessKey)
 	if err != nil {
 		return Principal{}, err
@@ -55,17 +56,17 @@ func (d *Directory) AuthenticateSigned(ctx context.Context, r SignedRequest) (by
 	// A line break inside a field would let two requests share one text.
 	joined := strings.ContainsAny(r.Method+r.ContentType+r.ContentMD5+r.Date+r.Path, "\n\r")
 	if subtle.ConstantTimeCompare([]byte(digest), []byte(r.Digest)) != 1 || joined || k == nil {
-		return Principal{}, refuse(ErrUnauthenticated, "digest", "")
+		return Principal{}, newError(ErrUnauthenticated, "digest", "")
 	}
 	now := d.clock.Now()
 	if off := now - date.UnixMilli(); off > SignedWindow.Milliseconds() || off < -SignedWindow.Milliseconds() {
-		return Principal{}, refuse(ErrExpired, "date", "is too far from now")
+		return Principal{}, newError(ErrExpired, "date", "is too far from now")
 	}
 	by = Principal{kind: kindSystem, accessKey: k.Key, keyIncarnation: k.Incarnation}
 	if err := d.spendNonce(ctx, by, date.Unix()/60, r.Nonce); err != nil {
 		return Principal{}, err
 	}
-	d.uses.note(d, nobody, record.LastUse{ID: k.Incarnation, At: now, Action: "Signed"})
+	d.lastUses.note(d, noTarget, record.LastUse{ID: k.Incarnation, At: now, Action: "Signed"})
 	return by, nil
 }
 
@@ -87,16 +88,28 @@ func parseDate(s string) (time.Time, bool) {
 func (d *Directory) spendNonce(ctx context.Context, by Principal, minute int64, nonce string) error {
 	d.background.start()
 	key := record.NonceKey(minute, by.accessKey, nonce)
-	_, err := d.store.Commit(ctx, store.Batch{
-		If: []store.Cond{
-			{Key: record.NonceKey(minute-1, by.accessKey, nonce)},
-			{Key: key},
-			{Key: record.NonceKey(minute+1, by.accessKey, nonce)},
-		},
-		Put: []store.Record{{Key: key, Value: record.Encode(&record.Nonce{AccessKey: by.accessKey, Nonce: nonce})}},
-	})
-	if errors.Is(err, store.ErrConflict) {
-		return refuse(ErrUnauthenticated, "nonce", "was used before")
+	keys := []store.Key{
+		record.NonceKey(minute-1, by.accessKey, nonce), key, record.NonceKey(minute+1, by.accessKey, nonce),
 	}
-	return err
+	return d.writeBackground(ctx, func(tx *txn.Tx) error {
+		// The commit is the look-up. Only one that was refused is asked for what was in its way: a
+		// nonce, or damage.
+		if tx.Retrying() {
+			entries, err := tx.Read(keys...)
+			if err != nil {
+				return err
+			}
+			if err := d.checkDamage(keys, entries); err != nil {
+				return err
+			}
+			if slices.ContainsFunc(entries, func(e *txn.Entry) bool { return e.Value() != nil }) {
+				return newError(ErrUnauthenticated, "nonce", "was used before")
+			}
+		}
+		for _, key := range keys {
+			tx.Absent(key)
+		}
+		tx.Put(key, &record.Nonce{AccessKey: by.accessKey, Nonce: nonce})
+		return nil
+	})
 }

@@ -9,20 +9,21 @@ import (
 
 	"github.com/denizenhq/denizen/internal/record"
 	"github.com/denizenhq/denizen/internal/token"
+	"github.com/denizenhq/denizen/internal/txn"
 	"github.com/denizenhq/denizen/store"
 )
 
-// signers is the key ring, ready for use, as of a version of its record.
-type signers struct {
+// keyRing is the key ring, ready for use, as of a version of its record.
+type keyRing struct {
 	version store.Seq
 	stored  []record.SigningKey // in the order in which they sign
 	keys    []token.SigningKey
 	public  []token.PublicKey
 }
 
-// signing answers which key signs at an instant: the last whose time has come, or the first
+// signingIndex returns which key signs at an instant: the last whose time has come, or the first
 // if the clock is behind that too.
-func (s *signers) signing(now int64) int {
+func (s *keyRing) signingIndex(now int64) int {
 	for i := len(s.stored) - 1; i > 0; i-- {
 		if s.stored[i].Signs <= now {
 			return i
@@ -48,24 +49,24 @@ func (d *Directory) newSigningKey(now, signs int64) record.SigningKey {
 }
 
 // ring answers the key ring.
-func (d *Directory) ring(ctx context.Context) (*signers, error) {
-	memos, err := d.load(ctx, d.cache, []store.Key{record.SigningKeysKey})
+func (d *Directory) ring(ctx context.Context) (*keyRing, error) {
+	entries, err := d.load(ctx, record.SigningKeysKey)
 	if err != nil {
 		return nil, err
 	}
-	return d.ringOf(memos[0])
+	return d.ringOf(entries[0])
 }
 
-func (d *Directory) ringOf(m *memo) (*signers, error) {
-	r, ok := m.value.(*record.SigningKeys)
+func (d *Directory) ringOf(m *txn.Entry) (*keyRing, error) {
+	r, ok := m.Value().(*record.SigningKeys)
 	if !ok || len(r.Keys) == 0 {
 		return nil, record.ErrCorrupt
 	}
 	// In a store that went back another ring may have the version of one that was lost.
-	if ready := d.signers.Load(); ready != nil && ready.version == m.version && slices.Equal(ready.stored, r.Keys) {
+	if ready := d.keyRing.Load(); ready != nil && ready.version == m.Version() && slices.Equal(ready.stored, r.Keys) {
 		return ready, nil
 	}
-	ring := &signers{version: m.version, stored: r.Keys}
+	ring := &keyRing{version: m.Version(), stored: r.Keys}
 	for _, stored := range r.Keys {
 		seed, err := d.unseal("signing key "+stored.ID, stored.Seed)
 		if err != nil {
@@ -77,17 +78,17 @@ func (d *Directory) ringOf(m *memo) (*signers, error) {
 		}
 		ring.keys, ring.public = append(ring.keys, key), append(ring.public, key.Public())
 	}
-	d.signers.Store(ring)
+	d.keyRing.Store(ring)
 	return ring, nil
 }
 
 // ring answers the key ring for a decision.
-func (p *plan) ring() (*signers, error) {
-	memos, err := p.read(record.SigningKeysKey)
+func (p *plan) ring() (*keyRing, error) {
+	entries, err := p.read(record.SigningKeysKey)
 	if err != nil {
 		return nil, err
 	}
-	return p.d.ringOf(memos[0])
+	return p.d.ringOf(entries[0])
 }
 
 // signer answers the key that signs now, for a token that expires as given.
@@ -96,12 +97,12 @@ func (p *plan) signer(expires int64) (token.SigningKey, error) {
 	if err != nil {
 		return token.SigningKey{}, err
 	}
-	i := ring.signing(p.c.now)
+	i := ring.signingIndex(p.c.now)
 	if gone := ring.stored[i].Gone; gone != 0 && gone < expires {
 		// When it was given an end tokens lived for shorter.
 		keys := slices.Clone(ring.stored)
 		keys[i].Gone = expires
-		p.put(record.SigningKeysKey, &record.SigningKeys{Keys: keys})
+		p.Put(record.SigningKeysKey, &record.SigningKeys{Keys: keys})
 	}
 	return ring.keys[i], nil
 }
@@ -113,8 +114,8 @@ func (p *plan) signer(expires int64) (token.SigningKey, error) {
 // more than MaxSigningKeys at once are ErrLimited. It goes through the tokens of all users.
 // For .system only.
 func (d *Directory) RotateSigningKey(ctx context.Context, by Principal, notice time.Duration) (err error) {
-	defer naming("RotateSigningKey", &err)
-	c, err := d.enter(ctx, opSigningKeys, by, nobody)
+	defer wrapOp("RotateSigningKey", &err)
+	c, err := d.enter(ctx, opSigningKeys, by, noTarget)
 	if err != nil {
 		return err
 	}
@@ -134,7 +135,7 @@ func (d *Directory) RotateSigningKey(ctx context.Context, by Principal, notice t
 		if err != nil {
 			return err
 		}
-		signing := ring.signing(c.now)
+		signing := ring.signingIndex(c.now)
 		next := record.SigningKeys{Keys: slices.Clone(ring.stored[:signing+1])}
 		for _, k := range ring.stored[signing+1:] {
 			if k.Signs < signs {
@@ -144,11 +145,11 @@ func (d *Directory) RotateSigningKey(ctx context.Context, by Principal, notice t
 		next.Keys[len(next.Keys)-1].Gone = gone
 		next.Keys = slices.DeleteFunc(next.Keys, func(k record.SigningKey) bool { return k.Gone <= c.now })
 		if len(next.Keys) >= MaxSigningKeys {
-			return refuse(ErrLimited, "signingKeys", "must be 16 at most")
+			return newError(ErrLimited, "signingKeys", "must be 16 at most")
 		}
 		key := d.newSigningKey(c.now, signs)
 		next.Keys = append(next.Keys, key)
-		p.put(record.SigningKeysKey, &next)
+		p.Put(record.SigningKeysKey, &next)
 		p.emit(EventSigningKeyRotated, nil, key.ID)
 		return nil
 	})
@@ -164,16 +165,16 @@ func (d *Directory) lastEnd(ctx context.Context, until int64) (int64, error) {
 		if err != nil {
 			return 0, err
 		}
-		value, err := decodeRecord(r)
+		value, err := record.DecodeStored(r)
 		if err != nil {
 			d.met(r.Key) // whoever's they are, they were issued for no longer than others
 			continue
 		}
 		for _, t := range value.(*record.Tokens).Tokens {
-			last = max(last, end(t))
+			last = max(last, expiry(t))
 		}
 	}
-	return ceil(last) + everyHour.Milliseconds(), nil
+	return ceilSecond(last) + everyHour.Milliseconds(), nil
 }
 
 // DropSigningKey takes a key, by its kid, out of the published keys at once, such as one
@@ -182,8 +183,8 @@ func (d *Directory) lastEnd(ctx context.Context, until int64) (int64, error) {
 // signs now is ErrConflict with Field "signingKey": rotate first. One that is not there is
 // ErrNotFound. For .system only.
 func (d *Directory) DropSigningKey(ctx context.Context, by Principal, id string) (err error) {
-	defer naming("DropSigningKey", &err)
-	c, err := d.enter(ctx, opSigningKeys, by, nobody)
+	defer wrapOp("DropSigningKey", &err)
+	c, err := d.enter(ctx, opSigningKeys, by, noTarget)
 	if err != nil {
 		return err
 	}
@@ -193,18 +194,18 @@ func (d *Directory) DropSigningKey(ctx context.Context, by Principal, id string)
 			return err
 		}
 		i := slices.IndexFunc(ring.stored, func(k record.SigningKey) bool { return k.ID == id })
-		signing := ring.signing(c.now)
+		signing := ring.signingIndex(c.now)
 		switch {
 		case i < 0:
-			return refuse(ErrNotFound, "signingKey", "")
+			return newError(ErrNotFound, "signingKey", "")
 		case i == signing:
-			return refuse(ErrConflict, "signingKey", "signs now")
+			return newError(ErrConflict, "signingKey", "signs now")
 		}
 		keys := slices.Clone(ring.stored)
 		if i > signing {
 			keys[i-1].Gone = keys[i].Gone // it signs in the other's stead
 		}
-		p.put(record.SigningKeysKey, &record.SigningKeys{Keys: slices.Delete(keys, i, i+1)})
+		p.Put(record.SigningKeysKey, &record.SigningKeys{Keys: slices.Delete(keys, i, i+1)})
 		p.emit(EventSigningKeyDropped, nil, id)
 		return nil
 	})
@@ -220,7 +221,7 @@ type KeySet struct {
 // PublicKeys answers the keys that live tokens were signed with or soon will be. They are
 // no secret, and it takes no principal.
 func (d *Directory) PublicKeys(ctx context.Context) (keys KeySet, err error) {
-	defer naming("PublicKeys", &err)
+	defer wrapOp("PublicKeys", &err)
 	if err := d.usable(); err != nil {
 		return KeySet{}, err
 	}
@@ -274,7 +275,7 @@ type Claims struct {
 // behind does not refuse a fresh token, one that becomes valid within a minute passes; an
 // end is an end. The errors are ErrExpired and ErrUnauthenticated.
 func VerifyOffline(keys KeySet, id, applicationID, signed string) (claims Claims, err error) {
-	defer naming("VerifyOffline", &err)
+	defer wrapOp("VerifyOffline", &err)
 	want, now := token.Want{Issuer: id, Audience: applicationID}, time.Now()
 	c, err := token.Verify(signed, keys.keys, want, now.Unix())
 	if errors.Is(err, token.ErrNotYetValid) {
@@ -282,12 +283,12 @@ func VerifyOffline(keys KeySet, id, applicationID, signed string) (claims Claims
 	}
 	switch {
 	case errors.Is(err, token.ErrExpired):
-		return Claims{}, refuse(ErrExpired, "token", "")
+		return Claims{}, newError(ErrExpired, "token", "")
 	case err != nil:
-		return Claims{}, refuse(ErrUnauthenticated, "token", "is none of this directory's")
+		return Claims{}, newError(ErrUnauthenticated, "token", "is none of this directory's")
 	}
 	return Claims{
 		User: UserID(c.UserID), InternalID: c.Generation, Token: TokenID(c.ID),
-		IssuedAt: at(c.IssuedAt * 1000), ExpiresAt: at(c.Expires * 1000),
+		IssuedAt: timeOf(c.IssuedAt * 1000), ExpiresAt: timeOf(c.Expires * 1000),
 	}, nil
 }

@@ -54,7 +54,7 @@ type Token struct {
 // the issue are two commits: if the second fails, a token has ended and nothing replaced it.
 // For .system only.
 func (d *Directory) IssueToken(ctx context.Context, by Principal, user UserID, o TokenOptions) (issued IssuedToken, err error) {
-	defer naming("IssueToken", &err)
+	defer wrapOp("IssueToken", &err)
 	c, err := d.enter(ctx, opIssueToken, by, user)
 	if err != nil {
 		return IssuedToken{}, err
@@ -69,7 +69,7 @@ func (d *Directory) IssueToken(ctx context.Context, by Principal, user UserID, o
 			break
 		}
 		if o.RefuseWhenFull {
-			return IssuedToken{}, refuse(ErrLimited, "tokens", "of a user must be 100 at most")
+			return IssuedToken{}, newError(ErrLimited, "tokens", "of a user must be 100 at most")
 		}
 		if err := d.endUnused(ctx, &c); err != nil {
 			return IssuedToken{}, err
@@ -117,16 +117,16 @@ func (d *Directory) issue(ctx context.Context, c *call, o *TokenOptions) (issued
 			return err
 		}
 		if u.Blocked {
-			return refuse(ErrDenied, "user", "is blocked")
+			return newError(ErrDenied, "user", "is blocked")
 		}
 		if len(tokens.Tokens) >= MaxTokens {
 			return errFull
 		}
 		t := record.Token{
 			ID: rand.Text(), Label: o.Label, AccessKey: c.by.accessKey,
-			Issued: c.now, Latest: ceil(c.now + o.MaxTTL.Milliseconds()),
+			Issued: c.now, Latest: ceilSecond(c.now + o.MaxTTL.Milliseconds()),
 		}
-		if issued, err = p.mint(&t, u, ceil(c.now+o.TTL.Milliseconds())); err != nil {
+		if issued, err = p.mint(&t, u, ceilSecond(c.now+o.TTL.Milliseconds())); err != nil {
 			return err
 		}
 		tokens.Tokens = append(tokens.Tokens, t)
@@ -148,12 +148,12 @@ func (d *Directory) endUnused(ctx context.Context, c *call) error {
 		if len(r.Tokens) < MaxTokens {
 			return errUnchanged
 		}
-		noted := d.uses.of(c.target)
-		memos, err := d.load(ctx, d.cache, []store.Key{record.LastUsesKey(u.ID)}) // no condition: a use must not fail it
+		noted := d.lastUses.of(c.target)
+		entries, err := d.load(ctx, record.LastUsesKey(u.ID)) // no condition: a use must not fail it
 		if err != nil {
 			return err
 		}
-		used := func(t record.Token) int64 { return max(t.Issued, lastUse(t.ID, noted, memos[0]).At) }
+		used := func(t record.Token) int64 { return max(t.Issued, lastUse(t.ID, noted, entries[0]).At) }
 		i := 0
 		for j, t := range r.Tokens {
 			if used(t) < used(r.Tokens[i]) {
@@ -169,9 +169,9 @@ func (d *Directory) endUnused(ctx context.Context, c *call) error {
 	return unchanged(err)
 }
 
-// ceil rounds milliseconds up to a second: a token's times are whole seconds, and it lives
+// ceilSecond rounds milliseconds up to a second: a token's times are whole seconds, and it lives
 // no shorter than it was asked to.
-func ceil(ms int64) int64 { return (ms + 999) / 1000 * 1000 }
+func ceilSecond(ms int64) int64 { return (ms + 999) / 1000 * 1000 }
 
 // mint signs a text for a token of a user and puts what it stands for.
 func (p *plan) mint(t *record.Token, u *record.User, expires int64) (IssuedToken, error) {
@@ -191,11 +191,11 @@ func (p *plan) mint(t *record.Token, u *record.User, expires int64) (IssuedToken
 	digest := token.Digest(signed)
 	text := record.Text{Digest: hex.EncodeToString(digest[:]), Expires: expires}
 	t.Texts = append(t.Texts, text)
-	p.require(record.TokenTextKey(digest), 0)
-	p.put(record.TokenTextKey(digest), &record.TokenText{
+	p.Absent(record.TokenTextKey(digest))
+	p.Put(record.TokenTextKey(digest), &record.TokenText{
 		Digest: text.Digest, User: u.ID, Incarnation: u.Incarnation, Token: t.ID, Expires: expires, Epoch: u.TokenEpoch,
 	})
-	return IssuedToken{ID: TokenID(t.ID), Signed: signed, ExpiresAt: at(expires)}, nil
+	return IssuedToken{ID: TokenID(t.ID), Signed: signed, ExpiresAt: timeOf(expires)}, nil
 }
 
 // tokens answers the target and a copy of its live tokens for a decision. What expired is
@@ -212,15 +212,15 @@ func (p *plan) tokens() (*record.User, *record.Tokens, error) {
 // Where the user's is, the user has nothing but what names it in an event.
 func (p *plan) tokensToEnd() (*record.User, *record.Tokens, error) {
 	id := string(p.c.target)
-	memos, err := p.readAny(record.UserKey(id), record.TokensKey(id))
+	entries, err := p.readAny(record.UserKey(id), record.TokensKey(id))
 	if err != nil {
 		return nil, nil, err
 	}
-	listed, _ := memos[1].value.(*record.Tokens)
+	listed, _ := entries[1].Value().(*record.Tokens)
 	var u *record.User
 	switch {
-	case memos[0].damage == 0:
-		if u, err = userIn(memos[0]); err != nil {
+	case !entries[0].Damaged():
+		if u, err = userIn(entries[0]); err != nil {
 			return nil, nil, err
 		}
 	case listed == nil:
@@ -228,21 +228,21 @@ func (p *plan) tokensToEnd() (*record.User, *record.Tokens, error) {
 	default:
 		u = &record.User{ID: id, Incarnation: listed.Incarnation}
 	}
-	if memos[1].damage != 0 {
+	if entries[1].Damaged() {
 		return u, nil, nil
 	}
 	live := &record.Tokens{User: u.ID, Incarnation: u.Incarnation}
 	if listed != nil && listed.Incarnation == u.Incarnation {
 		var ended []store.Key
-		live.Tokens, ended = alive(listed.Tokens, p.c.now)
-		p.drop(ended...)
+		live.Tokens, ended = dropExpired(listed.Tokens, p.c.now)
+		p.Drop(ended...)
 	}
 	return u, live, nil
 }
 
-// alive answers a copy of tokens without the texts that expired by now, nor the tokens that
+// dropExpired returns a copy of tokens without the texts that expired by now, nor the tokens that
 // have no other, and the keys of what those texts stood for.
-func alive(tokens []record.Token, now int64) (live []record.Token, ended []store.Key) {
+func dropExpired(tokens []record.Token, now int64) (live []record.Token, ended []store.Key) {
 	for _, t := range tokens {
 		texts := make([]record.Text, 0, len(t.Texts)+1)
 		for _, text := range t.Texts {
@@ -271,22 +271,22 @@ func grantKey(t record.Text) store.Key {
 // putTokens puts a user's tokens, or drops the record of one who has none.
 func (p *plan) putTokens(r *record.Tokens) {
 	if len(r.Tokens) == 0 {
-		p.drop(record.TokensKey(r.User), record.LastUsesKey(r.User))
+		p.Drop(record.TokensKey(r.User), record.LastUsesKey(r.User))
 		return
 	}
-	p.put(record.TokensKey(r.User), r)
+	p.Put(record.TokensKey(r.User), r)
 }
 
 // dropTokens ends all tokens of a user whose record is put or dropped with the batch. u is a
 // copy of it.
 func (p *plan) dropTokens(u *record.User) error {
-	memos, err := p.readAny(record.TokensKey(u.ID))
+	entries, err := p.readAny(record.TokensKey(u.ID))
 	if err != nil {
 		return err
 	}
-	r, ok := memos[0].value.(*record.Tokens)
+	r, ok := entries[0].Value().(*record.Tokens)
 	switch {
-	case memos[0].damage != 0:
+	case entries[0].Damaged():
 		u.TokenEpoch++
 	case !ok:
 		return nil
@@ -295,7 +295,7 @@ func (p *plan) dropTokens(u *record.User) error {
 			p.dropTexts(t)
 		}
 	}
-	p.drop(record.TokensKey(u.ID), record.LastUsesKey(u.ID))
+	p.Drop(record.TokensKey(u.ID), record.LastUsesKey(u.ID))
 	return nil
 }
 
@@ -305,51 +305,51 @@ func (p *plan) dropTokens(u *record.User) error {
 func (p *plan) endBlind(u *record.User) error {
 	next := *u
 	next.TokenEpoch++
-	p.put(record.UserKey(u.ID), &next)
-	p.drop(record.TokensKey(u.ID), record.LastUsesKey(u.ID))
+	p.Put(record.UserKey(u.ID), &next)
+	p.Drop(record.TokensKey(u.ID), record.LastUsesKey(u.ID))
 	p.emit(EventTokenRevoked, u)
 	return nil
 }
 
 func (p *plan) dropTexts(t record.Token) {
 	for _, text := range t.Texts {
-		p.drop(grantKey(text))
+		p.Drop(grantKey(text))
 	}
 }
 
 // Tokens lists a user's live tokens, oldest first.
 func (d *Directory) Tokens(ctx context.Context, by Principal, user UserID) (tokens []Token, err error) {
-	defer naming("Tokens", &err)
+	defer wrapOp("Tokens", &err)
 	c, err := d.enter(ctx, opReadTokens, by, user)
 	if err != nil {
 		return nil, err
 	}
-	id, noted := string(user), d.uses.of(user)
-	memos, err := d.read(ctx, &c, record.UserKey(id), record.TokensKey(id), record.LastUsesKey(id))
+	id, noted := string(user), d.lastUses.of(user)
+	entries, err := d.read(ctx, &c, record.UserKey(id), record.TokensKey(id), record.LastUsesKey(id))
 	if err != nil {
 		return nil, err
 	}
-	u, err := userIn(memos[0])
+	u, err := userIn(entries[0])
 	if err != nil {
 		return nil, err
 	}
 	tokens = []Token{}
-	r, ok := memos[1].value.(*record.Tokens)
+	r, ok := entries[1].Value().(*record.Tokens)
 	if !ok || r.Incarnation != u.Incarnation {
 		return tokens, nil
 	}
-	live, _ := alive(r.Tokens, c.now)
+	live, _ := dropExpired(r.Tokens, c.now)
 	for _, t := range live {
 		tokens = append(tokens, Token{
-			ID: TokenID(t.ID), Label: t.Label, AccessKey: t.AccessKey, IssuedAt: at(t.Issued), ExpiresAt: at(end(t)),
-			LastUsedAt: at(lastUse(t.ID, noted, memos[2]).At),
+			ID: TokenID(t.ID), Label: t.Label, AccessKey: t.AccessKey, IssuedAt: timeOf(t.Issued), ExpiresAt: timeOf(expiry(t)),
+			LastUsedAt: timeOf(lastUse(t.ID, noted, entries[2]).At),
 		})
 	}
 	return tokens, nil
 }
 
-// end answers when the last text of a token expires.
-func end(t record.Token) int64 {
+// expiry returns when the last text of a token expires.
+func expiry(t record.Token) int64 {
 	last := int64(0)
 	for _, text := range t.Texts {
 		last = max(last, text.Expires)
@@ -362,7 +362,7 @@ func end(t record.Token) int64 {
 // Where what is stored of the user's tokens is damaged all of them end, whichever were named: so
 // it is with every method that ends one.
 func (d *Directory) RevokeTokens(ctx context.Context, by Principal, user UserID, ids ...TokenID) (err error) {
-	defer naming("RevokeTokens", &err)
+	defer wrapOp("RevokeTokens", &err)
 	c, err := d.enter(ctx, opRevokeToken, by, user)
 	if err != nil {
 		return err
@@ -400,7 +400,7 @@ func (d *Directory) revoke(ctx context.Context, c *call, ids []TokenID) error {
 			ended = append(ended, string(id))
 		}
 		if len(missing) > 0 {
-			return refuseThese(ErrNotFound, "token", "", missing...)
+			return newErrorAbout(ErrNotFound, "token", "", missing...)
 		}
 		p.putTokens(r)
 		p.emit(EventTokenRevoked, u, ended...)
@@ -411,7 +411,7 @@ func (d *Directory) revoke(ctx context.Context, c *call, ids []TokenID) error {
 
 // RevokeAllTokens ends all tokens of a user.
 func (d *Directory) RevokeAllTokens(ctx context.Context, by Principal, user UserID) (err error) {
-	defer naming("RevokeAllTokens", &err)
+	defer wrapOp("RevokeAllTokens", &err)
 	c, err := d.enter(ctx, opRevokeToken, by, user)
 	if err != nil {
 		return err
@@ -443,8 +443,8 @@ func (d *Directory) RevokeAllTokens(ctx context.Context, by Principal, user User
 // of them, and those are not counted; one whose own record is damaged too is passed over, and
 // the error at the end is ErrCorrupt with Missing saying who. For .system only.
 func (d *Directory) RevokeTokensIssuedBy(ctx context.Context, by Principal, accessKey string) (n int, err error) {
-	defer naming("RevokeTokensIssuedBy", &err)
-	c, err := d.enter(ctx, opAccessKeys, by, nobody)
+	defer wrapOp("RevokeTokensIssuedBy", &err)
+	c, err := d.enter(ctx, opAccessKeys, by, noTarget)
 	if err != nil {
 		return 0, err
 	}
@@ -497,7 +497,7 @@ func (d *Directory) RevokeTokensIssuedBy(ctx context.Context, by Principal, acce
 		n += len(ended)
 	}
 	if len(damaged) > 0 {
-		return n, refuseThese(ErrCorrupt, "user", "what is stored of some is damaged: delete those", damaged...)
+		return n, newErrorAbout(ErrCorrupt, "user", "what is stored of some is damaged: delete those", damaged...)
 	}
 	return n, nil
 }
@@ -505,13 +505,13 @@ func (d *Directory) RevokeTokensIssuedBy(ctx context.Context, by Principal, acce
 // Logout ends the token that the user came with. For .system, .anonymous and a user that
 // the application acts for it is ErrDenied.
 func (d *Directory) Logout(ctx context.Context, by Principal) (err error) {
-	defer naming("Logout", &err)
+	defer wrapOp("Logout", &err)
 	c, err := d.enter(ctx, opLogout, by, by.user)
 	if err != nil {
 		return err
 	}
 	if by.token == "" {
-		return refuse(ErrDenied, "token", "the caller came without one")
+		return newError(ErrDenied, "token", "the caller came without one")
 	}
 	return d.revoke(ctx, &c, []TokenID{by.token})
 }
@@ -522,7 +522,7 @@ func (d *Directory) Logout(ctx context.Context, by Principal) (err error) {
 // one, or further from the issue than the token's MaxTTL, is ErrLimited with Field "ttl"; a
 // token past its end is ErrExpired if that is still known, and otherwise ErrNotFound.
 func (d *Directory) ExtendToken(ctx context.Context, by Principal, user UserID, id TokenID, ttl time.Duration) (issued IssuedToken, err error) {
-	defer naming("ExtendToken", &err)
+	defer wrapOp("ExtendToken", &err)
 	c, err := d.enter(ctx, opExtendToken, by, user)
 	if err != nil {
 		return IssuedToken{}, err
@@ -531,7 +531,7 @@ func (d *Directory) ExtendToken(ctx context.Context, by Principal, user UserID, 
 		return IssuedToken{}, invalid("ttl", "must be whole seconds")
 	}
 	if ttl > d.options.MaxTokenTTL {
-		return IssuedToken{}, refuse(ErrLimited, "ttl", "goes past the longest life of a token")
+		return IssuedToken{}, newError(ErrLimited, "ttl", "goes past the longest life of a token")
 	}
 	_, err = d.write(ctx, &c, func(p *plan) error {
 		u, r, err := p.tokens()
@@ -543,12 +543,12 @@ func (d *Directory) ExtendToken(ctx context.Context, by Principal, user UserID, 
 			return p.ended(id)
 		}
 		t := &r.Tokens[i]
-		expires := ceil(c.now + ttl.Milliseconds())
+		expires := ceilSecond(c.now + ttl.Milliseconds())
 		if expires > t.Latest {
-			return refuse(ErrLimited, "ttl", "goes past the longest life of a token")
+			return newError(ErrLimited, "ttl", "goes past the longest life of a token")
 		}
-		if expires <= end(*t) {
-			return refuse(ErrLimited, "ttl", "ends no later than the token does already")
+		if expires <= expiry(*t) {
+			return newError(ErrLimited, "ttl", "ends no later than the token does already")
 		}
 		if len(t.Texts) >= MaxTokenTexts {
 			first := 0
@@ -557,7 +557,7 @@ func (d *Directory) ExtendToken(ctx context.Context, by Principal, user UserID, 
 					first = j
 				}
 			}
-			p.drop(grantKey(t.Texts[first]))
+			p.Drop(grantKey(t.Texts[first]))
 			t.Texts = slices.Delete(t.Texts, first, first+1)
 		}
 		if issued, err = p.mint(t, u, expires); err != nil {
@@ -575,16 +575,16 @@ func (d *Directory) ExtendToken(ctx context.Context, by Principal, user UserID, 
 
 // ended says why a token does not live: it expired, if it is still listed.
 func (p *plan) ended(id TokenID) error {
-	memos, err := p.read(record.TokensKey(string(p.c.target)))
+	entries, err := p.read(record.TokensKey(string(p.c.target)))
 	if err != nil {
 		return err
 	}
-	if r, ok := memos[0].value.(*record.Tokens); ok {
+	if r, ok := entries[0].Value().(*record.Tokens); ok {
 		if slices.ContainsFunc(r.Tokens, func(t record.Token) bool { return t.ID == string(id) }) {
-			return refuse(ErrExpired, "token", "")
+			return newError(ErrExpired, "token", "")
 		}
 	}
-	return refuse(ErrNotFound, "token", "")
+	return newError(ErrNotFound, "token", "")
 }
 
 // String hides the signed text from logs.

@@ -3,6 +3,8 @@ package denizen
 import (
 	"context"
 
+	"github.com/denizenhq/denizen/internal/record"
+	"github.com/denizenhq/denizen/internal/txn"
 	"github.com/denizenhq/denizen/store"
 )
 
@@ -25,7 +27,7 @@ func (d *Directory) trimFeed(ctx context.Context) error {
 		}
 		old, newer := 0, false
 		for i, ch := range feed.Changes {
-			event, err := decodeEvent(ch)
+			event, err := record.DecodeChange(ch)
 			if err != nil {
 				continue // as old as the one after it
 			}
@@ -71,7 +73,10 @@ func (d *Directory) trimMany(ctx context.Context) error {
 }
 
 func (d *Directory) trimTo(ctx context.Context, upTo store.Seq) error {
-	_, err := d.commit(ctx, &batch{Batch: store.Batch{Trim: upTo}})
+	err := d.writeBackground(ctx, func(tx *txn.Tx) error {
+		tx.Trim(upTo)
+		return nil
+	})
 	if err == nil {
 		d.trimming.trimmed = upTo
 	}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/denizenhq/denizen/internal/record"
+	"github.com/denizenhq/denizen/internal/txn"
 	"github.com/denizenhq/denizen/store"
 )
 
@@ -30,21 +31,21 @@ type User struct {
 // User returns a user. A peer, where Options.MaySee lets it, is shown the id and the
 // screen name alone, and of a blocked user nothing: that is ErrNotFound, as if it were absent.
 func (d *Directory) User(ctx context.Context, by Principal, id UserID) (u User, err error) {
-	defer naming("User", &err)
+	defer wrapOp("User", &err)
 	c, err := d.enter(ctx, opReadUser, by, id)
 	if err != nil {
 		return User{}, err
 	}
 	// What is remembered needs no keys and no slices.
-	if m := d.cache.get(name{kindUsers, string(id)}); m != nil && d.standsRemembered(&c, m) && d.usable() == nil {
+	if m := d.records.PeekUser(string(id)); m != nil && d.checkCallerCached(&c, m) && d.usable() == nil {
 		err = c.show(&u, m)
 		return u, err
 	}
-	memos, err := d.read(ctx, &c, record.UserKey(string(id)))
+	entries, err := d.read(ctx, &c, record.UserKey(string(id)))
 	if err != nil {
 		return User{}, err
 	}
-	err = c.show(&u, memos[0])
+	err = c.show(&u, entries[0])
 	return u, err
 }
 
@@ -52,29 +53,29 @@ func (d *Directory) User(ctx context.Context, by Principal, id UserID) (u User, 
 // ErrNotFound, where Error.Missing holds those that are not there. What is shown of each is as
 // with User.
 func (d *Directory) UsersByID(ctx context.Context, by Principal, ids []UserID) (users []User, err error) {
-	defer naming("UsersByID", &err)
-	calls, memos, err := d.readAll(ctx, opReadUser, by, ids, func(id string) store.Key { return record.UserKey(id) })
+	defer wrapOp("UsersByID", &err)
+	calls, entries, err := d.readAll(ctx, opReadUser, by, ids, func(id string) store.Key { return record.UserKey(id) })
 	if err != nil {
 		return nil, err
 	}
 	users = make([]User, len(ids))
 	var missing []string
 	for i := range ids {
-		if err := calls[i].show(&users[i], memos[i]); errors.Is(err, ErrNotFound) {
+		if err := calls[i].show(&users[i], entries[i]); errors.Is(err, ErrNotFound) {
 			missing = append(missing, string(ids[i]))
 		} else if err != nil {
 			return nil, err
 		}
 	}
 	if len(missing) > 0 { // the caller was let in to each, and may know
-		return nil, refuseThese(ErrNotFound, "user", "", missing...)
+		return nil, newErrorAbout(ErrNotFound, "user", "", missing...)
 	}
 	return users, nil
 }
 
 // readAll enters an operation for each of several users and reads a record of each. One
 // refusal refuses the whole.
-func (d *Directory) readAll(ctx context.Context, op op, by Principal, ids []UserID, key func(string) store.Key) ([]call, []*memo, error) {
+func (d *Directory) readAll(ctx context.Context, op op, by Principal, ids []UserID, key func(string) store.Key) ([]call, []*txn.Entry, error) {
 	if len(ids) > MaxList {
 		return nil, nil, invalid("users", "must be 100 at most")
 	}
@@ -96,12 +97,12 @@ func (d *Directory) readAll(ctx context.Context, op op, by Principal, ids []User
 		}
 		calls[i], keys[i] = c, key(string(id))
 	}
-	memos, err := d.read(ctx, &calls[0], keys...)
-	return calls, memos, err
+	entries, err := d.read(ctx, &calls[0], keys...)
+	return calls, entries, err
 }
 
 // show makes u what the caller is shown of a user.
-func (c *call) show(u *User, m *memo) error {
+func (c *call) show(u *User, m *txn.Entry) error {
 	r, err := c.userIn(m)
 	if err != nil {
 		return err
@@ -110,23 +111,23 @@ func (c *call) show(u *User, m *memo) error {
 		u.ID, u.ScreenName = UserID(r.ID), r.ScreenName
 		return nil
 	}
-	u.fill(r, m.version)
+	u.fill(r, m.Version())
 	return nil
 }
 
-func userIn(m *memo) (*record.User, error) {
-	r, ok := m.value.(*record.User)
+func userIn(m *txn.Entry) (*record.User, error) {
+	r, ok := m.Value().(*record.User)
 	if !ok {
-		return nil, refuse(ErrNotFound, "user", "")
+		return nil, newError(ErrNotFound, "user", "")
 	}
 	return r, nil
 }
 
 // userIn is userIn for the caller: to a peer a blocked user is not there.
-func (c *call) userIn(m *memo) (*record.User, error) {
+func (c *call) userIn(m *txn.Entry) (*record.User, error) {
 	r, err := userIn(m)
 	if err == nil && r.Blocked && c.role == other {
-		return nil, refuse(ErrNotFound, "user", "")
+		return nil, newError(ErrNotFound, "user", "")
 	}
 	return r, err
 }
@@ -140,14 +141,14 @@ func userOf(r *record.User, version store.Seq) (u User) {
 func (u *User) fill(r *record.User, version store.Seq) {
 	u.ID, u.InternalID, u.ScreenName = UserID(r.ID), r.Incarnation, r.ScreenName
 	u.Blocked, u.Version = r.Blocked, UserVersion(version)
-	u.CreatedAt, u.UpdatedAt = at(r.Created), at(r.Updated)
+	u.CreatedAt, u.UpdatedAt = timeOf(r.Created), timeOf(r.Updated)
 	u.Locators = locatorsOf(r.Locators)
 }
 
 // SetScreenName changes a user's screen name. See NewUser for what may be one; it is stored in
 // Unicode normalization form C, whatever the form it was given in.
 func (d *Directory) SetScreenName(ctx context.Context, by Principal, id UserID, screenName string, expected ...UserVersion) (u User, err error) {
-	defer naming("SetScreenName", &err)
+	defer wrapOp("SetScreenName", &err)
 	c, err := d.enter(ctx, opSetScreenName, by, id)
 	if err != nil {
 		return User{}, err
@@ -171,7 +172,7 @@ func (d *Directory) SetScreenName(ctx context.Context, by Principal, id UserID, 
 // name, profile and presence are ErrNotFound. Blocking one who is blocked changes nothing. For
 // .system only.
 func (d *Directory) BlockUser(ctx context.Context, by Principal, id UserID, expected ...UserVersion) (u User, err error) {
-	defer naming("BlockUser", &err)
+	defer wrapOp("BlockUser", &err)
 	c, err := d.enter(ctx, opBlockUser, by, id)
 	if err != nil {
 		return User{}, err
@@ -182,7 +183,7 @@ func (d *Directory) BlockUser(ctx context.Context, by Principal, id UserID, expe
 		}
 		r.Blocked = true
 		p.emit(EventUserBlocked, r)
-		p.drop(record.DevicesKey(r.ID))
+		p.Drop(record.DevicesKey(r.ID))
 		return p.dropTokens(r)
 	})
 }
@@ -190,7 +191,7 @@ func (d *Directory) BlockUser(ctx context.Context, by Principal, id UserID, expe
 // UnblockUser lets a blocked user in again, with new tokens: the old ones stay ended, and so
 // does its presence. For .system only.
 func (d *Directory) UnblockUser(ctx context.Context, by Principal, id UserID, expected ...UserVersion) (u User, err error) {
-	defer naming("UnblockUser", &err)
+	defer wrapOp("UnblockUser", &err)
 	c, err := d.enter(ctx, opBlockUser, by, id)
 	if err != nil {
 		return User{}, err
@@ -227,7 +228,7 @@ func (d *Directory) change(ctx context.Context, c *call, expected []UserVersion,
 			}
 			return err
 		}
-		p.put(record.UserKey(edited.ID), &edited)
+		p.Put(record.UserKey(edited.ID), &edited)
 		return nil
 	})
 	if err == errUnchanged {
@@ -241,19 +242,19 @@ func (d *Directory) change(ctx context.Context, c *call, expected []UserVersion,
 
 // user answers a user's record for a decision. It must not be changed.
 func (p *plan) user(id UserID) (*record.User, store.Seq, error) {
-	memos, err := p.read(record.UserKey(string(id)))
+	entries, err := p.read(record.UserKey(string(id)))
 	if err != nil {
 		return nil, 0, err
 	}
-	r, err := userIn(memos[0])
-	return r, memos[0].version, err
+	r, err := userIn(entries[0])
+	return r, entries[0].Version(), err
 }
 
 // expect refuses unless a record is at every version that the caller expects.
 func expect[V UserVersion | ProfileVersion](expected []V, version store.Seq) error {
 	for _, v := range expected {
 		if v != V(version) {
-			return refuse(ErrConflict, "version", "is another one by now")
+			return newError(ErrConflict, "version", "is another one by now")
 		}
 	}
 	return nil
@@ -263,35 +264,35 @@ func expect[V UserVersion | ProfileVersion](expected []V, version store.Seq) err
 // profile and presence are gone. The id may be taken again, by a user who inherits nothing.
 // A user of whom something is damaged can be deleted too. For .system only.
 func (d *Directory) DeleteUser(ctx context.Context, by Principal, id UserID, expected ...UserVersion) (err error) {
-	defer naming("DeleteUser", &err)
+	defer wrapOp("DeleteUser", &err)
 	c, err := d.enter(ctx, opDeleteUser, by, id)
 	if err != nil {
 		return err
 	}
 	_, err = d.write(ctx, &c, func(p *plan) error {
 		name := string(id)
-		memos, err := p.readAny(record.UserKey(name), record.ProfileKey(name), record.DevicesKey(name), record.LastUsesKey(name))
+		entries, err := p.readAny(record.UserKey(name), record.ProfileKey(name), record.DevicesKey(name), record.LastUsesKey(name))
 		if err != nil {
 			return err
 		}
-		gone, err := leaving(name, memos[0])
+		gone, err := leaving(name, entries[0])
 		if err != nil {
 			return err
 		}
-		if err := expect(expected, memos[0].version); err != nil {
+		if err := expect(expected, entries[0].Version()); err != nil {
 			return err
 		}
 		for _, l := range gone.Locators {
 			if l.Owned {
-				p.drop(ownerKey(l))
+				p.Drop(ownerKey(l))
 			}
 		}
-		if profile, ok := memos[1].value.(*record.Profile); ok {
+		if profile, ok := entries[1].Value().(*record.Profile); ok {
 			for _, a := range profile.Attributes {
-				p.drop(record.AttributeRefKey(a.Key, name))
+				p.Drop(record.AttributeRefKey(a.Key, name))
 			}
 		}
-		p.drop(record.UserKey(name), record.ProfileKey(name), record.DevicesKey(name), record.LastUsesKey(name))
+		p.Drop(record.UserKey(name), record.ProfileKey(name), record.DevicesKey(name), record.LastUsesKey(name))
 		p.emit(EventUserDeleted, &gone)
 		return p.dropTokens(&gone)
 	})
@@ -301,8 +302,8 @@ func (d *Directory) DeleteUser(ctx context.Context, by Principal, id UserID, exp
 // leaving returns a copy of a user who is to be deleted: no more than the id where the record is
 // damaged. What else of such a one stays in the store counts no longer: the keys of its
 // locators, and the uses of attributes.
-func leaving(id string, m *memo) (record.User, error) {
-	if m.damage != 0 {
+func leaving(id string, m *txn.Entry) (record.User, error) {
+	if m.Damaged() {
 		return record.User{ID: id}, nil
 	}
 	r, err := userIn(m)

@@ -455,7 +455,7 @@ func TestOnlyPresencesMeetHeartbeats(t *testing.T) {
 	var digest [32]byte
 	for key, r := range map[store.Key]record.Record{
 		record.UserKey("alice-01"):           user("alice-01"),
-		record.TokenTextKey(digest):              &record.TokenText{User: "alice-01"},
+		record.TokenTextKey(digest):          &record.TokenText{User: "alice-01"},
 		record.AccessKeysKey:                 &record.AccessKeys{},
 		record.TokensKey("alice-01"):         &record.Tokens{User: "alice-01"},
 		record.OwnerKey("email:a@b.example"): &record.Owner{User: "alice-01"},
