@@ -199,8 +199,9 @@ func (p *Pending) Read(r *record.Devices, now int64) presence.Reading {
 		return presence.Read(r.Devices, now)
 	}
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	return presence.Read(r.Devices, now, p.devices...)
+	reading := presence.Read(r.Devices, now, p.devices...)
+	p.mu.Unlock()
+	return reading
 }
 
 // Take returns a copy of the heartbeats, to be stored.

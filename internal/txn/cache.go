@@ -81,10 +81,7 @@ func nameOf(key store.Key) name {
 
 // The first parts of some names.
 var (
-	kindUsers, _   = record.Parts(record.UserKey(""))
-	kindOwners, _  = record.Parts(record.OwnerKey(""))
-	kindDevices, _ = record.Parts(record.DevicesKey(""))
-
+	kindDevices, _     = record.Parts(record.DevicesKey(""))
 	kindDefinitions, _ = record.Parts(record.DefinitionKey(""))
 	kindAccessKeys, _  = record.Parts(record.AccessKeysKey)
 )
@@ -96,6 +93,13 @@ var places = func() (places [128]uint8) {
 	}
 	return places
 }()
+
+// The places of the kinds that are peeked at, which is faster where they are constants.
+const (
+	placeUsers   = 0
+	placeOwners  = 1
+	placeDevices = 3
+)
 
 // MinCacheBytes is the least that a cache may weigh. It has room for the lists and for the heaviest
 // presence.
@@ -153,6 +157,15 @@ func (c *cache) get(n name) *Entry {
 		return nil
 	}
 	return s.find(place, n.id, hash)
+}
+
+// peek is get for a kind that is remembered, by its place.
+func (c *cache) peek(place uint8, id string) *Entry {
+	if c == nil {
+		return nil
+	}
+	hash := maphash.String(c.seed, id)
+	return c.shards[hash%64].find(place, id, hash)
 }
 
 // lookup is get for who reads from the store what is not remembered. The epoch it returns goes to
@@ -226,10 +239,9 @@ func (c *cache) forget(s *shard, e *Entry) {
 		at = &at.Load().next
 	}
 	at.Store(e.next.Load())
-	kind := record.Remembered[e.place]
-	s.pools[poolOf(kind)].weight -= e.weight
-	if kind == kindUsers { // the presence holds on to it: the shard is the same
-		if devices := s.find(places[kindDevices]-1, e.id, e.hash); devices != nil {
+	s.pools[poolOf(record.Remembered[e.place])].weight -= e.weight
+	if e.place == placeUsers { // the presence holds on to it: the shard is the same
+		if devices := s.find(placeDevices, e.id, e.hash); devices != nil {
 			devices.user.CompareAndSwap(e, nil)
 		}
 	}

@@ -26,7 +26,7 @@ const (
 func remembering(c *cache, id string) *Entry { return rememberingUser(c, &record.User{ID: id}) }
 
 func rememberingUser(c *cache, u *record.User) *Entry {
-	n := name{kindUsers, u.ID}
+	n := nameOf(record.UserKey(u.ID))
 	_, epoch := c.lookup(n)
 	return c.remember(n, epoch, &Entry{version: 1, value: u, weight: weigh(record.UserKey(u.ID), record.Encode(u))})
 }
@@ -61,6 +61,15 @@ func requireBound(t *testing.T, c *cache, bytes int64) (weight int64) {
 	return weight + taken
 }
 
+func TestThePlacesThatArePeekedAtAreThoseOfTheirKinds(t *testing.T) {
+	require.Len(t, record.Remembered, kinds)
+	for place, key := range map[int]store.Key{
+		placeUsers: record.UserKey("x"), placeOwners: record.OwnerKey("x"), placeDevices: record.DevicesKey("x"),
+	} {
+		require.Equal(t, key[0], record.Remembered[place])
+	}
+}
+
 func TestWhatIsRememberedIsBoundedAndTheRestIsDead(t *testing.T) {
 	const bytes = MinCacheBytes
 	c := newCache(bytes, heartbeat.NewTable())
@@ -69,7 +78,7 @@ func TestWhatIsRememberedIsBoundedAndTheRestIsDead(t *testing.T) {
 		entries[i] = remembering(c, fmt.Sprintf("user-%d", i))
 	}
 	for i, m := range entries {
-		found := c.get(name{kindUsers, fmt.Sprintf("user-%d", i)})
+		found := c.peek(placeUsers, fmt.Sprintf("user-%d", i))
 		if m.Stale() {
 			require.Nil(t, found)
 			continue
@@ -108,7 +117,7 @@ func TestWhatIsHeavierThanAQuarterOfAShardIsNotRemembered(t *testing.T) {
 	require.Greater(t, quarter, 256+80+2*maxDevicesBytes, "the heaviest presence is remembered")
 	heavy := rememberingUser(c, &record.User{ID: "heavy-01", ScreenName: strings.Repeat("n", quarter/2)})
 	require.True(t, heavy.Stale())
-	require.Nil(t, c.get(name{kindUsers, "heavy-01"}))
+	require.Nil(t, c.peek(placeUsers, "heavy-01"))
 }
 
 func TestAFloodOfUsersEvictsNoAccessKeyAndNoDefinition(t *testing.T) {
@@ -184,17 +193,17 @@ func TestWhatIsWrittenIsForgottenAndNothingElse(t *testing.T) {
 		b.Put(record.UserKey(id), &record.User{ID: id})
 		if b.keepsCached = i%2 == 0; b.keepsCached {
 			c.beginWrite(b)
-			require.Same(t, m, c.get(name{kindUsers, id}), "it goes on being remembered")
+			require.Same(t, m, c.peek(placeUsers, id), "it goes on being remembered")
 		} else {
 			c.beginWrite(b)
-			require.Nil(t, c.get(name{kindUsers, id}))
+			require.Nil(t, c.peek(placeUsers, id))
 		}
 		require.True(t, remembering(c, id).Stale(), "it is being written")
 		outcome := store.Seq(i % 5) // 0: it failed, or may have
 		c.endWrite(b, outcome)
 		require.True(t, m == nil || m.Stale())
 		delete(known, id)
-		if now := c.get(name{kindUsers, id}); outcome == 0 {
+		if now := c.peek(placeUsers, id); outcome == 0 {
 			require.Nil(t, now)
 		} else {
 			require.Equal(t, outcome, now.version)
@@ -203,7 +212,7 @@ func TestWhatIsWrittenIsForgottenAndNothingElse(t *testing.T) {
 	}
 	for i := range 3000 {
 		id := fmt.Sprintf("user-%d", i)
-		require.Same(t, known[id], c.get(name{kindUsers, id}))
+		require.Same(t, known[id], c.peek(placeUsers, id))
 	}
 }
 
@@ -228,7 +237,7 @@ func TestWhatStaysIsFoundWhileOthersComeAndGo(t *testing.T) {
 		wg.Go(func() {
 			for i := range 100_000 {
 				id := fmt.Sprintf("stay-%d", i%stay)
-				if m := c.get(name{kindUsers, id}); m == nil || m.value.(*record.User).ID != id {
+				if m := c.peek(placeUsers, id); m == nil || m.value.(*record.User).ID != id {
 					panic("not found")
 				}
 			}

@@ -52,13 +52,13 @@ func (db *DB) Caching() bool { return db.cache != nil }
 
 // PeekUser returns what is remembered of a user, or nil. Like the other Peeks it takes no lock,
 // allocates nothing and never asks the store.
-func (db *DB) PeekUser(id string) *Entry { return db.cache.get(name{kindUsers, id}) }
+func (db *DB) PeekUser(id string) *Entry { return db.cache.peek(placeUsers, id) }
 
 // PeekDevices returns what is remembered of a user's presence, or nil.
-func (db *DB) PeekDevices(user string) *Entry { return db.cache.get(name{kindDevices, user}) }
+func (db *DB) PeekDevices(user string) *Entry { return db.cache.peek(placeDevices, user) }
 
 // PeekOwner returns what is remembered of the owner of a canonical serialized locator, or nil.
-func (db *DB) PeekOwner(locator string) *Entry { return db.cache.get(name{kindOwners, locator}) }
+func (db *DB) PeekOwner(locator string) *Entry { return db.cache.peek(placeOwners, locator) }
 
 // UserOf returns what is remembered of the user that an entry of a Peek leads to, or nil: the user
 // itself, the one whose presence it is, or the one who owns the locator. It is the present owner
@@ -67,6 +67,10 @@ func (db *DB) UserOf(e *Entry) *Entry {
 	if u := e.user.Load(); u != nil && !u.Stale() {
 		return u
 	}
+	return db.findUserOf(e)
+}
+
+func (db *DB) findUserOf(e *Entry) *Entry {
 	id := e.id
 	owner, owned := e.value.(*record.Owner)
 	if owned {
