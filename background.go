@@ -193,6 +193,11 @@ func (d *Directory) sweep(ctx context.Context) error {
 	)
 }
 
+// trimFeed forgets the events that are too old or too many.
+func (d *Directory) trimFeed(ctx context.Context) error {
+	return d.trimmer.Trim(ctx, d.clock.Now()-d.options.FeedMaxAge.Milliseconds())
+}
+
 // sweepNonces lets go the nonces whose minute is over: no request with one is in time any more.
 func (d *Directory) sweepNonces(ctx context.Context) error {
 	minute := d.clock.Now()/60_000 - 2

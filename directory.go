@@ -15,8 +15,10 @@ import (
 	"github.com/google/uuid"
 	"golang.org/x/crypto/chacha20poly1305"
 
+	"github.com/denizenhq/denizen/internal/census"
 	"github.com/denizenhq/denizen/internal/clock"
 	"github.com/denizenhq/denizen/internal/record"
+	"github.com/denizenhq/denizen/internal/trim"
 	"github.com/denizenhq/denizen/internal/txn"
 	"github.com/denizenhq/denizen/store"
 	"github.com/denizenhq/denizen/store/bolt"
@@ -199,14 +201,14 @@ type Directory struct {
 	buckets  *buckets
 	lastUses *lastUses
 	keyRing  atomic.Pointer[keyRing]
-	estimate estimate
+	census   *census.Census
 
 	parent     *Directory // which this one is seen through a transaction of, by InTx
 	closed     atomic.Bool
 	background background
 	health     *health
-	trimming   trimming  // of the goroutine that trims
-	sweptTexts store.Key // of the goroutine that sweeps: where sweepTexts goes on
+	trimmer    *trim.Trimmer // of the goroutine that trims
+	sweptTexts store.Key     // of the goroutine that sweeps: where sweepTexts goes on
 	closeOnce  sync.Once
 	closeStore bool
 	closeErr   error
@@ -288,6 +290,8 @@ func newDirectory(ctx context.Context, s store.Store, o Options) (*Directory, er
 		d.tokens = newTokenCache(d.follower, tokenBytes(o.CacheBytes))
 	}
 	d.records = txn.New(s, cacheBytes)
+	d.census = newCensus(s)
+	d.trimmer = trim.New(s, d.records, o.FeedMaxEvents)
 	d.initBackground()
 	if err := d.loadOrInitialize(ctx); err != nil {
 		d.release()
@@ -432,7 +436,7 @@ func (d *Directory) InTx(s store.Store) *Directory {
 	over := &Directory{
 		store: s, options: d.options, clock: d.clock, release: func() {}, parent: d,
 		id: d.id, applicationID: d.applicationID, sealer: d.sealer, dummySecret: d.dummySecret, cursors: d.cursors,
-		records: txn.New(s, 0), buckets: d.buckets, lastUses: d.lastUses, health: d.health,
+		records: txn.New(s, 0), census: newCensus(s), buckets: d.buckets, lastUses: d.lastUses, health: d.health,
 	}
 	over.background = background{start: d.background.start, ctx: d.background.ctx, cancel: func() {}}
 	return over

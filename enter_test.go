@@ -369,6 +369,8 @@ func mayImport(dir string) (allowed []string, known bool) {
 		{"internal/record", []string{"store", "internal/presence"}},
 		{"internal/heartbeat", []string{"internal/presence", "internal/record"}},
 		{"internal/txn", []string{"store", "internal/record", "internal/presence", "internal/heartbeat"}},
+		{"internal/census", []string{"store", "internal/record"}},
+		{"internal/trim", []string{"store", "internal/record", "internal/txn"}},
 		{"internal/spec", nil},
 		{"internal/invariant", []string{"", "internal/record", "store"}},
 		{"", []string{"internal/", "store", "store/bolt"}},

@@ -249,7 +249,7 @@ func dropExpired(tokens []record.Token, now int64) (live []record.Token, ended [
 			if now < text.Expires {
 				texts = append(texts, text)
 			} else {
-				ended = append(ended, grantKey(text))
+				ended = append(ended, textKey(text))
 			}
 		}
 		if t.Texts = texts; len(texts) > 0 {
@@ -259,7 +259,7 @@ func dropExpired(tokens []record.Token, now int64) (live []record.Token, ended [
 	return live, ended
 }
 
-func grantKey(t record.Text) store.Key {
+func textKey(t record.Text) store.Key {
 	var digest [32]byte
 	if n, err := hex.Decode(digest[:], []byte(t.Digest)); err != nil || n != len(digest) {
 		// No text has this digest: dropping it drops nothing.
@@ -313,7 +313,7 @@ func (p *plan) endBlind(u *record.User) error {
 
 func (p *plan) dropTexts(t record.Token) {
 	for _, text := range t.Texts {
-		p.Drop(grantKey(text))
+		p.Drop(textKey(text))
 	}
 }
 
@@ -557,7 +557,7 @@ func (d *Directory) ExtendToken(ctx context.Context, by Principal, user UserID, 
 					first = j
 				}
 			}
-			p.Drop(grantKey(t.Texts[first]))
+			p.Drop(textKey(t.Texts[first]))
 			t.Texts = slices.Delete(t.Texts, first, first+1)
 		}
 		if issued, err = p.mint(t, u, expires); err != nil {
