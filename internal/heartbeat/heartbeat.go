@@ -89,19 +89,18 @@ func (t *Table) All() []*Pending {
 }
 
 // Stored takes p out of the table once what was taken from it is stored. If heartbeats came since,
-// they go on in another Pending, which takes its place and is returned.
-func (t *Table) Stored(p *Pending, taken []presence.Device) (next *Pending) {
+// they go on in another Pending, which takes its place. Nobody need be told of that: p has them
+// too, and whoever has a further heartbeat finds p gone and begins anew.
+func (t *Table) Stored(p *Pending, taken []presence.Device) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.byUser[p.user] != p {
-		return nil
+		return
 	}
 	delete(t.byUser, p.user)
 	if since := p.end(taken...); len(since) > 0 {
-		next = &Pending{user: p.user, incarnation: p.incarnation, devices: since}
-		t.byUser[p.user] = next
+		t.byUser[p.user] = &Pending{user: p.user, incarnation: p.incarnation, devices: since}
 	}
-	return next
 }
 
 // Pending is the heartbeats of one user that are not stored yet. Whoever reads the user's presence

@@ -99,7 +99,7 @@ func (db *DB) storeBeats(ctx context.Context, some []*heartbeat.Pending) (damage
 		return damaged, err
 	}
 	for i, p := range some {
-		db.cache.storedBeats(p, taken[i])
+		db.beats.Stored(p, taken[i])
 	}
 	return damaged, nil
 }

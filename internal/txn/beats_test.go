@@ -130,7 +130,23 @@ func TestAnEntryKnowsTheHeartbeatsFromTheStart(t *testing.T) {
 	another.Incarnation = "2"
 	put(t, db, aliceKey, another)
 	require.Equal(t, int64(1), beatOf(db.PeekDevices(alice)), "those of another user of the same id")
-	require.Equal(t, int64(1), db.beats.Of(alice).Apply(another)[0].Beat)
+	beat(t, db, 12)
+	require.Equal(t, int64(12), beatOf(db.PeekDevices(alice)), "are not what it goes on with")
+}
+
+func TestAHeartbeatAfterAReadIsNotKeptWithThoseOfAnotherUserOfTheSameId(t *testing.T) {
+	db, s := online(t)
+	beat(t, db, 9)
+	sh, place, hash := db.cache.shard(nameOf(aliceKey))
+	sh.Lock()
+	db.cache.forget(sh, sh.find(place, alice, hash))
+	sh.Unlock()
+	another := aliceOnline()
+	another.Incarnation = "2"
+	s.other(t, aliceKey, another)
+	require.Equal(t, int64(1), beatOf(read1(t, db, aliceKey)))
+	beat(t, db, 12)
+	require.Equal(t, int64(12), beatOf(db.PeekDevices(alice)))
 }
 
 // A record may be read while its heartbeats are being stored. After the read they are in neither
@@ -237,6 +253,7 @@ func TestHeartbeatsAreStoredOnWhatIsThereByThen(t *testing.T) {
 	}
 	storeBeats(t, db)
 	require.Equal(t, presence.Away, stored(t, s, aliceKey).Devices[0].Chain[0].State, "nothing is overwritten")
+	require.Len(t, s.committed, 3, "nor written where nothing moves")
 	require.True(t, db.BeatsStored())
 }
 
@@ -251,6 +268,15 @@ func TestHeartbeatsOfWhoIsGoneAreForgotten(t *testing.T) {
 	n := len(s.committed)
 	storeBeats(t, db)
 	require.Len(t, s.committed, n, "there is nothing to write")
+	require.True(t, db.BeatsStored())
+
+	put(t, db, aliceKey, aliceOnline())
+	beat(t, db, 9)
+	another := aliceOnline()
+	another.Incarnation = "2"
+	put(t, db, aliceKey, another)
+	storeBeats(t, db)
+	require.Equal(t, another, stored(t, s, aliceKey), "another user has the id by now")
 	require.True(t, db.BeatsStored())
 }
 

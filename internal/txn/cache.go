@@ -7,7 +7,6 @@ import (
 	"unsafe"
 
 	"github.com/denizenhq/denizen/internal/heartbeat"
-	"github.com/denizenhq/denizen/internal/presence"
 	"github.com/denizenhq/denizen/internal/record"
 	"github.com/denizenhq/denizen/store"
 )
@@ -319,20 +318,4 @@ func (c *cache) beginBeats(r *record.Devices) *heartbeat.Pending {
 	p := c.beats.Begin(r)
 	e.pending.Store(p)
 	return p
-}
-
-// storedBeats takes heartbeats out of the table once they are stored. If others came since, the
-// entry that is remembered of the user knows those from then on.
-func (c *cache) storedBeats(p *heartbeat.Pending, taken []presence.Device) {
-	n := name{kindDevices, p.User()}
-	s, place, hash := c.shard(n)
-	if s == nil {
-		return
-	}
-	s.Lock()
-	defer s.Unlock()
-	next := c.beats.Stored(p, taken)
-	if e := s.find(place, n.id, hash); e != nil && next.IsOf(e.value.(*record.Devices)) {
-		e.pending.Store(next)
-	}
 }

@@ -103,10 +103,11 @@ func TestWhatWasReadIsACondition(t *testing.T) {
 			s := &hooked{Store: memory.New()}
 			db := New(s, bytes)
 			put(t, db, record.UserKey("alice-01"), user("alice-01"))
+			put(t, db, record.UserKey("carol-01"), user("carol-01"))
 			tries := 0
 			_, err := db.Write(t.Context(), Queue{}, func(tx *Tx) error {
 				tries++
-				entries, err := tx.Read(record.UserKey("alice-01"), record.UserKey("bob-0001"))
+				entries, err := tx.Read(record.UserKey("alice-01"), record.UserKey("bob-0001"), record.UserKey("carol-01"))
 				require.NoError(t, err)
 				require.Equal(t, tries > 1, tx.Retrying())
 				u := *entries[0].Value().(*record.User)
@@ -119,6 +120,9 @@ func TestWhatWasReadIsACondition(t *testing.T) {
 				case 3:
 					require.NotNil(t, entries[1].Value())
 				}
+				// Who is not put is not forgotten by the tries, and is asked for all the same.
+				require.Equal(t, bytes == 0 || tries > 1, slices.Contains(s.got, record.UserKey("carol-01")))
+				s.got = nil
 				u.ScreenName += "!"
 				tx.Put(record.UserKey("alice-01"), &u)
 				return nil
@@ -295,6 +299,9 @@ func TestWritersQueueAfterAConflictAndWhileOthersDo(t *testing.T) {
 				mu.Lock()
 				decided++
 				mu.Unlock()
+				if tx.Retrying() && !db.queues.busy(in.Key) {
+					panic("others do not queue while it has its turn")
+				}
 				tx.Put(record.UserKey("alice-01"), user("alice-01"))
 				return nil
 			})
@@ -327,6 +334,14 @@ func TestWritersQueueAfterAConflictAndWhileOthersDo(t *testing.T) {
 		synctest.Wait()
 		require.Equal(t, 3, decided)
 		require.Equal(t, 2, done)
+
+		s.commit = func(b store.Batch) (store.Seq, error) {
+			s.commit = nil
+			return 0, &store.Conflict{}
+		}
+		write()
+		require.Equal(t, 5, decided, "it has its turn at once where nobody waits")
+		require.Empty(t, db.queues.byKey)
 	})
 }
 
@@ -437,6 +452,7 @@ func TestUserOfLeadsToTheUserAndToNobodyElse(t *testing.T) {
 		require.Nil(t, db.UserOf(left), "a key that nobody's user names")
 	}
 	put(t, db, record.UserKey("alice-01"), user("alice-01", "left@example.org"))
+	require.Nil(t, devices.user.Load(), "who is forgotten is not held in memory")
 	require.NotSame(t, alice, db.UserOf(devices))
 	require.Nil(t, db.UserOf(owns), "the user is looked at again")
 	require.NotNil(t, db.UserOf(left))
