@@ -466,6 +466,17 @@ func TestAnETagRestsOnItsEntityAlone(t *testing.T) {
 	a.do("PUT", "/v1/users/alice-0001/screenname", `{"screenName":"Newer"}`, app, header("If-Match", user)).refused(t, 412, "precondition_failed")
 }
 
+// Each key is looked for in each profile: a long query must not cost what it likes.
+func TestTooManyWantedAttributesAreRefused(t *testing.T) {
+	a := newAPI(t, denizen.Options{}, httpadapter.Options{})
+	a.create(t, "alice-0001", "email:a@b.example")
+	for _, path := range []string{"/v1/users/alice-0001?", "/v1/users?", "/v1/users?locators=email:a@b.example&"} {
+		p := a.do("GET", path+"withProfileAttributes="+strings.Repeat("k,", 101), "", app).refused(t, 400, "invalid_parameter_set")
+		require.Equal(t, "withProfileAttributes", p.Diagnostics["parameter"])
+		require.Equal(t, 200, a.do("GET", path+"withProfileAttributes="+strings.Repeat("k,", 100), "", app).status)
+	}
+}
+
 // What narrows an answer is never ignored.
 func TestAFilterThatIsNotServedIsRefused(t *testing.T) {
 	a := newAPI(t, denizen.Options{}, httpadapter.Options{})
