@@ -161,6 +161,11 @@ func TestLocatorsGivenBackAsTheyWereReadChangeNothing(t *testing.T) {
 	before := w.holds(t)
 	require.Equal(t, http.StatusNoContent, w.do("PUT", path, read.body, app).status)
 	require.Equal(t, before, w.holds(t))
+	// A claim that its user took back in between does not come back as its own.
+	own := decode[[]struct{ Identifier string }](t, read, 200)
+	require.Equal(t, http.StatusNoContent, w.do("DELETE", path+"/"+own[len(own)-1].Identifier, "", bearer(w.aliceToken)).status)
+	require.Equal(t, http.StatusNoContent, w.do("PUT", path, read.body, app).status)
+	require.NotContains(t, w.do("GET", path, "", app).body, claim.Locator)
 }
 
 // Whoever may know is told which of several is missing, as it was asked for.

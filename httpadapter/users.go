@@ -92,6 +92,8 @@ func createUser(c *call) (reply, error) {
 	if n.Locators, err = newLocators(f, "userLocators"); err != nil {
 		return reply{}, err
 	}
+	// A list that was read of another user may hold claims, which nobody owns by being created.
+	n.Locators = slices.DeleteFunc(n.Locators, func(l denizen.NewLocator) bool { return l.Claim && l.Status != denizen.Verified })
 	if profile, there := f.inner("entityProfile"); there {
 		if n.Attributes, err = attributes(profile); err != nil {
 			return reply{}, err

@@ -151,6 +151,16 @@ func TestWhatAUserIsCreatedWithComesInManySpellings(t *testing.T) {
 	}
 }
 
+func TestAUserIsNotCreatedWithTheClaimsOfAnother(t *testing.T) {
+	a := newAPI(t, denizen.Options{}, httpadapter.Options{})
+	body := `{"screenName":{"screenName":"C"},"userLocators":["email:a@b.example",{"locator":"email:claim@b.example","owned":false},` +
+		`{"locator":"email:proved@b.example","owned":false,"verificationStatus":"Verified"}]}`
+	require.Equal(t, 201, a.do("POST", "/v1/users", body, app).status)
+	for locator, found := range map[string]int{"email:a@b.example": 1, "email:claim@b.example": 0, "email:proved@b.example": 1} {
+		require.Len(t, decode[[]any](t, a.do("GET", "/v1/users?locators="+locator, "", app), 200), found, locator)
+	}
+}
+
 func TestAUserThatBreaksARuleIsNotCreated(t *testing.T) {
 	for _, row := range []struct {
 		name, body      string
