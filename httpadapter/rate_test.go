@@ -13,7 +13,7 @@ import (
 
 func TestAUserWhoChangesTooMuchIsToldWhenToComeBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		a := newAPI(t, denizen.Options{UserEventBurst: 2, UserEventEvery: 30 * time.Second}, httpadapter.Options{})
+		a := newAPI(t, denizen.Options{UserEventBurst: 2, UserEventInterval: 30 * time.Second}, httpadapter.Options{})
 		alice, _ := a.token(t, a.create(t, "alice-0001"))
 		bob, _ := a.token(t, a.create(t, "bob-00001"))
 		name := func(text string, by edit) answer {
@@ -38,7 +38,7 @@ func TestAUserWhoChangesTooMuchIsToldWhenToComeBack(t *testing.T) {
 // A token that is extended too often is not at the end of its life: its user may come back.
 func TestAUserWhoExtendsATokenTooOftenIsToldWhenToComeBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		a := newAPI(t, denizen.Options{UserEventBurst: 1, UserEventEvery: 30 * time.Second}, httpadapter.Options{})
+		a := newAPI(t, denizen.Options{UserEventBurst: 1, UserEventInterval: 30 * time.Second}, httpadapter.Options{})
 		token, id := a.token(t, a.create(t, "alice-0001"))
 		extend := func(ttl string) answer {
 			return a.do("PATCH", "/v1/users/me/tokens/"+id, `{"ttl":`+ttl+`}`, bearer(token))

@@ -650,7 +650,7 @@ func TestAPathSignedForOneAttributeDeletesNoOther(t *testing.T) {
 	s := newSigRequest("DELETE", profile+"a%252Fb", "")
 	s.signedPath = profile + "a%2Fb"
 	w.send(s.send()).refused(t, http.StatusUnauthorized, "authorization_error")
-	_, err = w.dir.Attributes(t.Context(), denizen.System(), dave, "a%2Fb", "a/b", "50%")
+	_, err = w.dir.Attributes(t.Context(), denizen.System(), dave, []string{"a%2Fb", "a/b", "50%"})
 	require.NoError(t, err)
 	// A percent sign that begins no escape is sent in one way alone.
 	s = newSigRequest("DELETE", profile+"50%25", "")
