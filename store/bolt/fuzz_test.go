@@ -56,16 +56,16 @@ func FuzzOpenSealed(f *testing.F) {
 	f.Add([]byte("k"), uint64(1)<<63, []byte(nil), uint16(3), byte(128))
 	f.Fuzz(func(t *testing.T, key []byte, version uint64, value []byte, at uint16, flip byte) {
 		sealed := seal([]byte("before"), key, store.Seq(version), value)[len("before"):]
-		gotVersion, gotValue, err := open(key, sealed)
+		gotVersion, gotValue, err := unseal(key, sealed)
 		require.NoError(t, err)
 		require.Equal(t, store.Seq(version), gotVersion)
 		require.True(t, bytes.Equal(value, gotValue))
 		if flip != 0 {
 			sealed[int(at)%len(sealed)] ^= flip
-			_, _, err = open(key, sealed)
+			_, _, err = unseal(key, sealed)
 			require.ErrorIs(t, err, store.ErrCorrupt)
 		}
-		_, _, err = open(key, sealed[:min(int(at), sealSize-1)])
+		_, _, err = unseal(key, sealed[:min(int(at), sealSize-1)])
 		require.ErrorIs(t, err, store.ErrCorrupt)
 	})
 }
