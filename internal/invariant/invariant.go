@@ -1,4 +1,4 @@
-// Package invariant holds a store to what is true of every directory at rest, for tests.
+// Package invariant checks a store, in tests, for what is true of every directory at rest.
 package invariant
 
 import (
@@ -15,13 +15,13 @@ import (
 	"github.com/denizenhq/denizen/store"
 )
 
-// Dump is all that a store holds.
+// Dump is the contents of a store.
 type Dump struct {
 	Records []store.Record
 	Feed    store.Feed
 }
 
-// Of answers what s holds. No directory may be writing to it meanwhile.
+// Of returns the contents of s. No directory may write to s meanwhile.
 func Of(t testing.TB, s store.Store) Dump {
 	t.Helper()
 	ctx := context.Background()
@@ -45,10 +45,10 @@ func Of(t testing.TB, s store.Store) Dump {
 	return all
 }
 
-// Check holds all that a store holds to what is true of a directory at rest: each
-// locator has one owner and what is indexed is what is listed, both ways; so are tokens and
-// what their texts stand for, and attributes and their uses; nothing is left of anybody who
-// is gone. No directory may be writing to s meanwhile.
+// Check requires what is true of every directory at rest: Each locator has one owner. The index of
+// locators agrees with the users in both directions, and so do tokens with their texts, and
+// attributes with the references to them. Nothing is left of a user that was deleted. No directory
+// may write to s meanwhile.
 func Check(t testing.TB, s store.Store) {
 	t.Helper()
 	all := Of(t, s)
@@ -197,7 +197,7 @@ func Check(t testing.TB, s store.Store) {
 		require.True(t, id == "" || tokens[id] != nil, "last uses of %s, who has no tokens", id)
 	}
 
-	// The feed tells of the users that there are, if nothing of it was forgotten.
+	// If nothing of the feed was forgotten, it accounts for the existing users.
 	if all.Feed.First > 1 {
 		return
 	}
@@ -231,7 +231,7 @@ func grantKey(t testing.TB, digest string) store.Key {
 	return record.GrantKey([32]byte(raw))
 }
 
-// Distinct requires that no two of a list are the same in what of answers.
+// Distinct requires that of returns a different text for each element of list.
 func Distinct[T any](t testing.TB, list []T, of func(T) string) {
 	t.Helper()
 	seen := map[string]bool{}
