@@ -115,7 +115,7 @@ func event(what, user string) pair {
 	}
 }
 
-// newUser answers what puts a user with a locator: two records, which must not be there yet, and an event.
+// newUser returns what puts a user with a locator: two records, which must not be there yet, and an event.
 func newUser() func(tx *bbolt.Tx) error {
 	id := uuid.Must(uuid.NewV7()).String()
 	address := fmt.Sprintf("new%012x@example.com", fresh())
@@ -139,7 +139,7 @@ func newUser() func(tx *bbolt.Tx) error {
 	}
 }
 
-// newPresence answers what puts the presence of a user and an event.
+// newPresence returns what puts the presence of a user and an event.
 func newPresence(id string, chain presence.Chain) func(tx *bbolt.Tx) error {
 	devices := record.Encode(&record.Devices{User: id, Incarnation: id, Devices: []presence.Device{{Start: 1, Chain: chain}}})
 	set := event(denizen.PresenceSet, id)

@@ -74,7 +74,7 @@ func goals(rs *results) []goal {
 // another machine of two cores. It cannot be imported.
 const kratos = 2288.0 / 48632.0
 
-// measured answers the ratio of a goal with so many callers.
+// measured returns the ratio of a goal with so many callers.
 func (g goal) measured(rs *results, goroutines int) (figure, bool) {
 	a, b := g.row, g.row
 	a.goroutines, b.goroutines = goroutines, goroutines

@@ -122,7 +122,7 @@ func figureOf(values []float64) figure {
 	return figure{values[len(values)/2], values[0], values[len(values)-1]}
 }
 
-// of answers a unit of a row; false if it was not measured.
+// of returns a unit of a row; false if it was not measured.
 func (rs *results) of(r row, unit string) (figure, bool) {
 	var values []float64
 	for _, t := range rs.turns[r] {
@@ -136,7 +136,7 @@ func (rs *results) of(r row, unit string) (figure, bool) {
 	return figureOf(values), true
 }
 
-// ratio answers the times of a through those of b, round by round: each was measured right beside the other.
+// ratio returns the times of a through those of b, round by round: each was measured right beside the other.
 func (rs *results) ratio(a, b row) (figure, bool) {
 	as, bs := rs.turns[a], rs.turns[b]
 	var ratios []float64

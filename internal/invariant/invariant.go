@@ -140,7 +140,8 @@ func Check(t testing.TB, s store.Store) {
 			ownedKeys[key] = true
 			o := owners[key]
 			require.NotNil(t, o, "a locator of %s is not indexed", id)
-			require.Equal(t, []string{id, u.Incarnation}, []string{o.User, o.Incarnation}, "a locator is indexed for another")
+			require.Equal(t, []string{id, u.Incarnation}, []string{o.User, o.Incarnation},
+				"a locator is indexed for another")
 		}
 	}
 	for key := range owners {
@@ -161,7 +162,8 @@ func Check(t testing.TB, s store.Store) {
 				require.False(t, listed[key], "a text is listed twice")
 				listed[key] = true
 				require.Equal(t, &record.Grant{
-					Digest: text.Digest, User: id, Incarnation: r.Incarnation, Token: token.ID, Expires: text.Expires,
+					Digest: text.Digest, User: id, Incarnation: r.Incarnation,
+					Token: token.ID, Expires: text.Expires,
 				}, grants[key], "what a listed text of %s stands for", id)
 			}
 		}
@@ -174,7 +176,8 @@ func Check(t testing.TB, s store.Store) {
 	for id, r := range profiles {
 		stands("a profile", id, r.Incarnation)
 		require.NotEmpty(t, r.Attributes)
-		require.True(t, slices.IsSortedFunc(r.Attributes, func(a, b record.Attribute) int { return cmp.Compare(a.Key, b.Key) }))
+		byKey := func(a, b record.Attribute) int { return cmp.Compare(a.Key, b.Key) }
+		require.True(t, slices.IsSortedFunc(r.Attributes, byKey))
 		Distinct(t, r.Attributes, func(a record.Attribute) string { return a.Key })
 		for _, a := range r.Attributes {
 			key := record.UseKey(a.Key, id)

@@ -61,7 +61,8 @@ func aLabels(domain string) (string, error) {
 		}
 		u := norm.NFC.String(strings.ToLower(label))
 		a, err := idna.Registration.ToASCII(u)
-		if !utf8.ValidString(label) || err != nil || !strings.HasPrefix(a, acePrefix) || strings.Contains(a, ".") {
+		if !utf8.ValidString(label) || err != nil || !strings.HasPrefix(a, acePrefix) ||
+			strings.Contains(a, ".") {
 			return "", refuse("domain of the e-mail address holds a label that no internationalised domain name has")
 		}
 		labels[i] = a

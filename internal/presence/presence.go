@@ -243,7 +243,10 @@ func Set(devices []Device, d Device, now int64) []Device {
 	}
 	if len(next) >= MaxDevices {
 		oldest := slices.MinFunc(next, func(a, b Device) int {
-			return cmp.Or(cmp.Compare(a.Chain.last(a.Origin()), b.Chain.last(b.Origin())), cmp.Compare(a.Name, b.Name))
+			return cmp.Or(
+				cmp.Compare(a.Chain.last(a.Origin()), b.Chain.last(b.Origin())),
+				cmp.Compare(a.Name, b.Name),
+			)
 		})
 		next = slices.DeleteFunc(next, func(o Device) bool { return o.Name == oldest.Name })
 	}

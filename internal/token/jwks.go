@@ -47,7 +47,8 @@ func ParseKeys(set []byte) ([]PublicKey, error) {
 	}
 	decoder := json.NewDecoder(bytes.NewReader(set))
 	decoder.UseNumber()
-	var object map[string]json.RawMessage // not a struct, whose fields encoding/json matches in any case
+	// Not a struct: encoding/json matches the fields of structs in any case.
+	var object map[string]json.RawMessage
 	if !utf8.Valid(set) || json.Unmarshal(set, &object) != nil || !uniqueMembers(decoder) {
 		return nil, fmt.Errorf("%w: not a JSON object with distinct members in UTF-8", ErrKeySet)
 	}

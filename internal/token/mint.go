@@ -31,5 +31,6 @@ func Mint(key SigningKey, c Claims) (string, error) {
 // accepts any text of any length. For up to 1 KiB, the usual length of a token, it does not
 // allocate.
 func Digest(text string) [sha256.Size]byte {
-	return sha256.Sum256(append(make([]byte, 0, 1024), text...)) // []byte(text) would be allocated on the heap
+	// A conversion, []byte(text), would be allocated on the heap.
+	return sha256.Sum256(append(make([]byte, 0, 1024), text...))
 }

@@ -124,7 +124,7 @@ func (s *Store) List(ctx context.Context, r store.Range) (records []store.Record
 		if len(after) > 0 && bytes.Equal(key, after) {
 			key, data = c.Next()
 		}
-		for ; key != nil && bytes.HasPrefix(key, under) && len(records) < r.Limit; key, data = c.Next() {
+		for key != nil && bytes.HasPrefix(key, under) && len(records) < r.Limit {
 			rec := store.Record{Key: store.Key(key)}
 			version, value, err := unseal(key, data)
 			switch {
@@ -136,6 +136,7 @@ func (s *Store) List(ctx context.Context, r store.Range) (records []store.Record
 				rec.Version, rec.Value = version, bytes.Clone(value)
 			}
 			records = append(records, rec)
+			key, data = c.Next()
 		}
 		return nil
 	})
@@ -151,7 +152,9 @@ func (s *Store) Commit(ctx context.Context, b store.Batch) (store.Seq, error) {
 }
 
 // Changes implements [store.Store].
-func (s *Store) Changes(ctx context.Context, after store.Seq, limit int) (feed store.Feed, err error) {
+func (s *Store) Changes(
+	ctx context.Context, after store.Seq, limit int,
+) (feed store.Feed, err error) {
 	if err := store.CheckChanges(limit); err != nil {
 		return store.Feed{}, err
 	}
@@ -167,7 +170,8 @@ func (s *Store) Changes(ctx context.Context, after store.Seq, limit int) (feed s
 			return store.ErrMissed
 		}
 		c := tx.Bucket(feedBucket).Cursor()
-		for key, data := c.Seek(seqKey(after + 1)); key != nil && len(feed.Changes) < limit; key, data = c.Next() {
+		key, data := c.Seek(seqKey(after + 1))
+		for ; key != nil && len(feed.Changes) < limit; key, data = c.Next() {
 			c, err := openEvent(key, data)
 			if err != nil {
 				return err

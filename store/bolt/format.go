@@ -63,7 +63,8 @@ func unseal(key, data []byte) (version store.Seq, value []byte, err error) {
 // its key, which is in order with its neighbours.
 func openEvent(key, data []byte) (store.Change, error) {
 	if len(key) != seqSize {
-		return store.Change{}, fmt.Errorf("%w: the key of an event makes no sense", store.ErrCorrupt)
+		return store.Change{}, fmt.Errorf("%w: the key of an event makes no sense",
+			store.ErrCorrupt)
 	}
 	seq := store.Seq(binary.BigEndian.Uint64(key))
 	version, event, err := unseal(key, data)

@@ -13,8 +13,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// FuzzPages hands files to what reads them before bbolt does. Nothing may panic or take
-// memory or time out of proportion, and every refusal is typed.
+// FuzzPages checks the code that reads files before bbolt does. It must not panic or use memory or
+// time out of proportion, and every refusal is typed.
 func FuzzPages(f *testing.F) {
 	path := filepath.Join(f.TempDir(), "people.db")
 	require.NoError(f, create(path))
@@ -50,7 +50,7 @@ func FuzzPages(f *testing.F) {
 	})
 }
 
-// FuzzOpenSealed holds that nothing but what was sealed is opened, and that it is.
+// FuzzOpenSealed checks that unseal accepts what was sealed, and nothing else.
 func FuzzOpenSealed(f *testing.F) {
 	f.Add([]byte("key"), uint64(1), []byte(`{}`), uint16(0), byte(1))
 	f.Add([]byte("k"), uint64(1)<<63, []byte(nil), uint16(3), byte(128))

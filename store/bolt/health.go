@@ -42,7 +42,8 @@ func (s *Store) Health() error {
 	if s.health.closed.Load() {
 		return store.ErrClosed
 	}
-	for _, p := range []*atomic.Pointer[error]{&s.health.refused, &s.health.found, &s.health.writes} {
+	h := &s.health
+	for _, p := range []*atomic.Pointer[error]{&h.refused, &h.found, &h.writes} {
 		if err := p.Load(); err != nil {
 			return *err
 		}
@@ -110,7 +111,8 @@ type name struct {
 	err     error
 }
 
-var errReplaced = fmt.Errorf("%w: another file, or none, is under the name of the store's", store.ErrUnavailable)
+var errReplaced = fmt.Errorf("%w: another file, or none, is under the name of the store's",
+	store.ErrUnavailable)
 
 // check returns errReplaced if another file, or none, is under the name. The result may be a second
 // old. Any other error of the system is ignored: it does not show that the file was replaced.

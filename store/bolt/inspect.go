@@ -121,7 +121,8 @@ func readFreelist(f io.ReaderAt, m boltMeta) (free []byte, overflow uint64, err 
 		count, entries = binary.NativeEndian.Uint64(buf[pageHeaderSize:]), entries+8
 	}
 	end := at + (int64(h.Overflow)+1)*int64(m.PageSize)
-	if h.ID != m.Freelist || h.Flags != freelistFlag || uint64(h.Overflow) >= m.Pages-m.Freelist || count > uint64(end-entries)/8 {
+	if h.ID != m.Freelist || h.Flags != freelistFlag || uint64(h.Overflow) >= m.Pages-m.Freelist ||
+		count > uint64(end-entries)/8 {
 		return nil, 0, bad
 	}
 	ids := make([]byte, 8*count)

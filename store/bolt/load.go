@@ -27,7 +27,8 @@ const loadFill = 0.9
 // The load is written in many transactions, because one transaction would keep all of it in memory.
 // It is built in a bucket of its own, and the last transaction moves it into place.
 func (s *Store) Load(
-	ctx context.Context, rs iter.Seq2[store.Record, error], cs iter.Seq2[store.Change, error], head store.Seq,
+	ctx context.Context, rs iter.Seq2[store.Record, error],
+	cs iter.Seq2[store.Change, error], head store.Seq,
 ) error {
 	return s.group.Alone(ctx, func() error {
 		if s.w.at.head > 0 {
@@ -109,7 +110,8 @@ func (s *Store) updateIn(urgent bool, f func(*bbolt.Tx) error) error {
 // abandonLoad makes the store empty again. If it fails, the store takes no more writes, because
 // Open would refuse the file with them in it.
 func (s *Store) abandonLoad() {
-	if err := s.updateUrgently(func(tx *bbolt.Tx) error { return tx.DeleteBucket(loadBucket) }); err != nil && s.w.poisoned == nil {
+	err := s.updateUrgently(func(tx *bbolt.Tx) error { return tx.DeleteBucket(loadBucket) })
+	if err != nil && s.w.poisoned == nil {
 		s.w.poisoned = fmt.Errorf("%w: a load into it did not end: %w", store.ErrUnavailable, err)
 		s.health.writes.Store(&s.w.poisoned)
 	}
@@ -140,7 +142,11 @@ func finishLoad(tx *bbolt.Tx, head, first store.Seq) error {
 			return err
 		}
 	}
-	return errors.Join(tx.DeleteBucket(loadBucket), putMeta(tx, headKey, head), putMeta(tx, firstKey, first))
+	return errors.Join(
+		tx.DeleteBucket(loadBucket),
+		putMeta(tx, headKey, head),
+		putMeta(tx, firstKey, first),
+	)
 }
 
 // chunk collects sealed entries for a bucket of the load, and writes them when it is full.

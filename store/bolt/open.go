@@ -100,7 +100,9 @@ func unavailable(err error) error {
 // The order of the steps matters. The lock comes first, so that nobody writes meanwhile. Then the
 // file is checked by reading, because bbolt would create a store in an empty file and crash on some
 // damaged ones. Only then bbolt maps it.
-func openFile(ctx context.Context, f *os.File, timeout time.Duration, o Options) (_ *Store, err error) {
+func openFile(
+	ctx context.Context, f *os.File, timeout time.Duration, o Options,
+) (_ *Store, err error) {
 	if err := lock(ctx, f, timeout); err != nil {
 		return nil, err
 	}
@@ -134,7 +136,8 @@ func openFile(ctx context.Context, f *os.File, timeout time.Duration, o Options)
 	}
 	s.w.s = s
 	s.w.room = room{
-		db: s.db, file: f, size: info.Size(), mapped: mapSize(max(info.Size(), int64(choices.InitialMmapSize))),
+		db: s.db, file: f, size: info.Size(),
+		mapped:   mapSize(max(info.Size(), int64(choices.InitialMmapSize))),
 		mappable: mappable,
 	}
 	if err := s.view(ctx, func(r *reading) error { return s.read(r.Tx) }); err != nil {
@@ -143,7 +146,8 @@ func openFile(ctx context.Context, f *os.File, timeout time.Duration, o Options)
 	}
 	// This commit also settles what was found. If the last commit of the previous process was not
 	// synced, this one is, on top of it, before anybody sees it.
-	if err := s.updateUrgently(func(tx *bbolt.Tx) error { return putMeta(tx, openKey, 1) }); err != nil {
+	err = s.updateUrgently(func(tx *bbolt.Tx) error { return putMeta(tx, openKey, 1) })
+	if err != nil {
 		_ = s.db.Close()
 		return nil, err
 	}
@@ -156,7 +160,9 @@ func openFile(ctx context.Context, f *os.File, timeout time.Duration, o Options)
 }
 
 // options returns the options for bbolt, which gets its file from openFile.
-func options(timeout time.Duration, openFile func(string, int, os.FileMode) (*os.File, error)) *bbolt.Options {
+func options(
+	timeout time.Duration, openFile func(string, int, os.FileMode) (*os.File, error),
+) *bbolt.Options {
 	return &bbolt.Options{
 		Timeout: timeout,
 		// Each commit writes the list of free pages in order. A map would have to be sorted first.
@@ -179,7 +185,8 @@ func (s *Store) read(tx *bbolt.Tx) error {
 	case !bytes.Equal(name, []byte(formatMark)):
 		return fmt.Errorf("%w: a bbolt file of something else", ErrFormat)
 	case version != formatVersion:
-		return fmt.Errorf("%w: it has format %d, this program knows %d", ErrFormat, version, formatVersion)
+		return fmt.Errorf("%w: it has format %d, this program knows %d",
+			ErrFormat, version, formatVersion)
 	case tx.Bucket(loadBucket) != nil:
 		return fmt.Errorf("%w: a load into it did not end", ErrFormat)
 	case tx.Bucket(recordsBucket) == nil || tx.Bucket(feedBucket) == nil:
@@ -204,7 +211,8 @@ func create(path string) error {
 	}
 	name := f.Name()
 	defer os.Remove(name)
-	db, err := bbolt.Open(name, 0, options(0, func(string, int, os.FileMode) (*os.File, error) { return f, nil }))
+	openFile := func(string, int, os.FileMode) (*os.File, error) { return f, nil }
+	db, err := bbolt.Open(name, 0, options(0, openFile))
 	if err != nil {
 		_ = f.Close()
 		return err
@@ -226,8 +234,9 @@ func initialize(tx *bbolt.Tx) error {
 			return err
 		}
 	}
+	format := seal(nil, formatKey, formatVersion, []byte(formatMark))
 	return errors.Join(
-		tx.Bucket(metaBucket).Put(formatKey, seal(nil, formatKey, formatVersion, []byte(formatMark))),
+		tx.Bucket(metaBucket).Put(formatKey, format),
 		putMeta(tx, headKey, 0),
 		putMeta(tx, firstKey, 1),
 		putMeta(tx, openKey, 0),

@@ -215,13 +215,15 @@ func (w *walk) elements(h pageHeader, page, least []byte) (used int, err error) 
 		if bytes.Compare(key, least) < 0 || w.last != nil && bytes.Compare(key, w.last) <= 0 {
 			return 0, errPage
 		}
-		if keySize == 0 || flags > bucketFlag || at+int(pos) != used || value+int(valueSize) > len(page) {
+		if keySize == 0 || flags > bucketFlag || at+int(pos) != used ||
+			value+int(valueSize) > len(page) {
 			return 0, errPage
 		}
 		used = value + int(valueSize)
 		switch {
 		case h.Flags == branchFlag && w.branches && w.inside && i > 0 && w.leaf:
-			err = w.use(binary.NativeEndian.Uint64(page[at+8:])) // all pages below a page are equally deep
+			// All pages below a page are equally deep, so this one is a leaf, too.
+			err = w.use(binary.NativeEndian.Uint64(page[at+8:]))
 		case h.Flags == branchFlag:
 			err = w.page(binary.NativeEndian.Uint64(page[at+8:]), key)
 		case flags == bucketFlag:

@@ -275,7 +275,8 @@ func (w *writer) failed(err error) error {
 
 // poison makes all later reads and writes return an error that wraps err.
 func (w *writer) poison(err error) {
-	w.poisoned = fmt.Errorf("%w: a commit failed, the store must be opened anew: %w", store.ErrUnavailable, err)
+	w.poisoned = fmt.Errorf("%w: a commit failed, the store must be opened anew: %w",
+		store.ErrUnavailable, err)
 	w.s.health.refused.Store(&w.poisoned)
 	w.Rollback() // the transaction is still open if bbolt panicked
 }
@@ -285,12 +286,14 @@ func (w *writer) poison(err error) {
 // fails for lack of space proves nothing. Its error is not an fs.PathError, which tells the two
 // apart.
 func certainlyNotApplied(err error) bool {
-	if errors.Is(err, berrors.ErrMaxSizeReached) || strings.HasPrefix(err.Error(), "file resize error: ") {
+	if errors.Is(err, berrors.ErrMaxSizeReached) ||
+		strings.HasPrefix(err.Error(), "file resize error: ") {
 		return true
 	}
 	var path *fs.PathError
 	if !errors.As(err, &path) || path.Op != "write" {
 		return false
 	}
-	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || errors.Is(err, syscall.EFBIG)
+	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) ||
+		errors.Is(err, syscall.EFBIG)
 }

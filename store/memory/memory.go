@@ -132,7 +132,8 @@ func (s *Store) Changes(ctx context.Context, after store.Seq, limit int) (store.
 	}
 	events := s.events[from:]
 	for _, c := range events[:min(limit, len(events))] {
-		feed.Changes = append(feed.Changes, store.Change{Seq: c.Seq, Event: bytes.Clone(c.Event), Damaged: c.Damaged})
+		c.Event = bytes.Clone(c.Event)
+		feed.Changes = append(feed.Changes, c)
 	}
 	return feed, nil
 }
@@ -183,7 +184,8 @@ func (s *Store) Own() (release func(), err error) {
 
 // Load implements [store.Store]. A Load that fails leaves the store empty, as it was.
 func (s *Store) Load(
-	ctx context.Context, rs iter.Seq2[store.Record, error], cs iter.Seq2[store.Change, error], head store.Seq,
+	ctx context.Context, rs iter.Seq2[store.Record, error],
+	cs iter.Seq2[store.Change, error], head store.Seq,
 ) error {
 	return s.group.Alone(ctx, func() error {
 		if s.seq > 0 {
@@ -194,7 +196,8 @@ func (s *Store) Load(
 			if err := firstOf(err, ctx.Err(), group.CheckRecord(r, head)); err != nil {
 				return err
 			}
-			if _, twice := loaded.records.Set(r.Key, value{version: r.Version, json: bytes.Clone(r.Value)}); twice {
+			v := value{version: r.Version, json: bytes.Clone(r.Value)}
+			if _, twice := loaded.records.Set(r.Key, v); twice {
 				return fmt.Errorf("%w: a key loaded twice", store.ErrInvalid)
 			}
 		}
@@ -202,7 +205,8 @@ func (s *Store) Load(
 			if err := firstOf(err, ctx.Err(), group.CheckChange(c, head)); err != nil {
 				return err
 			}
-			loaded.events = append(loaded.events, store.Change{Seq: c.Seq, Event: bytes.Clone(c.Event)})
+			c = store.Change{Seq: c.Seq, Event: bytes.Clone(c.Event)}
+			loaded.events = append(loaded.events, c)
 			loaded.first = min(loaded.first, c.Seq)
 		}
 		slices.SortFunc(loaded.events, func(a, b store.Change) int { return bySeq(a, b.Seq) })

@@ -87,7 +87,9 @@ func halve[T any](
 }
 
 // getDamaged is get for keys of which some cannot be read.
-func (s *Store) getDamaged(ctx context.Context, tx pgx.Tx, keys []store.Key) ([]store.Record, error) {
+func (s *Store) getDamaged(
+	ctx context.Context, tx pgx.Tx, keys []store.Key,
+) ([]store.Record, error) {
 	records, places := make([]store.Record, len(keys)), make([]int, len(keys))
 	for i, k := range keys {
 		records[i].Key, places[i] = k, i

@@ -79,8 +79,8 @@ func translate(ctx context.Context, err error) error {
 		return f.error
 	}
 	for _, own := range []error{
-		store.ErrInvalid, store.ErrNotEmpty, store.ErrUnavailable, store.ErrCorrupt, store.ErrClosed,
-		store.ErrMissed, store.ErrOutcomeUnknown, ErrVersion,
+		store.ErrInvalid, store.ErrNotEmpty, store.ErrUnavailable, store.ErrCorrupt,
+		store.ErrClosed, store.ErrMissed, store.ErrOutcomeUnknown, ErrVersion,
 	} {
 		if errors.Is(err, own) {
 			return err

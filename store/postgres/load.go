@@ -67,16 +67,19 @@ func (s *Store) load(
 	first := head + 1
 	records := chunk{s: s, tx: tx, table: "records", columns: []string{"key", "version", "value"}}
 	for r, err := range rs {
-		if err := firstOf(err, ctx.Err(), group.CheckRecord(r, head), checkJSON(r.Value)); err != nil {
+		err := firstOf(err, ctx.Err(), group.CheckRecord(r, head), checkJSON(r.Value))
+		if err != nil {
 			return &iteratorError{err}
 		}
-		if err := records.add(ctx, len(r.Value), []byte(r.Key), int64(r.Version), string(r.Value)); err != nil {
+		err = records.add(ctx, len(r.Value), []byte(r.Key), int64(r.Version), string(r.Value))
+		if err != nil {
 			return err
 		}
 	}
 	changes := chunk{s: s, tx: tx, table: "changes", columns: []string{"seq", "event"}}
 	for c, err := range cs {
-		if err := firstOf(err, ctx.Err(), group.CheckChange(c, head), checkJSON(c.Event)); err != nil {
+		err := firstOf(err, ctx.Err(), group.CheckChange(c, head), checkJSON(c.Event))
+		if err != nil {
 			return &iteratorError{err}
 		}
 		first = min(first, c.Seq)

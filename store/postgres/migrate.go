@@ -124,12 +124,14 @@ func (n names) version(ctx context.Context, q querier, latest int) (version int,
 	if !there {
 		return 0, nil
 	}
-	err = q.QueryRow(ctx, `SELECT coalesce(max(version), 0) FROM `+n.quoted+`.migrations`).Scan(&version)
+	row := q.QueryRow(ctx, `SELECT coalesce(max(version), 0) FROM `+n.quoted+`.migrations`)
+	err = row.Scan(&version)
 	if err != nil {
 		return 0, err
 	}
 	if version > latest {
-		return 0, fmt.Errorf("%w: it has version %d, this program knows %d", ErrVersion, version, latest)
+		return 0, fmt.Errorf("%w: it has version %d, this program knows %d",
+			ErrVersion, version, latest)
 	}
 	return version, nil
 }

@@ -356,7 +356,8 @@ func (s *Store) listRows(
 	_, err = pgx.ForEachRow(rows, into, func() error {
 		if r.KeysOnly {
 			records = append(records, store.Record{
-				Key: store.Key(key), Version: store.Seq(max(version, 0)), Damaged: !good || version <= 0,
+				Key: store.Key(key), Version: store.Seq(max(version, 0)),
+				Damaged: !good || version <= 0,
 			})
 		} else {
 			records = append(records, newRecord(store.Key(key), version, value))
@@ -418,7 +419,9 @@ func (s *Store) Changes(ctx context.Context, after store.Seq, limit int) (store.
 
 // feed reads a page of the feed with q, and marks the damaged events. With store.ErrMissed it
 // returns First and Head.
-func (s *Store) feed(ctx context.Context, q querier, after store.Seq, limit int) (store.Feed, error) {
+func (s *Store) feed(
+	ctx context.Context, q querier, after store.Seq, limit int,
+) (store.Feed, error) {
 	from := int64(min(after, math.MaxInt64))
 	rows, err := s.feedRows(ctx, q, s.sql.changes, from, limit)
 	if isDamaged(err) {

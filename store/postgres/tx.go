@@ -108,7 +108,9 @@ func (t *inTx) Commit(ctx context.Context, b store.Batch) (store.Seq, error) {
 }
 
 // Changes implements [store.Store].
-func (t *inTx) Changes(ctx context.Context, after store.Seq, limit int) (feed store.Feed, err error) {
+func (t *inTx) Changes(
+	ctx context.Context, after store.Seq, limit int,
+) (feed store.Feed, err error) {
 	if err := store.CheckChanges(limit); err != nil {
 		return store.Feed{}, err
 	}
@@ -128,7 +130,8 @@ func (t *inTx) Wait(ctx context.Context, _ store.Seq) error {
 
 // Load implements [store.Store].
 func (t *inTx) Load(
-	ctx context.Context, _ iter.Seq2[store.Record, error], _ iter.Seq2[store.Change, error], _ store.Seq,
+	ctx context.Context, _ iter.Seq2[store.Record, error],
+	_ iter.Seq2[store.Change, error], _ store.Seq,
 ) error {
 	return t.use(ctx, func(pgx.Tx) error {
 		return fmt.Errorf("%w: a load makes a transaction of its own", store.ErrInvalid)

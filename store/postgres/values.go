@@ -55,7 +55,8 @@ func checkJSON(v []byte) error {
 				i++
 			}
 			if i-from >= maxDigits {
-				return fmt.Errorf("%w: a number of more than %d digits", store.ErrInvalid, maxDigits)
+				return fmt.Errorf("%w: a number of more than %d digits",
+					store.ErrInvalid, maxDigits)
 			}
 			if at(i+1)|0x20 != 'e' {
 				continue
@@ -65,7 +66,8 @@ func checkJSON(v []byte) error {
 			}
 			n, err := strconv.ParseInt(string(v[min(from, len(v)):i]), 10, 32)
 			if exponents += int(max(n, -n)); err != nil || exponents > maxExponents {
-				return fmt.Errorf("%w: exponents that come to more than %d", store.ErrInvalid, maxExponents)
+				return fmt.Errorf("%w: exponents that come to more than %d",
+					store.ErrInvalid, maxExponents)
 			}
 			i--
 		}

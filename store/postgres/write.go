@@ -223,7 +223,8 @@ func (w *writer) Under(prefix store.Key) (bool, error) {
 func (s *Store) under(ctx context.Context, q querier, prefix store.Key) (found bool, err error) {
 	ctx, cancel := s.stepOf(ctx)
 	defer cancel()
-	if err := q.QueryRow(ctx, s.sql.under, []byte(prefix), prefixEnd(prefix)).Scan(&found); err != nil {
+	err = q.QueryRow(ctx, s.sql.under, []byte(prefix), prefixEnd(prefix)).Scan(&found)
+	if err != nil {
 		return false, unavailable(err)
 	}
 	return found, nil

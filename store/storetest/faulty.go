@@ -121,7 +121,10 @@ func (s *faulty) Wait(ctx context.Context, after store.Seq) error {
 	return s.Store.Wait(ctx, after)
 }
 
-func (s *faulty) Load(ctx context.Context, rs iter.Seq2[store.Record, error], cs iter.Seq2[store.Change, error], head store.Seq) error {
+func (s *faulty) Load(
+	ctx context.Context, rs iter.Seq2[store.Record, error],
+	cs iter.Seq2[store.Change, error], head store.Seq,
+) error {
 	if _, err := s.strike("Load", nil); err != nil {
 		return err
 	}

@@ -14,14 +14,14 @@ import (
 	"github.com/denizenhq/denizen/store"
 )
 
-// frail is a store as simple as can be: one lock around the model. Built with the name of
-// a bug it has that bug, and with "" none.
+// frail is a simple store: one lock around the model. It has the bug that it is named after, or
+// none if its name is "".
 type frail struct {
 	bug string
 
 	mu      sync.Mutex
 	now     *model
-	before  *model // the state one commit ago, for bugs that answer late
+	before  *model // the state one commit ago, for bugs that return old data
 	closed  bool
 	changed chan struct{} // closed and replaced at each commit
 	owned   bool

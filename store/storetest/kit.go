@@ -317,7 +317,9 @@ func try(t testing.TB, f func(t testing.TB)) (failure string) {
 
 func (a *attempt) Log(args ...any) { a.write(false, fmt.Sprintln(args...)) }
 
-func (a *attempt) Logf(format string, args ...any) { a.write(false, fmt.Sprintf(format+"\n", args...)) }
+func (a *attempt) Logf(format string, args ...any) {
+	a.write(false, fmt.Sprintf(format+"\n", args...))
+}
 
 func (a *attempt) Error(args ...any) { a.write(true, fmt.Sprintln(args...)) }
 

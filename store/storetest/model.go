@@ -134,7 +134,8 @@ func (s step) String() string {
 	case "get":
 		return fmt.Sprintf("get %q", s.keys)
 	case "list":
-		return fmt.Sprintf("list under %q after %q limit %d keysOnly %v", s.page.Under, s.page.After, s.page.Limit, s.page.KeysOnly)
+		return fmt.Sprintf("list under %q after %q limit %d keysOnly %v",
+			s.page.Under, s.page.After, s.page.Limit, s.page.KeysOnly)
 	case "changes":
 		return fmt.Sprintf("changes after head-%d limit %d", s.back, s.limit)
 	}
@@ -168,7 +169,10 @@ func (s step) at(m *model) store.Batch {
 }
 
 // scriptKeys are few, so that steps meet, and each is a prefix of another one or next to one.
-var scriptKeys = []store.Key{"\x00", "A", "a", "a\x00", "a/", "a/b", "a/c", "a\xff", "a\xff\xff", "b", "\xc3\x28", "\xff", "\xff\xff", "\xff\xff\x01"}
+var scriptKeys = []store.Key{
+	"\x00", "A", "a", "a\x00", "a/", "a/b", "a/c", "a\xff", "a\xff\xff", "b",
+	"\xc3\x28", "\xff", "\xff\xff", "\xff\xff\x01",
+}
 
 // newScript returns n random steps, and then steps that read everything.
 func newScript(random *rand.Rand, n int) []step {
@@ -203,7 +207,9 @@ func newScript(random *rand.Rand, n int) []step {
 		}
 		if s.op == "commit" {
 			for _, k := range keys(2) {
-				at := []string{"now", "now", "now", "now", "now", "now", "stale", "absent", "under", "under"}[random.IntN(10)]
+				at := []string{
+					"now", "now", "now", "now", "now", "now", "stale", "absent", "under", "under",
+				}[random.IntN(10)]
 				s.conds = append(s.conds, cond{k, at})
 			}
 			if random.IntN(3) == 0 {

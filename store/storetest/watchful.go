@@ -27,7 +27,10 @@ func Watchful(t testing.TB, s store.Store, blind func(store.Key) bool) store.Sto
 	if blind == nil {
 		blind = func(store.Key) bool { return false }
 	}
-	w := &watchful{Store: s, t: t, blind: blind, versions: map[store.Key]sighting{}, events: map[store.Seq]bool{}}
+	w := &watchful{
+		Store: s, t: t, blind: blind,
+		versions: map[store.Key]sighting{}, events: map[store.Seq]bool{},
+	}
 	return forward(w, s)
 }
 
@@ -36,8 +39,9 @@ type watchful struct {
 	t     testing.TB
 	blind func(store.Key) bool
 
-	mu       sync.Mutex // guards the fields below
-	clock    int64      // counts results; each is checked against what was known when it was requested
+	mu sync.Mutex // guards the fields below
+	// clock counts results. Each is checked against what was known when it was requested.
+	clock    int64
 	head     store.Seq
 	versions map[store.Key]sighting
 	events   map[store.Seq]bool // the known changes in the range (from, to]
