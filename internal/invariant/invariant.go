@@ -54,13 +54,13 @@ func Check(t testing.TB, s store.Store) {
 	all := Of(t, s)
 	users := map[string]*record.User{}
 	owners := map[store.Key]*record.Owner{}
-	grants := map[store.Key]*record.Grant{}
+	tokenTexts := map[store.Key]*record.TokenText{}
 	tokens := map[string]*record.Tokens{}
 	profiles := map[string]*record.Profile{}
-	uses := map[store.Key]*record.Use{}
+	attributeRefs := map[store.Key]*record.AttributeRef{}
 	definitions := map[string]*record.Definition{}
 	devices := map[string]*record.Devices{}
-	lastUses := map[string]*record.Uses{}
+	lastUses := map[string]*record.LastUses{}
 	directories, rings := 0, 0
 	for _, r := range all.Records {
 		require.NotZero(t, r.Version)
@@ -88,34 +88,35 @@ func Check(t testing.TB, s store.Store) {
 		case *record.Owner:
 			owners[r.Key] = v
 			want = record.OwnerKey(v.Locator)
-		case *record.Grant:
-			grants[r.Key] = v
-			want = grantKey(t, v.Digest)
+		case *record.TokenText:
+			tokenTexts[r.Key] = v
+			want = tokenTextKey(t, v.Digest)
 		case *record.Tokens:
 			tokens[v.User] = v
 			want = record.TokensKey(v.User)
 		case *record.Profile:
 			profiles[v.User] = v
 			want = record.ProfileKey(v.User)
-		case *record.Use:
-			uses[r.Key] = v
-			want = record.UseKey(v.Attribute, v.User)
+		case *record.AttributeRef:
+			attributeRefs[r.Key] = v
+			want = record.AttributeRefKey(v.Attribute, v.User)
 		case *record.Definition:
 			definitions[v.Key] = v
 			want = record.DefinitionKey(v.Key)
 		case *record.Devices:
 			devices[v.User] = v
 			want = record.DevicesKey(v.User)
-		case *record.Uses:
+		case *record.LastUses:
 			lastUses[v.User] = v
-			want = record.UsesKey(v.User)
+			want = record.LastUsesKey(v.User)
 		}
 		require.Equal(t, want, r.Key, "a record lies under the key of another: %s", r.Value)
 	}
 	if len(all.Records) > 0 {
 		require.Equal(t, []int{1, 1}, []int{directories, rings}, "directory and key ring")
 	}
-	stands := func(what, user, incarnation string) *record.User {
+	// requireUser requires that a user exists and is still of an incarnation.
+	requireUser := func(what, user, incarnation string) *record.User {
 		u := users[user]
 		require.NotNil(t, u, "%s of %s, who is gone", what, user)
 		require.Equal(t, u.Incarnation, incarnation, "%s of an earlier %s", what, user)
@@ -150,7 +151,7 @@ func Check(t testing.TB, s store.Store) {
 
 	listed := map[store.Key]bool{}
 	for id, r := range tokens {
-		require.False(t, stands("tokens", id, r.Incarnation).Blocked, "%s is blocked and has tokens", id)
+		require.False(t, requireUser("tokens", id, r.Incarnation).Blocked, "%s is blocked and has tokens", id)
 		require.NotEmpty(t, r.Tokens)
 		require.LessOrEqual(t, len(r.Tokens), denizen.MaxTokens)
 		Distinct(t, r.Tokens, func(t record.Token) string { return t.ID })
@@ -158,40 +159,40 @@ func Check(t testing.TB, s store.Store) {
 			require.NotEmpty(t, token.Texts)
 			require.LessOrEqual(t, len(token.Texts), denizen.MaxTokenTexts)
 			for _, text := range token.Texts {
-				key := grantKey(t, text.Digest)
+				key := tokenTextKey(t, text.Digest)
 				require.False(t, listed[key], "a text is listed twice")
 				listed[key] = true
-				require.Equal(t, &record.Grant{
+				require.Equal(t, &record.TokenText{
 					Digest: text.Digest, User: id, Incarnation: r.Incarnation,
 					Token: token.ID, Expires: text.Expires,
-				}, grants[key], "what a listed text of %s stands for", id)
+				}, tokenTexts[key], "what a listed text of %s stands for", id)
 			}
 		}
 	}
-	for key, g := range grants {
+	for key, g := range tokenTexts {
 		require.True(t, listed[key], "a text of %s is good and not listed", g.User)
 	}
 
 	used := map[store.Key]bool{}
 	for id, r := range profiles {
-		stands("a profile", id, r.Incarnation)
+		requireUser("a profile", id, r.Incarnation)
 		require.NotEmpty(t, r.Attributes)
 		byKey := func(a, b record.Attribute) int { return cmp.Compare(a.Key, b.Key) }
 		require.True(t, slices.IsSortedFunc(r.Attributes, byKey))
 		Distinct(t, r.Attributes, func(a record.Attribute) string { return a.Key })
 		for _, a := range r.Attributes {
-			key := record.UseKey(a.Key, id)
+			key := record.AttributeRefKey(a.Key, id)
 			used[key] = true
-			require.NotNil(t, uses[key], "the use of %q by %s is not kept", a.Key, id)
+			require.NotNil(t, attributeRefs[key], "the use of %q by %s is not kept", a.Key, id)
 			require.NotNil(t, definitions[a.Key], "%q of %s has no definition", a.Key, id)
 		}
 	}
-	for key, u := range uses {
+	for key, u := range attributeRefs {
 		require.True(t, used[key], "%s is said to use %q", u.User, u.Attribute)
 	}
 
 	for id, r := range devices {
-		u := stands("presence", id, r.Incarnation)
+		u := requireUser("presence", id, r.Incarnation)
 		require.False(t, u.Blocked, "%s is blocked and present", id)
 		require.NotEmpty(t, r.Devices)
 		require.LessOrEqual(t, len(r.Devices), 16)
@@ -208,11 +209,11 @@ func Check(t testing.TB, s store.Store) {
 	for _, c := range all.Feed.Changes {
 		e, err := record.DecodeEvent(c.Event)
 		require.NoError(t, err)
-		switch e.What {
-		case denizen.UserCreated:
+		switch denizen.EventKind(e.What) {
+		case denizen.EventUserCreated:
 			require.Empty(t, told[e.User], "%s was created twice", e.User)
 			told[e.User] = e.Incarnation
-		case denizen.UserDeleted:
+		case denizen.EventUserDeleted:
 			require.Equal(t, told[e.User], e.Incarnation, "%s was deleted but not created", e.User)
 			delete(told, e.User)
 		}
@@ -226,12 +227,12 @@ func Check(t testing.TB, s store.Store) {
 	}
 }
 
-func grantKey(t testing.TB, digest string) store.Key {
+func tokenTextKey(t testing.TB, digest string) store.Key {
 	t.Helper()
 	raw, err := hex.DecodeString(digest)
 	require.NoError(t, err)
 	require.Len(t, raw, 32)
-	return record.GrantKey([32]byte(raw))
+	return record.TokenTextKey([32]byte(raw))
 }
 
 // Distinct requires that of returns a different text for each element of list.
