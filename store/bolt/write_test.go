@@ -47,7 +47,7 @@ func TestVerifyEndsWithItsContext(t *testing.T) {
 	require.ErrorIs(t, open(t, path).Verify(ctx), context.Canceled)
 }
 
-// events returns how many events lie in the file of a closed store.
+// events returns how many events are in the file of a closed store.
 func events(t *testing.T, path string) (n int) {
 	t.Helper()
 	edit(t, path, func(tx *bbolt.Tx) error {

@@ -27,7 +27,7 @@ func everythingAtOnce(t testing.TB, h Harness) {
 	}
 	s, ctx := h.open(t), t.Context()
 	history := make([][]applied, writers)
-	heads := make([]map[store.Seq]store.Seq, 3) // of each reader: head -> the change told last
+	heads := make([]map[store.Seq]store.Seq, 3) // of each reader: the last change returned with each head
 	var writing atomic.Int32
 	writing.Store(writers)
 	var fs []func() error
