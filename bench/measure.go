@@ -34,9 +34,10 @@ func (b *bench) file(name string) string {
 // side is one of the compared programs: something that performs an operation.
 type side struct {
 	name   string
-	before func() error         // before do is timed, nil for nothing
-	do     func(i uint64) error // one operation; no i is used twice, and those of a goroutine increase by one
-	some   int                  // operations between two befores; 0: as many as fit in a turn
+	before func() error // before do is timed, nil for nothing
+	// One operation; no i is used twice, and those of a goroutine increase by one.
+	do   func(i uint64) error
+	some int // operations between two befores; 0: as many as fit in a turn
 }
 
 // operation is what the sides perform in turns.

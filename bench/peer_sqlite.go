@@ -47,7 +47,8 @@ func sqlite(b *bench, n int) (_ sides, stop func() error, err error) {
 		var value []byte
 		return by.QueryRow(arg).Scan(&value)
 	}
-	one := make(chan struct{}, 1) // SQLite allows one writer; queueing here avoids waiting for its lock
+	// SQLite allows one writer; queueing here avoids waiting for its lock.
+	one := make(chan struct{}, 1)
 	return sides{
 		"User/id":      {{name: "SQLite", do: func(i uint64) error { return read(byID, string(userID(int(i*7919%uint64(n))))) }}},
 		"User/locator": {{name: "SQLite", do: func(i uint64) error { return read(byEmail, email(int(i*7919%uint64(n)))) }}},

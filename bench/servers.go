@@ -86,7 +86,8 @@ func (s *servers) startPostgres(ctx context.Context, scratch string) (dsn string
 	if err != nil {
 		return "", err
 	}
-	programs, err := filepath.Glob("/usr/lib/postgresql/*/bin") // where Debian has them, outside of PATH
+	// Where Debian has them, outside of PATH.
+	programs, err := filepath.Glob("/usr/lib/postgresql/*/bin")
 	if err != nil {
 		return "", err
 	}

@@ -79,7 +79,8 @@ func TestASigningKeyPrintsAsRedactedWithEveryVerb(t *testing.T) {
 
 func TestNoPrinterReachesTheSeed(t *testing.T) {
 	k := signingKey(t, seedA)
-	hidden := struct{ inner struct{ k SigningKey } }{struct{ k SigningKey }{k}} // fmt calls no methods on unexported fields
+	// Fmt calls no methods on unexported fields.
+	hidden := struct{ inner struct{ k SigningKey } }{struct{ k SigningKey }{k}}
 	var out bytes.Buffer
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%x", "%X", "%d", "%p"} {
 		fmt.Fprintf(&out, verb+"\n", k)

@@ -71,7 +71,8 @@ func (c *claims) attempt(s *postgres.Store) {
 		If: []store.Cond{{Key: key}}, Put: []store.Record{{Key: key, Value: value}}, Emit: value,
 	})
 	if errors.Is(err, store.ErrUnavailable) {
-		time.Sleep(5 * time.Millisecond) // as a caller would; otherwise the attempts take all the time
+		// As a caller would; otherwise the attempts take all the time.
+		time.Sleep(5 * time.Millisecond)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -27,7 +27,8 @@ func everythingAtOnce(t testing.TB, h Harness) {
 	}
 	s, ctx := h.open(t), t.Context()
 	history := make([][]applied, writers)
-	heads := make([]map[store.Seq]store.Seq, 3) // of each reader: the last change returned with each head
+	// Of each reader: the last change returned with each head.
+	heads := make([]map[store.Seq]store.Seq, 3)
 	var writing atomic.Int32
 	writing.Store(writers)
 	var fs []func() error
