@@ -79,7 +79,7 @@ func TestASigningKeyPrintsAsRedactedWithEveryVerb(t *testing.T) {
 
 func TestNoPrinterReachesTheSeed(t *testing.T) {
 	k := signingKey(t, seedA)
-	// Fmt calls no methods on unexported fields.
+	// Package fmt calls no methods on unexported fields.
 	hidden := struct{ inner struct{ k SigningKey } }{struct{ k SigningKey }{k}}
 	var out bytes.Buffer
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%x", "%X", "%d", "%p"} {
