@@ -177,7 +177,7 @@ func TestNothingElseTellsPrincipalsApart(t *testing.T) {
 			ast.Inspect(fn, func(n ast.Node) bool {
 				switch n := n.(type) {
 				case *ast.SelectorExpr:
-					if n.Sel.Name == "IsSystem" || n.Sel.Name == "IsAnonymous" || last(n, "by") == "kind" {
+					if n.Sel.Name == "IsSystem" || n.Sel.Name == "IsAnonymous" || n.Sel.Name == "IsUser" || last(n, "by") == "kind" {
 						require.Contains(t, principalsToldApart, where)
 						found[where] = true
 					}

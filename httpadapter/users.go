@@ -63,12 +63,9 @@ func millis(t time.Time) int64 {
 	return t.UnixMilli()
 }
 
-// isPeer reports whether u is as it is shown to a peer, who is told no internal id.
-func isPeer(u denizen.User) bool { return u.InternalID == "" }
-
 // userBody is the shape of u.
 func (c *call) userBody(u denizen.User, profile *profileShape) any {
-	if isPeer(u) {
+	if u.Peer {
 		return peerShape{UserID: u.ID, Identifier: u.ID, ScreenName: screenName{u.ScreenName}, UserLocators: []locatorShape{}}
 	}
 	return &userShape{
@@ -199,7 +196,7 @@ func getUser(c *call) (reply, error) {
 	if err != nil {
 		return reply{}, err
 	}
-	if isPeer(u) {
+	if u.Peer {
 		return ok(c.userBody(u, nil))
 	}
 	encoded := encode(c.userBody(u, nil))

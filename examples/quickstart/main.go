@@ -36,7 +36,7 @@ func main() {
 // The two attributes of the walk. A user writes her own bio, and the application alone
 // how often she came.
 const (
-	bio    = denizen.AttributeBio
+	bio    = "quickstart.bio"
 	visits = "quickstart.visits"
 )
 
