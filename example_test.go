@@ -194,11 +194,11 @@ func ExamplePrincipal() {
 	alice := exampleUser(dir, "user-alice", "Alice")
 
 	by := exampleSignIn(dir, alice.ID)
-	fmt.Println(by.User(), by.MayParticipate(), by.IsSystem(), by.IsAnonymous())
+	fmt.Println(by.User(), by.IsUser(), by.MayParticipate(), by.IsSystem(), by.IsAnonymous())
 	fmt.Println(by.Token() != "", by.AccessKey() == "")
 	fmt.Println(by == exampleSignIn(dir, alice.ID)) // another token: another principal
 	// Output:
-	// user-alice true false false
+	// user-alice true true false false
 	// true true
 	// false
 }
