@@ -2,6 +2,7 @@ package httpadapter
 
 import (
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/denizenhq/denizen"
@@ -12,12 +13,12 @@ const (
 	// CookieName is the cookie that SetTokenCookie sets. Its prefix makes browsers hold it to
 	// this host and to TLS (RFC 6265bis §4.1.3.2).
 	CookieName = "__Host-denizen-token"
-	// ContractCookieName is the cookie of existing clients.
-	ContractCookieName = "x_issued_mitter_user_authorization"
+	// contractCookieName is the cookie of existing clients, which set it themselves.
+	contractCookieName = "x_issued_mitter_user_authorization"
 )
 
 // cookieNames are the contract's name and then ours.
-var cookieNames = [...]string{ContractCookieName, CookieName}
+var cookieNames = [...]string{contractCookieName, CookieName}
 
 // SetTokenCookie gives a browser a token that was just issued, until the token expires:
 // Secure, HttpOnly, SameSite=Lax, for this host alone. It has to be called before the header is
@@ -48,6 +49,20 @@ func (o *Options) cookieNames() []string {
 		return cookieNames[1:]
 	}
 	return cookieNames[:]
+}
+
+// hasOtherCookies reports whether there are cookies beside those that a token is taken from.
+func hasOtherCookies(h http.Header) bool {
+	for _, line := range h["Cookie"] {
+		for pair := range strings.SplitSeq(line, ";") {
+			name, _, _ := strings.Cut(pair, "=")
+			name = strings.Trim(name, " \t")
+			if name != "" && !slices.Contains(cookieNames[:], name) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // tokenCookie returns the value of the token cookie, nil if there is none. Beside the __Host-

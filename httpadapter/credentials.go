@@ -33,12 +33,37 @@ type credential struct {
 
 // The kinds of credential.
 const (
-	kindNone   = ""
-	kindToken  = "token"
-	kindCookie = "cookie"
-	kindBasic  = "basic"
-	kindSigned = "signed"
+	kindNone    = ""
+	kindSession = "session" // of the service's own: Options.Authenticate
+	kindToken   = "token"
+	kindCookie  = "cookie"
+	kindBasic   = "basic"
+	kindSigned  = "signed"
 )
+
+// isAmbient reports whether the credential is one that a browser adds to requests by itself. A
+// script of the page must not get anything out of the request that it could use elsewhere.
+func (c *credential) isAmbient() bool { return c.kind == kindCookie || c.kind == kindSession }
+
+// mayBeUnasked reports whether a browser may have sent the request on its own, for a page that
+// does not know the credential.
+//
+// A credential in a header is asked for: a page of another origin has to set it, which it can
+// only in a request of mode cors, and only if the service's CORS lets it. In any other mode
+// something between the browser and this handler has put it there, such as middleware that makes
+// a token of a session cookie. In mode cors nothing of the header tells the two apart. But by
+// default a page's request to another origin has no cookies: one that has them may have been let
+// in by them. The cookies of the API itself are no sign of that.
+func (c *credential) mayBeUnasked(h http.Header) bool {
+	switch c.kind {
+	case kindNone:
+		return false
+	case kindCookie, kindSession:
+		return true
+	}
+	mode := h.Get("Sec-Fetch-Mode")
+	return mode != "" && mode != "cors" || hasOtherCookies(h)
+}
 
 // one answers the only value of a header. A second is an error, whatever it says.
 func one(h http.Header, name string) (value string, there bool, err error) {
@@ -51,10 +76,19 @@ func one(h http.Header, name string) (value string, there bool, err error) {
 	return "", false, badValue(name, "must not be repeated")
 }
 
-// present reads the credential of a request. One of a form that is not allowed is 400, one that
-// cannot be good whoever asks is 401.
-func present(r *http.Request, o *Options) (c credential, err error) {
-	for _, name := range [...]string{headerApplication, "Nonce", "Content-Md5", "Date"} {
+// parseActing reads what may stand beside any credential: for whom the caller acts.
+func parseActing(h http.Header) (c credential, err error) {
+	if _, _, err := one(h, headerApplication); err != nil {
+		return c, err
+	}
+	c.actAs, c.acting, err = one(h, headerActAs)
+	return c, err
+}
+
+// present reads the credential of a request into c. One of a form that is not allowed is 400, one
+// that cannot be good whoever asks is 401.
+func present(r *http.Request, o *Options, c credential) (credential, error) {
+	for _, name := range [...]string{"Nonce", "Content-Md5", "Date"} {
 		if _, _, err := one(r.Header, name); err != nil {
 			return c, err
 		}
@@ -69,9 +103,6 @@ func present(r *http.Request, o *Options) (c credential, err error) {
 	}
 	key, keyed, err := one(r.Header, headerAccessKey)
 	if err != nil {
-		return c, err
-	}
-	if c.actAs, c.acting, err = one(r.Header, headerActAs); err != nil {
 		return c, err
 	}
 	cookie, err := o.tokenCookie(r.Header)
@@ -133,18 +164,38 @@ func present(r *http.Request, o *Options) (c credential, err error) {
 	return c, badCredential("the scheme of the Authorization is not known")
 }
 
-// authenticate answers who calls: nobody without a credential, and an error for any that is not good.
-func authenticate(ctx context.Context, dir *denizen.Directory, c credential, signed func() (denizen.SignedRequest, error)) (by denizen.Principal, err error) {
-	switch c.kind {
+// session asks the service who calls: .anonymous if there is no session of its own.
+func (c *call) session() (by denizen.Principal, err error) {
+	if c.h.options.Authenticate == nil {
+		return by, nil
+	}
+	by, err = c.h.options.Authenticate(c.r)
+	if err != nil || !by.IsAnonymous() {
+		c.credential.kind = kindSession
+	}
+	if err != nil {
+		return denizen.Principal{}, c.sessionRefused(err)
+	}
+	return by, nil
+}
+
+// authenticate finds out who calls by a credential of the API: nobody without one, and an error
+// for any that is not good.
+func (c *call) authenticate() (by denizen.Principal, err error) {
+	if c.credential, err = present(c.r, &c.h.options, c.credential); err != nil {
+		return by, err
+	}
+	ctx, dir := c.r.Context(), c.h.dir
+	switch c.credential.kind {
 	case kindToken, kindCookie:
-		return dir.Authenticate(ctx, c.token)
+		return dir.Authenticate(ctx, c.credential.token)
 	case kindBasic:
-		return dir.AuthenticateKey(ctx, c.key, c.secret)
+		return dir.AuthenticateKey(ctx, c.credential.key, c.credential.secret)
 	case kindSigned:
-		if signed == nil {
+		if !c.h.options.Signed {
 			return by, badCredential("signed requests are not taken here")
 		}
-		request, err := signed()
+		request, err := c.signedRequest()
 		if err != nil {
 			return by, err
 		}

@@ -35,8 +35,18 @@
 //
 // # Browsers
 //
-// A token in a cookie is taken for a request that changes something only if the browser does not
-// say that another origin sent it ([net/http.CrossOriginProtection]). A page of another
-// origin sends the token in a header instead. Cross-origin sharing (CORS) is the service's to
-// grant.
+// A browser adds cookies to requests whoever's page causes them. So a token in a cookie is taken
+// for a request that changes something only if the browser does not say that another origin's
+// page sent it ([net/http.CrossOriginProtection]). The same holds for a session of the service's
+// own, by whatever [Options.Authenticate] finds it. [Options.CrossOrigin] lets origins in.
+//
+// A page of another origin that has a token sends it in a header instead. Cross-origin sharing
+// (CORS) is the service's to grant.
+//
+// Do not make a header of a cookie. Middleware that reads a session cookie and puts a token into
+// the Authorization header hides that the browser sent the request by itself, and any site can
+// then cause it. Where that can be seen it is refused: a request by another origin's page that
+// changes something, with a token in a header, and that either is of a mode in which no page can
+// set headers or carries cookies of the service. Hand over who calls by [Options.Authenticate]
+// instead, where nothing needs to be guessed.
 package httpadapter

@@ -137,12 +137,33 @@ func refused(c *call, err error) *refusal {
 			diagnostics: map[string]any{"outcome": "unknown"},
 		}
 	case denizen.ErrUnavailable, denizen.ErrClosed:
-		if errors.Is(e.Cause(), context.Canceled) && c.r.Context().Err() != nil {
-			return refuse(http.StatusBadRequest, "invalid_input_syntax", "the client gave the request up")
-		}
-		return &refusal{status: 503, code: "unavailable", message: "the directory cannot answer now", cause: e.Cause()}
+		return c.unavailable(e.Cause())
 	}
 	return &refusal{status: 500, code: "unknown_error", message: "something failed here", cause: err}
+}
+
+// unavailable is the answer where the directory, or the service, could not find out.
+func (c *call) unavailable(cause error) *refusal {
+	if errors.Is(cause, context.Canceled) && c.r.Context().Err() != nil {
+		return refuse(http.StatusBadRequest, "invalid_input_syntax", "the client gave the request up")
+	}
+	return &refusal{status: 503, code: "unavailable", message: "the directory cannot answer now", cause: cause}
+}
+
+// sessionRefused makes err, from Options.Authenticate, the answer to it. What the service found
+// wrong with its own session is not for the caller: a refusal by the directory is no other.
+func (c *call) sessionRefused(err error) *refusal {
+	for _, kind := range [...]error{
+		denizen.ErrUnavailable, denizen.ErrClosed, denizen.ErrOutcomeUnknown, context.Canceled, context.DeadlineExceeded,
+	} {
+		if errors.Is(err, kind) {
+			return c.unavailable(err)
+		}
+	}
+	if errors.Is(err, denizen.ErrCorrupt) {
+		return &refusal{status: 500, code: "unknown_error", message: "something failed here", cause: err}
+	}
+	return &refusal{status: 401, code: "authorization_error", message: "the credential is not good", cause: err}
 }
 
 func extensionRefused(reason string) *refusal {

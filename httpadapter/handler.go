@@ -1,6 +1,7 @@
 package httpadapter
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -24,11 +25,39 @@ type Options struct {
 	Signed bool
 	// MaxBody is the most bytes that a body may have; 64 KiB unless set.
 	MaxBody int64
-	// NoContractCookie leaves the cookie ContractCookieName of existing clients out: only
-	// CookieName is looked at. A page of a sibling domain can set the contract's cookie, and so
+	// NoContractCookie leaves the cookie of existing clients out, x_issued_mitter_user_authorization:
+	// only CookieName is looked at. A page of a sibling domain can set the contract's cookie, and so
 	// sign a person in as somebody else; it cannot set CookieName. Set it unless clients that
 	// use the contract's cookie have to work.
 	NoContractCookie bool
+	// Authenticate says who calls by a session of the service's own, such as its cookie. Nil: there
+	// are none. It is asked first, about each request that needs a credential:
+	//
+	//   - Whom it returns is who calls. No credential of the API is looked at beside that, so
+	//     Authenticate may read the Authorization header itself, and what somebody planted in a
+	//     cookie changes nothing. A user comes from [denizen.Directory.ActAs] or
+	//     [denizen.Directory.Authenticate]. [denizen.System] makes the caller the application,
+	//     which may do everything.
+	//   - The zero Principal says that the request has no such session. The credentials of the
+	//     API are tried then.
+	//   - An error refuses the request, whatever else it carries: 503 if it is
+	//     [denizen.ErrUnavailable], [denizen.ErrClosed], [denizen.ErrOutcomeUnknown] or that of a
+	//     context, 500 if it is [denizen.ErrCorrupt], and otherwise 401. The caller is told no
+	//     more; Observe is told the error as Exchange.Cause.
+	//
+	// A browser may send such a session without being asked by the service's own pages. So it is
+	// held to CrossOrigin, whatever Authenticate read, and no answer tells it a token's text.
+	// Logging out needs a token: a user from ActAs is refused, and the service ends its session
+	// itself.
+	//
+	// Never put a token into a header of the request instead: see the package's section on
+	// browsers. Authenticate is called by many goroutines at once.
+	Authenticate func(*http.Request) (denizen.Principal, error)
+	// CrossOrigin decides which pages of other origins may have a browser change something by a
+	// token cookie, or by a session that Authenticate found. Nil: none may, which is
+	// [http.NewCrossOriginProtection]. Its deny handler is not used. An origin whose pages may
+	// send cookies by the service's CORS has to be trusted here as well.
+	CrossOrigin *http.CrossOriginProtection
 	// Observe is told of every request once it is answered, on the goroutine that answered it.
 	// Nil: failures of the service itself, and users in lists who cannot be read, are logged with
 	// slog.Default, and nothing else.
@@ -55,6 +84,7 @@ func New(dir *denizen.Directory, o Options) http.Handler {
 	if o.Observe == nil {
 		o.Observe = logFailures
 	}
+	o.CrossOrigin = cmp.Or(o.CrossOrigin, http.NewCrossOriginProtection())
 	if o.Prefix != "" && (o.Prefix[0] != '/' || strings.HasSuffix(o.Prefix, "/")) {
 		panic("httpadapter: Prefix is " + o.Prefix + ": it must begin with a slash and not end with one")
 	}
@@ -171,17 +201,16 @@ func (h *handler) routeTo(c *call) error {
 	return refuse(http.StatusMethodNotAllowed, "method_not_allowed", "the methods of this route are "+n.allow)
 }
 
-// identify finds out who calls, and refuses another application and a cookie that another
-// origin's page had sent.
+// identify finds out who calls: by a session of the service's own, or else by a credential of
+// the API. It refuses another application, and what another origin's page had a browser send.
 func (h *handler) identify(c *call) (err error) {
-	if c.credential, err = present(c.r, &h.options); err != nil {
+	if c.credential, err = parseActing(c.r.Header); err != nil {
 		return err
 	}
-	var signed func() (denizen.SignedRequest, error)
-	if h.options.Signed {
-		signed = c.signedRequest
+	by, err := c.session()
+	if err == nil && by.IsAnonymous() {
+		by, err = c.authenticate()
 	}
-	by, err := authenticate(c.r.Context(), h.dir, c.credential, signed)
 	if err != nil {
 		return err
 	}
@@ -191,7 +220,7 @@ func (h *handler) identify(c *call) (err error) {
 		}
 		return missingContext("application")
 	}
-	if c.credential.kind == kindCookie && protection.Check(c.r) != nil {
+	if c.credential.mayBeUnasked(c.r.Header) && h.options.CrossOrigin.Check(c.r) != nil {
 		return missingContext("origin")
 	}
 	c.by = by
@@ -207,8 +236,6 @@ func (h *handler) identify(c *call) (err error) {
 	}
 	return err
 }
-
-var protection = http.NewCrossOriginProtection()
 
 // param answers a parameter of the path. It stands for one thing.
 func (c *call) param(i int, name string) (string, error) {

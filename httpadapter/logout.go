@@ -22,7 +22,7 @@ func logoutLink(c *call) (reply, error) {
 	if c.r.Method == http.MethodHead || fetchedAhead(c.r) {
 		return done(nil)
 	}
-	if c.credential.kind == kindCookie {
+	if c.credential.isAmbient() {
 		switch c.r.Header.Get("Sec-Fetch-Site") {
 		case "", "same-origin", "none":
 		default:
@@ -42,7 +42,7 @@ func logout(c *call) (reply, error) {
 // loggedOut takes the cookie from the browser, and shows a page to a person who followed a link.
 func loggedOut(c *call) (reply, error) {
 	ClearTokenCookie(c.w)
-	if c.credential.kind == kindCookie && c.r.Header.Get("Sec-Fetch-Mode") == "navigate" {
+	if c.credential.isAmbient() && c.r.Header.Get("Sec-Fetch-Mode") == "navigate" {
 		return reply{status: http.StatusOK, html: donePage}, nil
 	}
 	return done(nil)

@@ -2,6 +2,7 @@ package httpadapter
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"crypto/rand"
 	"io"
@@ -27,7 +28,7 @@ func PrincipalFrom(ctx context.Context) denizen.Principal {
 // .anonymous, and a bad one is refused. A cookie that another origin's page sent along with an
 // unsafe method is refused too. It does not look at what next does with the request.
 func Authenticate(dir *denizen.Directory, next http.Handler) http.Handler {
-	return Guard{}.Authenticate(dir, next)
+	return Guard{}.Identify(dir, next)
 }
 
 // Require is Authenticate for a handler that is for users alone: nobody gets 401, and the
@@ -43,6 +44,10 @@ func Require(dir *denizen.Directory, next http.Handler) http.Handler {
 type Guard struct {
 	// NoContractCookie is as in Options.
 	NoContractCookie bool
+	// Authenticate is as in Options.
+	Authenticate func(*http.Request) (denizen.Principal, error)
+	// CrossOrigin is as in Options.
+	CrossOrigin *http.CrossOriginProtection
 	// Refuse writes the answer to a request that is refused, such as a page or a redirect to it:
 	// refused has the Status, the ErrorCode and the Cause, which may name a file and is for
 	// logs. The headers that keep it out of caches are set, and a token cookie that lets nobody
@@ -54,8 +59,8 @@ type Guard struct {
 	Observe func(context.Context, Exchange)
 }
 
-// Authenticate is the function Authenticate with these settings.
-func (g Guard) Authenticate(dir *denizen.Directory, next http.Handler) http.Handler {
+// Identify is the function Authenticate with these settings.
+func (g Guard) Identify(dir *denizen.Directory, next http.Handler) http.Handler {
 	return g.guard(dir, next, func(*call) error { return nil })
 }
 
@@ -65,7 +70,7 @@ func (g Guard) Require(dir *denizen.Directory, next http.Handler) http.Handler {
 		switch {
 		case c.by.IsAnonymous():
 			return badCredential("this needs a credential")
-		case !c.by.MayParticipate():
+		case !c.by.IsUser():
 			return c.missingPrivilege()
 		}
 		return nil
@@ -76,7 +81,10 @@ func (g Guard) Require(dir *denizen.Directory, next http.Handler) http.Handler {
 var hostRoute = route{operation: "Participate"}
 
 func (g Guard) guard(dir *denizen.Directory, next http.Handler, admit func(*call) error) http.Handler {
-	h := &handler{dir: dir, options: Options{NoContractCookie: g.NoContractCookie}, name: rand.Text()[:13]}
+	h := &handler{dir: dir, name: rand.Text()[:13], options: Options{
+		NoContractCookie: g.NoContractCookie, Authenticate: g.Authenticate,
+		CrossOrigin: cmp.Or(g.CrossOrigin, http.NewCrossOriginProtection()),
+	}}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		began := time.Now()
 		c := &call{h: h, w: w, r: r, route: &hostRoute}

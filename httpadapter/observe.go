@@ -17,13 +17,13 @@ type Exchange struct {
 	Method     string
 	Route      string // its pattern, such as "/v1/users/{userId}"; empty: there was none
 	Operation  string // the directory's method, such as "CreateUser"; may be empty
-	Credential string // "token", "cookie", "basic", "signed", or "" for none that is known
+	Credential string // "session" of Options.Authenticate, "token", "cookie", "basic", "signed", or "" for none that is known
 	Refused    bool   // the credential was: it is not good, doubled or malformed
 	Caller     denizen.Principal
 	Status     int
 	ErrorCode  string // of a refusal, such as "token_revoked"
 	Duration   time.Duration
-	Cause      error // behind an answer of 500 and above; its text may name a file
+	Cause      error // behind an answer of 500 and above, or of Options.Authenticate; its text may name a file
 	// Damaged are users whose stored records cannot be read: a list of users leaves them out, or
 	// shows them without their attributes. Whoever is told may keep the slice.
 	Damaged []denizen.UserID

@@ -124,10 +124,10 @@ func extendToken(c *call) (reply, error) {
 		return reply{}, err
 	}
 	issued := c.newIssuedToken(t)
-	if c.credential.kind == kindCookie {
+	if c.credential.isAmbient() {
 		// A script of the page must not get out of the request what HttpOnly keeps from it.
 		issued.UserToken.SignedToken = ""
-		if t.ID == c.by.Token() {
+		if c.credential.kind == kindCookie && t.ID == c.by.Token() {
 			SetTokenCookie(c.w, t)
 		}
 	}
