@@ -27,7 +27,7 @@
 //
 // # Bounds
 //
-// A body is read up to [Options.MaxBody]. Headers, connections and slow senders are bounded
+// A body is read up to [Options.MaxBody], and up to 2,048 members and elements. Headers, connections and slow senders are bounded
 // by the [net/http.Server]: set its ReadHeaderTimeout, ReadTimeout, IdleTimeout and
 // MaxHeaderBytes, as examples/server does. What
 // a signed-in user causes by itself too often is 429; nothing else is limited, as nothing here

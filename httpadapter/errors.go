@@ -83,7 +83,7 @@ func refused(c *call, err error) *refusal {
 		if name, ok := parameters[parameter]; ok {
 			parameter = name
 		}
-		return badValue(parameter, reason).(*refusal)
+		return badValue(parameter, reason).(*refusal).missing(e.Missing)
 	case denizen.ErrUnauthenticated:
 		return refuse(http.StatusUnauthorized, "authorization_error", "the credential is not good")
 	case denizen.ErrRevoked:
@@ -107,16 +107,20 @@ func refused(c *call, err error) *refusal {
 	case denizen.ErrNotFound:
 		return c.entity(http.StatusNotFound, "entity_not_found", "there is no such ", e.Field).missing(e.Missing)
 	case denizen.ErrTaken:
-		return c.entity(http.StatusConflict, "duplicate_entity", "there is already such a ", e.Field)
-	case denizen.ErrLimited:
-		if e.Op == "ExtendToken" {
-			return extensionRefused(e.Reason)
+		r := c.entity(http.StatusConflict, "duplicate_entity", "there is already such a ", e.Field)
+		if e.Field == "locator" && c.names["locator"] != "" && len(e.Missing) > 0 { // of those that were asked for
+			r.diagnostics["entityLocator"] = strings.Join(e.Missing, ",")
 		}
+		return r
+	case denizen.ErrLimited:
 		if e.RetryAfter > 0 {
 			return &refusal{
 				status: http.StatusTooManyRequests, code: "rate_limited", message: "too much at once: try again later",
 				retryAfter: e.RetryAfter,
 			}
+		}
+		if e.Op == "ExtendToken" {
+			return extensionRefused(e.Reason)
 		}
 		return refuse(http.StatusConflict, "limit_exceeded", e.Field+" "+e.Reason)
 	case denizen.ErrConflict:
@@ -186,8 +190,8 @@ func (r *route) privilege() string {
 	return strings.ToLower(r.operation[:1]) + r.operation[1:]
 }
 
-// missing names which of several are absent, as they were asked for. What hides from the caller
-// that something exists has refused it before.
+// missing names which of several are absent, or have no definition, as they were asked for. What
+// hides from the caller that something exists has refused it before.
 func (r *refusal) missing(which []string) *refusal {
 	if len(which) > 0 {
 		r.diagnostics["missing"] = which

@@ -70,6 +70,7 @@ func newLocator(value any) (n denizen.NewLocator, err error) {
 			}
 		}
 	}
+	n.Claim = f.object["owned"] == false
 	n.Status, err = f.verificationStatus()
 	if err != nil {
 		return n, err

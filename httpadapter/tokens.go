@@ -44,12 +44,14 @@ func issueToken(c *call) (reply, error) {
 		if err != nil {
 			return reply{}, err
 		}
-		o.TTL, o.Label = f.seconds("ttl"), f.text("label")
+		o.TTL, o.MaxTTL, o.Label = f.seconds("ttl"), f.seconds("maxTtl"), f.text("label")
 		switch {
 		case *f.err != nil:
 			return reply{}, *f.err
 		case f.has("ttl") && o.TTL <= 0:
 			return reply{}, badValue("ttl", "must be a second at least")
+		case f.has("maxTtl") && o.MaxTTL <= 0:
+			return reply{}, badValue("maxTtl", "must be a second at least")
 		}
 	}
 	reserved := c.params[0] == ".system" || c.params[0] == ".anonymous"

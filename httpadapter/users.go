@@ -89,6 +89,8 @@ func createUser(c *call) (reply, error) {
 	if n.Locators, err = newLocators(f, "userLocators"); err != nil {
 		return reply{}, err
 	}
+	// A list that was read of another user may hold claims, which nobody owns by being created.
+	n.Locators = slices.DeleteFunc(n.Locators, func(l denizen.NewLocator) bool { return l.Claim && l.Status != denizen.Verified })
 	if profile, there := f.inner("entityProfile"); there {
 		if n.Attributes, err = attributes(profile); err != nil {
 			return reply{}, err
@@ -146,7 +148,9 @@ func single(q url.Values, name string) (string, error) {
 	return q.Get(name), nil
 }
 
-func wantedAttributes(q url.Values) (w wanted) {
+// wantedAttributes reads which attributes to attach. Each is looked for in each profile, so
+// there is a bound.
+func wantedAttributes(q url.Values) (w wanted, err error) {
 	for _, value := range q["withProfileAttributes"] {
 		for key := range strings.SplitSeq(value, ",") {
 			switch key {
@@ -154,11 +158,14 @@ func wantedAttributes(q url.Values) (w wanted) {
 			case "*":
 				w.all = true
 			default:
+				if len(w.keys) == denizen.MaxList {
+					return wanted{}, badValue("withProfileAttributes", "must be 100 keys at most")
+				}
 				w.keys = append(w.keys, key)
 			}
 		}
 	}
-	return w
+	return w, nil
 }
 
 // profileOf answers the attributes wanted of a user, as far as it has them, or nil if none were
@@ -186,7 +193,9 @@ func getUser(c *call) (reply, error) {
 		if err != nil {
 			return reply{}, err
 		}
-		w = wantedAttributes(q)
+		if w, err = wantedAttributes(q); err != nil {
+			return reply{}, err
+		}
 	}
 	id, err := c.user()
 	if err != nil {
@@ -223,8 +232,12 @@ func listUsers(c *call) (reply, error) {
 			return reply{}, badValue(name, "is a filter that is not served")
 		}
 	}
+	w, err := wantedAttributes(q)
+	if err != nil {
+		return reply{}, err
+	}
 	if q.Has("locators") {
-		return usersByLocator(c, q)
+		return usersByLocator(c, q, w)
 	}
 	limit, err := single(q, "limit")
 	if err != nil {
@@ -242,7 +255,7 @@ func listUsers(c *call) (reply, error) {
 		}
 		left = n
 	}
-	list, next, err := c.userPage(denizen.UserCursor(after), left, wantedAttributes(q))
+	list, next, err := c.userPage(denizen.UserCursor(after), left, w)
 	if err != nil {
 		return reply{}, err
 	}
@@ -310,7 +323,7 @@ func narrows(name string) bool {
 	return strings.HasPrefix(name, "attribute.")
 }
 
-func usersByLocator(c *call, q url.Values) (reply, error) {
+func usersByLocator(c *call, q url.Values, w wanted) (reply, error) {
 	locators := []string{}
 	for _, value := range q["locators"] {
 		if value != "" {
@@ -321,7 +334,7 @@ func usersByLocator(c *call, q url.Values) (reply, error) {
 	if err != nil {
 		return reply{}, err
 	}
-	return reply{status: http.StatusOK, list: c.userBodies(users, wantedAttributes(q))}, nil
+	return reply{status: http.StatusOK, list: c.userBodies(users, w)}, nil
 }
 
 // userBodies are the shapes of users, each made as it is asked for. One that was deleted since
