@@ -89,10 +89,7 @@ func refused(c *call, err error) *refusal {
 	case denizen.ErrRevoked:
 		return refuse(http.StatusUnauthorized, "token_revoked", "the token was revoked, or its user is blocked or gone")
 	case denizen.ErrExpired:
-		switch {
-		case e.Op == "ExtendToken":
-			return extensionRefused("the token is past its end")
-		case e.Field == "date":
+		if e.Field == "date" {
 			return refuse(http.StatusUnauthorized, "authorization_error", "the Date is too far from now")
 		}
 		return &refusal{
@@ -100,9 +97,6 @@ func refused(c *call, err error) *refusal {
 			diagnostics: map[string]any{"claimType": "exp", "claimRejectionType": "expired"},
 		}
 	case denizen.ErrDenied:
-		if e.Op == "IssueToken" && e.Field == "user" {
-			return refuse(http.StatusForbidden, "token_issuance_refused", "there are no tokens for this user: it "+e.Reason)
-		}
 		return c.missingPrivilege()
 	case denizen.ErrNotFound:
 		return c.entity(http.StatusNotFound, "entity_not_found", "there is no such ", e.Field).missing(e.Missing)
@@ -118,9 +112,6 @@ func refused(c *call, err error) *refusal {
 				status: http.StatusTooManyRequests, code: "rate_limited", message: "too much at once: try again later",
 				retryAfter: e.RetryAfter,
 			}
-		}
-		if e.Op == "ExtendToken" {
-			return extensionRefused(e.Reason)
 		}
 		return refuse(http.StatusConflict, "limit_exceeded", e.Field+" "+e.Reason)
 	case denizen.ErrConflict:
@@ -168,10 +159,6 @@ func (c *call) sessionRefused(err error) *refusal {
 		return &refusal{status: 500, code: "unknown_error", message: "something failed here", cause: err}
 	}
 	return &refusal{status: 401, code: "authorization_error", message: "the credential is not good", cause: err}
-}
-
-func extensionRefused(reason string) *refusal {
-	return refuse(http.StatusForbidden, "ttl_extension_refused", "ttl "+reason)
 }
 
 // missingPrivilege names what was asked and who asked, and never of whom.

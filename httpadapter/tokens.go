@@ -66,6 +66,9 @@ func issueToken(c *call) (reply, error) {
 	if reserved && errors.Is(err, denizen.ErrInvalid) {
 		return reply{}, refuse(http.StatusForbidden, "token_issuance_refused", "there are no tokens for "+c.params[0])
 	}
+	if e, is := errors.AsType[*denizen.Error](err); is && e.Kind == denizen.ErrDenied && e.Field == "user" {
+		return reply{}, refuse(http.StatusForbidden, "token_issuance_refused", "there are no tokens for a blocked user")
+	}
 	if err != nil {
 		return reply{}, err
 	}
@@ -122,6 +125,14 @@ func extendToken(c *call) (reply, error) {
 		return reply{}, err
 	}
 	t, err := c.h.dir.ExtendToken(c.r.Context(), c.by, user, denizen.TokenID(id), ttl)
+	if e, is := errors.AsType[*denizen.Error](err); is {
+		switch {
+		case e.Kind == denizen.ErrExpired:
+			return reply{}, refuse(http.StatusForbidden, "ttl_extension_refused", "the token is past its end")
+		case e.Kind == denizen.ErrLimited && e.Field == "ttl":
+			return reply{}, refuse(http.StatusForbidden, "ttl_extension_refused", "ttl "+e.Reason)
+		}
+	}
 	if err != nil {
 		return reply{}, err
 	}
