@@ -252,6 +252,30 @@ func TestSessionChangesNothingForAForeignPage(t *testing.T) {
 	}
 }
 
+// A proxy that signs people in tells the service who they are in a header: no cookie is left to see.
+func TestSessionIsHeldToTheOriginWhateverItWasReadFrom(t *testing.T) {
+	w := newSecWorld(t, denizen.Options{}, httpadapter.Options{})
+	ofProxy := func(r *http.Request) (denizen.Principal, error) {
+		return w.dir.ActAs(r.Context(), denizen.System(), denizen.UserID(r.Header.Get("X-Forwarded-User")))
+	}
+	service := &api{w.dir, httpadapter.New(w.dir, httpadapter.Options{Authenticate: ofProxy})}
+	guarded, seen := guardedBy(w, httpadapter.Guard{Authenticate: ofProxy}.Require)
+	for _, origin := range originTable {
+		*seen = nil
+		edits := append(slices.Clone(origin.edits), header("Sec-Fetch-Mode", "cors"), header("X-Forwarded-User", string(secAlice.id)))
+		a := service.do("POST", "http://app.example/v1/users/me/presence", `{"type":"mitter.up.Away"}`, edits...)
+		b := guarded.do("POST", "http://app.example/notes", "", edits...)
+		if origin.foreign {
+			a.refused(t, http.StatusForbidden, "missing_context")
+			b.refused(t, http.StatusForbidden, "missing_context")
+			require.Empty(t, *seen)
+		} else {
+			require.Equal(t, http.StatusNoContent, a.status, a.body)
+			require.Equal(t, http.StatusTeapot, b.status)
+		}
+	}
+}
+
 func TestSessionChangesThingsForAPageOfThisOrigin(t *testing.T) {
 	for _, origin := range originTable {
 		if origin.foreign {
