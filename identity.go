@@ -3,6 +3,7 @@ package denizen
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/denizenhq/denizen/internal/record"
@@ -202,6 +203,37 @@ func (d *Directory) ActAs(ctx context.Context, by Principal, user UserID) (actin
 		kind: kindUser, user: user, incarnation: u.Incarnation,
 		accessKey: by.accessKey, keyIncarnation: by.keyIncarnation,
 	}, nil
+}
+
+// Check returns nil while by still stands: its user is there, not blocked and not replaced by another
+// of the same id, the token it came with was neither revoked nor reached its end, and its access key
+// is there. Otherwise it is ErrRevoked.
+//
+// It is for connections that stay open, whose requests are not authenticated one by one: ask by the
+// minute, and after a while without an answer end the connection. System always stands; the zero
+// Principal is ErrDenied.
+func (d *Directory) Check(ctx context.Context, by Principal) (err error) {
+	defer naming("Check", &err)
+	c, err := d.enter(ctx, opCheck, by, by.user)
+	if err != nil {
+		return err
+	}
+	if by.token == "" {
+		_, err := d.read(ctx, &c)
+		return err
+	}
+	memos, err := d.read(ctx, &c, record.TokensKey(string(by.user)))
+	if err != nil {
+		return err
+	}
+	r, ok := memos[0].value.(*record.Tokens)
+	if !ok || r.Incarnation != by.incarnation {
+		return refuse(ErrRevoked, "token", "")
+	}
+	if !slices.ContainsFunc(r.Tokens, func(t record.Token) bool { return t.ID == string(by.token) && c.now < end(t) }) {
+		return refuse(ErrRevoked, "token", "")
+	}
+	return nil
 }
 
 // at answers the time of a stored instant, the zero time for none.

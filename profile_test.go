@@ -503,8 +503,8 @@ func TestAProfileIsWrittenAtTheExpectedVersionAlone(t *testing.T) {
 			requireField(t, err, denizen.ErrConflict, "version")
 			requireField(t, h.RemoveAttribute(ctx, sys, alice, "a", v), denizen.ErrConflict, "version")
 		}
-		_, err = set("3", second.Version, second.Version)
-		requireField(t, err, denizen.ErrInvalid, "version")
+		_, err = set("3", second.Version, first.Version)
+		requireField(t, err, denizen.ErrConflict, "version")
 		same, err := set("2", second.Version)
 		require.NoError(t, err)
 		require.Equal(t, second, same, "nothing changed")

@@ -389,7 +389,7 @@ func TestThePublishedKeysCheckATokenOffline(t *testing.T) {
 	a := newAPI(t, denizen.Options{}, httpadapter.Options{})
 	signed, id := a.token(t, a.create(t, "alice-0001"))
 	keys := decode[denizen.KeySet](t, a.do("GET", "/v1/.well-known/jwks.json", ""), 200)
-	claims, err := denizen.VerifyOffline(keys, a.dir.ID(), a.dir.ApplicationID(), signed)
+	claims, err := denizen.Verifier{Keys: keys, Issuer: a.dir.ID(), Audience: a.dir.ApplicationID()}.Verify(signed)
 	require.NoError(t, err)
 	require.Equal(t, denizen.TokenID(id), claims.Token)
 }

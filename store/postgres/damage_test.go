@@ -12,7 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// damages are the ways in which a row may be damaged, by SQL: $1 is its place.
+// damages are the ways to damage a row by SQL. $1 is its key.
 var damages = map[string]func(t *testing.T, schema, table, column string, place any){
 	"it is no object": func(t *testing.T, schema, table, column string, place any) {
 		do(t, fmt.Sprintf(`UPDATE %s.%s SET %s = '[]' WHERE %s = $1`, quote(schema), table, column, keyOf(table)), place)
@@ -28,7 +28,7 @@ var damages = map[string]func(t *testing.T, schema, table, column string, place 
 		require.NoError(t, pool.QueryRow(t.Context(), `SELECT reltoastrelid::regclass::text FROM pg_class WHERE oid = $1::regclass`,
 			quote(schema)+"."+table).Scan(&toast))
 		require.NoError(t, pgx.BeginFunc(t.Context(), pool, func(tx pgx.Tx) error {
-			// Nobody may write to such a table while it is called what it is.
+			// PostgreSQL refuses writes to such a table under its own name.
 			kind := `UPDATE pg_class SET relkind = $2 WHERE oid = $1::regclass`
 			_, err := tx.Exec(t.Context(), kind, toast, "r")
 			if err == nil {
@@ -39,8 +39,8 @@ var damages = map[string]func(t *testing.T, schema, table, column string, place 
 			}
 			return err
 		}))
-		// A deleted piece is still found until a vacuum takes it, and a vacuum passes over it while
-		// an older snapshot may need it or the server is just writing its page.
+		// A deleted piece is still found until a vacuum removes it. A vacuum skips it while an older
+		// snapshot may need it or the server is just writing its page.
 		read := fmt.Sprintf(`SELECT md5(%s::text) FROM %s.%s WHERE %s = $1`, column, quote(schema), table, keyOf(table))
 		require.Eventually(t, func() bool {
 			do(t, fmt.Sprintf(`VACUUM %s.%s`, quote(schema), table))
