@@ -356,7 +356,7 @@ func mayImport(dir string) (allowed []string, known bool) {
 	}{
 		{"examples", []string{"", "httpadapter", "denizentest", "store/"}},
 		{"httpadapter", []string{""}},
-		{"denizentest", []string{"", "store/memory"}},
+		{"denizentest", []string{"", "store", "store/memory"}},
 		{"store/postgres", []string{"store", "store/internal/group", "internal/record"}},
 		{"store/internal/group", []string{"store"}},
 		{"store/storetest", []string{"store"}},

@@ -64,7 +64,9 @@ func open(t testing.TB, name string, s store.Store, o []denizen.Options) *denize
 }
 
 // User creates a user who owns these locators. Its id is a made one; Create takes a chosen one.
-func User(t testing.TB, dir *denizen.Directory, screenName string, locators ...denizen.NewLocator) denizen.User {
+func User(
+	t testing.TB, dir *denizen.Directory, screenName string, locators ...denizen.NewLocator,
+) denizen.User {
 	t.Helper()
 	return Create(t, dir, denizen.NewUser{ScreenName: screenName, Locators: locators})
 }
