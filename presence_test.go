@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -383,9 +384,13 @@ func TestAPresenceGoesOnWhileTheDirectoryIsClosed(t *testing.T) {
 }
 
 func TestAWallClockThatIsSetBackRevivesNoState(t *testing.T) {
-	wall, mono := epoch.UnixNano(), int64(0)
-	pass := func(d time.Duration) { wall, mono = wall+int64(d), mono+int64(d) }
-	ctx := clock.With(t.Context(), clock.New(func() (int64, int64) { return wall, mono }))
+	var wall, mono atomic.Int64 // the goroutines of the directory read them too
+	wall.Store(epoch.UnixNano())
+	pass := func(d time.Duration) {
+		wall.Add(int64(d))
+		mono.Add(int64(d))
+	}
+	ctx := clock.With(t.Context(), clock.New(func() (int64, int64) { return wall.Load(), mono.Load() }))
 	s := memory.New()
 	d, err := denizen.New(ctx, s, denizen.Options{})
 	require.NoError(t, err)
@@ -395,7 +400,7 @@ func TestAWallClockThatIsSetBackRevivesNoState(t *testing.T) {
 	h.set(t, alice, idle)
 	pass(10 * time.Second)
 	requirePresence(t, h, alice, rest(idle, 1), 10*time.Second)
-	wall -= int64(time.Hour)
+	wall.Add(-int64(time.Hour))
 	requirePresence(t, h, alice, rest(idle, 1), 10*time.Second)
 	pass(10 * time.Second)
 	requirePresence(t, h, alice, denizen.Offline(), 20*time.Second)

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -453,8 +454,9 @@ func TestATokenIsGoodForOneUserAndNoLaterOneOfTheSameID(t *testing.T) {
 
 func TestAWallClockThatIsSetBackRevivesNothing(t *testing.T) {
 	for _, cached := range []bool{true, false} {
-		var wall, mono time.Duration = 1000 * time.Hour, 0
-		ctx := clock.With(t.Context(), clock.New(func() (int64, int64) { return int64(wall), int64(mono) }))
+		var wall, mono atomic.Int64 // the goroutines of the directory read them too
+		wall.Store(int64(1000 * time.Hour))
+		ctx := clock.With(t.Context(), clock.New(func() (int64, int64) { return wall.Load(), mono.Load() }))
 		var s store.Store = memory.New()
 		if !cached {
 			s = shared{s}
@@ -466,16 +468,17 @@ func TestAWallClockThatIsSetBackRevivesNothing(t *testing.T) {
 		signed := newToken(t, d, "alice-user", denizen.TokenOptions{TTL: time.Minute}).Signed
 		revoked := newToken(t, d, "alice-user", denizen.TokenOptions{TTL: time.Hour})
 		require.NoError(t, authenticated(t, d, signed))
-		wall, mono = wall+time.Minute, mono+time.Minute
+		wall.Add(int64(time.Minute))
+		mono.Add(int64(time.Minute))
 		require.Equal(t, denizen.ErrExpired, authenticated(t, d, signed))
-		wall -= 500 * time.Hour
+		wall.Add(-int64(500 * time.Hour))
 		require.Equal(t, denizen.ErrExpired, authenticated(t, d, signed))
 		require.NoError(t, authenticated(t, d, revoked.Signed))
 		require.NoError(t, d.RevokeTokens(t.Context(), sys, "alice-user", revoked.ID))
 
 		// After a restart the wall clock is believed; what was revoked stays so.
 		require.NoError(t, d.Close())
-		again := clock.With(t.Context(), clock.New(func() (int64, int64) { return int64(wall), int64(mono) }))
+		again := clock.With(t.Context(), clock.New(func() (int64, int64) { return wall.Load(), mono.Load() }))
 		d, err = denizen.New(again, s, denizen.Options{})
 		require.NoError(t, err)
 		require.Equal(t, denizen.ErrRevoked, authenticated(t, d, revoked.Signed))
