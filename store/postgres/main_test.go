@@ -77,6 +77,13 @@ func connect(t testing.TB, dsn string, change ...func(*pgxpool.Config)) *pgxpool
 	return pool
 }
 
+// tagged returns a pool whose sessions are known to the server by tag, for a test in schema name.
+func tagged(t testing.TB, name string) (pool *pgxpool.Pool, tag string) {
+	t.Helper()
+	tag = strings.ReplaceAll(name, " ", "-")
+	return connect(t, server(t), func(c *pgxpool.Config) { c.ConnConfig.RuntimeParams["application_name"] = tag }), tag
+}
+
 // admin is for what the tests do to the server behind the stores' backs.
 var admin = sync.OnceValues(func() (*pgxpool.Pool, error) {
 	return pgxpool.New(context.Background(), os.Getenv(serverEnv))

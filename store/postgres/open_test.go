@@ -167,7 +167,7 @@ func TestEveryModeOfThePoolWorks(t *testing.T) {
 
 func TestTwoDirectoriesInOneDatabaseDoNotMeet(t *testing.T) {
 	a, pool, _ := fresh(t)
-	b := open(t, pool, postgres.Options{Schema: schema(t), LockTimeout: 50 * time.Millisecond})
+	b := open(t, pool, postgres.Options{Schema: schema(t)})
 	commit(t, a, put("k", `{"of":"a"}`))
 	require.Zero(t, get(t, b, "k").Version)
 	tx, err := pool.Begin(t.Context())
