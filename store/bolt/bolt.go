@@ -28,7 +28,12 @@
 // crash and goes back to the one before.
 //
 // A file is mapped into memory only after its length was compared with what it says of
-// itself. No other program may write to it or shorten it while it is open.
+// itself. No other program may write to it or shorten it while it is open. Where the system gives
+// no longer mapping, commits that need one are refused, and reads go on.
+//
+// A file that was not closed in order is checked in the background once it is open, and one whose
+// name leads elsewhere, as it was moved or replaced, takes no more commits a second later, while
+// reads go on. [Store.Health] tells of both.
 //
 // # Where it works
 //

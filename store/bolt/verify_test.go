@@ -77,10 +77,14 @@ func TestVerifyLooksAtTheStateItBeganWith(t *testing.T) {
 	path, _ := filled(t, 60)
 	s := open(t, path)
 	n := 0
+	write := func() {
+		n++
+		commit(t, s, put(store.Key(fmt.Sprint("w/", n%20)), fmt.Sprintf(`{"pad":"%0*d"}`, n*397%9_000, n)))
+	}
+	s.WhileChecking(write) // the file has another state than the one that is read
 	require.NoError(t, s.Verify(meanwhile{t.Context(), func() {
-		for range 3 { // enough for pages of the state in between to be used again
-			n++
-			commit(t, s, put(store.Key(fmt.Sprint("w/", n%20)), fmt.Sprintf(`{"pad":"%0*d"}`, n*397%9_000, n)))
+		for range 3 { // enough for its pages to be used again
+			write()
 		}
 	}}))
 	require.Greater(t, n, 30)

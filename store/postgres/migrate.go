@@ -31,11 +31,14 @@ var Migrations = func() fs.FS {
 	return sub
 }()
 
-// ErrVersion: the schema is newer than this program, or older and the role may not change
-// it.
+// ErrVersion: the schema is newer than this program, or of a version that was never released, or
+// older and the role may not change it.
 var ErrVersion = errors.New("the schema has another version than this program")
 
-// migrations answers the files, where the i-th makes version i+1.
+// unreleased is the last version that no release had. What was stored then is read no more.
+const unreleased = 2
+
+// migrations answers the files, where the i-th makes version unreleased+i+1.
 func migrations() ([]string, error) {
 	names, err := fs.Glob(Migrations, "*.sql")
 	if err != nil {
@@ -44,8 +47,8 @@ func migrations() ([]string, error) {
 	files := make([]string, len(names))
 	for i, name := range names {
 		number, _, _ := strings.Cut(name, "_")
-		if n, err := strconv.Atoi(number); err != nil || n != i+1 {
-			return nil, fmt.Errorf("the migration %s is not the one with number %d", name, i+1)
+		if n, err := strconv.Atoi(number); err != nil || n != unreleased+i+1 {
+			return nil, fmt.Errorf("the migration %s is not the one with number %d", name, unreleased+i+1)
 		}
 		text, err := fs.ReadFile(Migrations, name)
 		if err != nil {
@@ -81,8 +84,9 @@ func (n names) migrate(ctx context.Context, tx pgx.Tx, files []string) error {
 	if _, err := tx.Exec(ctx, `SELECT pg_advisory_xact_lock($1)`, n.lock); err != nil {
 		return err
 	}
-	version, err := n.version(ctx, tx, len(files))
-	if err != nil || version == len(files) {
+	latest := unreleased + len(files)
+	version, err := n.version(ctx, tx, latest)
+	if err != nil || version == latest {
 		return err
 	}
 	var exists bool
@@ -94,17 +98,17 @@ func (n names) migrate(ctx context.Context, tx pgx.Tx, files []string) error {
 	if exists {
 		setup = setup[1:]
 	}
-	for _, sql := range append(setup, files[version:]...) {
+	for _, sql := range append(setup, files[max(version-unreleased, 0):]...) {
 		// Many statements at once: only the simple protocol takes them.
 		if _, err := tx.Conn().PgConn().Exec(ctx, sql).ReadAll(); err != nil {
-			return refused(err, version, len(files))
+			return refused(err, version, latest)
 		}
 	}
 	return nil
 }
 
 // version answers the version of the schema, 0 if there is none, and ErrVersion if it is
-// newer than latest.
+// newer than latest or was never released.
 func (n names) version(ctx context.Context, q querier, latest int) (version int, err error) {
 	var encoding string
 	var there bool
@@ -123,8 +127,8 @@ func (n names) version(ctx context.Context, q querier, latest int) (version int,
 	if err := q.QueryRow(ctx, `SELECT coalesce(max(version), 0) FROM `+n.quoted+`.migrations`).Scan(&version); err != nil {
 		return 0, err
 	}
-	if version > latest {
-		return 0, fmt.Errorf("%w: it has version %d, this program knows %d", ErrVersion, version, latest)
+	if version > latest || version > 0 && version <= unreleased {
+		return 0, fmt.Errorf("%w: it has version %d, this program knows %d to %d", ErrVersion, version, unreleased+1, latest)
 	}
 	return version, nil
 }
