@@ -378,6 +378,9 @@ func TestWalksGoOnPastWhatIsDamaged(t *testing.T) {
 			require.NoError(t, err)
 		}
 		damage(record.UserKey("user-0001"), record.DefinitionKey("user-0003"))
+		count, err := d.CountUsers(ctx, sys)
+		require.NoError(t, err)
+		require.Equal(t, 5, count)
 		page, err := d.UserPage(ctx, sys, denizen.Query{Limit: 2})
 		require.NoError(t, err)
 		require.Len(t, page.Users, 1)
