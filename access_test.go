@@ -61,7 +61,7 @@ var specified = []denizen.AccessRow{
 }
 
 // aboutTheCaller are the methods whose target is whoever calls.
-var aboutTheCaller = []string{"Resolve", "Logout"}
+var aboutTheCaller = []string{"ResolveUser", "Logout"}
 
 // leavesOut are the methods whose answer lacks who is not there.
 var leavesOut = []string{"Presences"}
@@ -175,8 +175,8 @@ func requireRefusal(t testing.TB, err error, want denizen.Error) {
 	t.Helper()
 	got, ok := errors.AsType[*denizen.Error](err)
 	require.True(t, ok, "%v", err)
-	if got.Op == "UserPage" && want.Op == "AllUsers" { // which goes through its pages
-		want.Op = "UserPage"
+	if got.Op == "Users" && want.Op == "AllUsers" { // which goes through its pages
+		want.Op = "Users"
 	}
 	require.Equal(t, want.Error(), got.Error())
 	require.Equal(t, want, denizen.Error{Op: got.Op, Kind: got.Kind, Field: got.Field, Reason: got.Reason, Resume: got.Resume})
@@ -352,10 +352,10 @@ func TestOneRefusalRefusesTheWholeList(t *testing.T) {
 		return subject == "alice-of-the-world", nil
 	}}, nil)
 	calls := w.calls.calls()
-	users, err := w.Users(t.Context(), w.byBob, w.alice, w.bob, absent)
-	requireRefusal(t, err, denizen.Error{Op: "Users", Kind: denizen.ErrDenied})
+	users, err := w.UsersByID(t.Context(), w.byBob, []denizen.UserID{w.alice, w.bob, absent})
+	requireRefusal(t, err, denizen.Error{Op: "UsersByID", Kind: denizen.ErrDenied})
 	require.Nil(t, users)
-	presences, err := w.Presences(t.Context(), w.byBob, w.alice, w.bob, absent)
+	presences, err := w.Presences(t.Context(), w.byBob, []denizen.UserID{w.alice, w.bob, absent})
 	requireRefusal(t, err, denizen.Error{Op: "Presences", Kind: denizen.ErrDenied})
 	require.Nil(t, presences)
 	require.Equal(t, calls, w.calls.calls())
@@ -370,7 +370,7 @@ func TestAPeerSeesTheIDAndTheScreenNameAlone(t *testing.T) {
 		u, err := w.User(t.Context(), w.byBob, w.alice)
 		require.NoError(t, err)
 		require.Equal(t, want, u)
-		us, err := w.Users(t.Context(), w.byBob, w.alice, w.bob)
+		us, err := w.UsersByID(t.Context(), w.byBob, []denizen.UserID{w.alice, w.bob})
 		require.NoError(t, err)
 		require.Equal(t, want, us[0])
 		require.Len(t, us[1].Locators, 2, "of itself a user sees everything")
@@ -471,15 +471,15 @@ func TestAPrincipalThatNoLongerStandsIsRevoked(t *testing.T) {
 
 func TestAFallenCallerIsRefusedOnEmptyListsToo(t *testing.T) {
 	w := newWorld(t, true, denizen.Options{}, nil)
-	_, err := w.Users(t.Context(), w.byAlice)
+	_, err := w.UsersByID(t.Context(), w.byAlice, nil)
 	require.NoError(t, err)
 	require.NoError(t, block(t.Context(), w))
-	_, err = w.Users(t.Context(), w.byAlice)
+	_, err = w.UsersByID(t.Context(), w.byAlice, nil)
 	require.ErrorIs(t, err, denizen.ErrRevoked)
-	_, err = w.Presences(t.Context(), w.byAlice)
+	_, err = w.Presences(t.Context(), w.byAlice, nil)
 	require.ErrorIs(t, err, denizen.ErrRevoked)
 	require.ErrorIs(t, w.RevokeTokens(t.Context(), w.byAlice, w.alice), denizen.ErrRevoked)
-	_, err = w.Attributes(t.Context(), w.byAlice, w.alice)
+	_, err = w.Attributes(t.Context(), w.byAlice, w.alice, nil)
 	require.ErrorIs(t, err, denizen.ErrRevoked)
 }
 

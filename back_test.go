@@ -121,7 +121,7 @@ func TestAStoreThatWentBackEndsWhatIsRemembered(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx := t.Context()
 		s := newRewound()
-		one, two := newOver(t, s, denizen.Options{}), newOver(t, s, denizen.Options{Freshness: time.Hour})
+		one, two := newOver(t, s, denizen.Options{}), newOver(t, s, denizen.Options{MaxRevocationDelay: time.Hour})
 		newUser(t, one, "alice-user")
 		stays := newToken(t, one, "alice-user", denizen.TokenOptions{TTL: 240 * time.Hour})
 		requireCount(t, one, 1)
@@ -148,7 +148,7 @@ func TestAStoreThatWentBackEndsWhatIsRemembered(t *testing.T) {
 		requireCount(t, one, 1)
 		require.NoError(t, <-consumer, "the consumer is not woken")
 		var missed error
-		for _, err := range one.Changes(ctx, sys, last) {
+		for _, err := range one.Events(ctx, sys, last) {
 			missed = err
 		}
 		e := new(denizen.Error)
@@ -169,7 +169,7 @@ func TestAStoreThatWentBackEndsWhatIsRemembered(t *testing.T) {
 func TestAWaitThatAlwaysMissesDoesNotSpin(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newRewound()
-		d := newOver(t, s, denizen.Options{Freshness: time.Minute})
+		d := newOver(t, s, denizen.Options{MaxRevocationDelay: time.Minute})
 		newUser(t, d, "alice-user")
 		token := newToken(t, d, "alice-user", denizen.TokenOptions{})
 		s.mu.Lock()
@@ -184,7 +184,7 @@ func TestAWaitThatAlwaysMissesDoesNotSpin(t *testing.T) {
 func TestAFeedThatWentBackIsStillTrimmed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newRewound()
-		d := newOver(t, s, denizen.Options{FeedMax: 100})
+		d := newOver(t, s, denizen.Options{FeedMaxEvents: 100})
 		fill := func(n int) {
 			for range n {
 				_, err := s.Commit(t.Context(), store.Batch{Emit: []byte(`{"kind":"event","at":946684800000,"what":"profile.changed"}`)})

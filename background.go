@@ -141,10 +141,10 @@ func (d *Directory) regularly(ctx context.Context, t *duty, first, every time.Du
 	}
 }
 
-// storeBegun stores heartbeats, PresenceFlush after the first of them, until the directory is
+// storeBegun stores heartbeats, HeartbeatInterval after the first of them, until the directory is
 // closed.
 func (d *Directory) storeBegun(ctx context.Context, t *duty) {
-	every := d.options.PresenceFlush
+	every := d.options.HeartbeatInterval
 	flush := time.NewTimer(every)
 	flush.Stop()
 	defer flush.Stop()
@@ -206,7 +206,7 @@ const maxSweptPages = 100
 // the record that did was damaged. Each sweep goes on where the one before ended.
 func (d *Directory) sweepTexts(ctx context.Context, now int64) error {
 	for range maxSweptPages {
-		texts, err := d.store.List(ctx, store.Range{Under: record.Grants, After: d.sweptTexts, Limit: maxSweep})
+		texts, err := d.store.List(ctx, store.Range{Under: record.TokenTexts, After: d.sweptTexts, Limit: maxSweep})
 		if err != nil {
 			return err
 		}
@@ -217,7 +217,7 @@ func (d *Directory) sweepTexts(ctx context.Context, now int64) error {
 				d.met(r.Key)
 				continue
 			}
-			if value.(*record.Grant).Expires < now-2*everyHour.Milliseconds() {
+			if value.(*record.TokenText).Expires < now-2*everyHour.Milliseconds() {
 				old.Drop = append(old.Drop, r.Key)
 			}
 		}
@@ -285,7 +285,7 @@ func (d *Directory) sweepTokens(ctx context.Context, now int64) error {
 		}
 		user := batch{Batch: store.Batch{If: []store.Cond{{Key: r.Key, Version: r.Version}}, Drop: ended}}
 		if tokens.Tokens = live; len(live) == 0 {
-			user.Drop = append(user.Drop, r.Key, record.UsesKey(tokens.User))
+			user.Drop = append(user.Drop, r.Key, record.LastUsesKey(tokens.User))
 		} else {
 			user.put(r.Key, &tokens)
 		}

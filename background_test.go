@@ -86,7 +86,7 @@ func TestEvenThoseWithTheMostTextsAreSweptInBoundedBatches(t *testing.T) {
 					}
 					text := record.Text{Digest: hex.EncodeToString(digest[:]), Expires: time.Now().Add(time.Hour).UnixMilli()}
 					token.Texts = append(token.Texts, text)
-					batch.Put = append(batch.Put, store.Record{Key: record.GrantKey(digest), Value: record.Encode(&record.Grant{
+					batch.Put = append(batch.Put, store.Record{Key: record.TokenTextKey(digest), Value: record.Encode(&record.TokenText{
 						Digest: text.Digest, User: tokens.User, Incarnation: tokens.Incarnation, Token: token.ID, Expires: text.Expires,
 					})})
 				}
@@ -230,7 +230,7 @@ func TestLastUsesAreStoredInBoundedBatches(t *testing.T) {
 		synctest.Wait()
 		require.Equal(t, 2, s.commits)
 		require.LessOrEqual(t, s.keys, 1000)
-		rs, err := s.List(t.Context(), store.Range{Under: record.UsesKey("user-"), Limit: store.MaxPage, KeysOnly: true})
+		rs, err := s.List(t.Context(), store.Range{Under: record.LastUsesKey("user-"), Limit: store.MaxPage, KeysOnly: true})
 		require.NoError(t, err)
 		require.Len(t, rs, users)
 	})
@@ -284,7 +284,7 @@ func TestTheLastUseOfATokenThatEndedIsNotStored(t *testing.T) {
 		time.Sleep(5 * time.Minute)
 		synctest.Wait()
 		for _, r := range invariant.Of(t, s).Records {
-			require.False(t, r.Key.HasPrefix(record.UsesKey("")), "%s", r.Value)
+			require.False(t, r.Key.HasPrefix(record.LastUsesKey("")), "%s", r.Value)
 		}
 	})
 }

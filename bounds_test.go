@@ -86,8 +86,8 @@ func TestAPageOfUsersEndsEarlyByBytes(t *testing.T) {
 	}
 	var seen []denizen.UserID
 	pages, most := 0, 0
-	for q := (denizen.Query{}); ; pages++ {
-		page, err := d.UserPage(t.Context(), sys, q)
+	for q := (denizen.UserQuery{}); ; pages++ {
+		page, err := d.Users(t.Context(), sys, q)
 		require.NoError(t, err)
 		require.NotEmpty(t, page.Users)
 		most = max(most, len(page.Users))
@@ -109,7 +109,7 @@ func TestAPageOfUsersEndsEarlyByBytes(t *testing.T) {
 		n++
 	}
 	require.Equal(t, users, n)
-	page, err := d.UserPage(t.Context(), sys, denizen.Query{Limit: 300})
+	page, err := d.Users(t.Context(), sys, denizen.UserQuery{Limit: 300})
 	require.NoError(t, err)
 	require.Len(t, page.Users, 300, "a page of several steps")
 }

@@ -74,9 +74,9 @@ func (e *estimate) follow(ctx context.Context, s store.Store, counts func(user s
 				return store.ErrMissed // it may have told of a user: the keys are counted again
 			}
 			switch user := record.UserKey(event.User); {
-			case event.What == UserCreated && counts(user, true):
+			case EventKind(event.What) == EventUserCreated && counts(user, true):
 				e.users++
-			case event.What == UserDeleted && counts(user, false):
+			case EventKind(event.What) == EventUserDeleted && counts(user, false):
 				e.users--
 			}
 			e.upTo = ch.Seq

@@ -56,7 +56,7 @@ func TestWhatWasAcknowledgedSurvivesBeingKilled(t *testing.T) {
 		d, err := denizen.New(t.Context(), s, denizen.Options{})
 		require.NoError(t, err)
 		for locator, user := range owners {
-			users, err := d.UsersByLocator(t.Context(), denizen.System(), locator)
+			users, err := d.UsersByLocator(t.Context(), denizen.System(), []string{locator})
 			require.NoError(t, err)
 			if strings.HasPrefix(user, "freed?") {
 				// The release was under way when the process died: both outcomes are true.
@@ -146,7 +146,7 @@ func writeOnce(d *denizen.Directory, i int) {
 		say("owns", email, tele, u.ID)
 		return
 	}
-	users, err := d.UsersByLocator(ctx, denizen.System(), "email:"+email)
+	users, err := d.UsersByLocator(ctx, denizen.System(), []string{"email:" + email})
 	if err != nil || len(users) != 1 {
 		return
 	}

@@ -97,7 +97,7 @@ func (d *Directory) CreateUser(ctx context.Context, by Principal, n NewUser) (u 
 			p.require(record.ProfileKey(user.ID), 0)
 			p.put(record.ProfileKey(user.ID), &profile)
 		}
-		p.emit(UserCreated, &user)
+		p.emit(EventUserCreated, &user)
 		return nil
 	})
 	if err == errUnchanged {

@@ -13,19 +13,19 @@ import (
 )
 
 // cursorOf answers the cursor behind the first user of a directory with two.
-func cursorOf(t testing.TB, d *denizen.Directory) denizen.Cursor {
+func cursorOf(t testing.TB, d *denizen.Directory) denizen.UserCursor {
 	t.Helper()
 	for i := range 2 {
 		newUser(t, d, denizen.UserID(fmt.Sprintf("user-%04d", i)))
 	}
-	page, err := d.UserPage(context.Background(), denizen.System(), denizen.Query{Limit: 1})
+	page, err := d.Users(context.Background(), denizen.System(), denizen.UserQuery{Limit: 1})
 	require.NoError(t, err)
 	require.NotEmpty(t, page.Next)
 	return page.Next
 }
 
-func follow(d *denizen.Directory, c denizen.Cursor) error {
-	_, err := d.UserPage(context.Background(), denizen.System(), denizen.Query{After: c})
+func follow(d *denizen.Directory, c denizen.UserCursor) error {
+	_, err := d.Users(context.Background(), denizen.System(), denizen.UserQuery{After: c})
 	return err
 }
 
@@ -39,7 +39,7 @@ func TestACursorIsRefusedAfterAnyChange(t *testing.T) {
 		}
 		for _, other := range []string{"A", "_", "/", "=", " ", "\n", "é"} {
 			if string(c[i]) != other {
-				requireField(t, follow(d, c[:i]+denizen.Cursor(other)+c[i+1:]), denizen.ErrInvalid, "after")
+				requireField(t, follow(d, c[:i]+denizen.UserCursor(other)+c[i+1:]), denizen.ErrInvalid, "after")
 			}
 		}
 	}
@@ -54,7 +54,7 @@ func TestACursorHasOneSpelling(t *testing.T) {
 		string(c) + "=", string(c) + "\n", string(c[:8]) + "\n" + string(c[8:]), " " + string(c),
 		base64.URLEncoding.EncodeToString(raw) + "==", base64.StdEncoding.EncodeToString(raw) + "=",
 	} {
-		requireField(t, follow(d, denizen.Cursor(other)), denizen.ErrInvalid, "after")
+		requireField(t, follow(d, denizen.UserCursor(other)), denizen.ErrInvalid, "after")
 	}
 }
 
@@ -76,7 +76,7 @@ func TestACursorStaysGoodWhenItsUserIsDeleted(t *testing.T) {
 	d := newMemory(t, denizen.Options{})
 	c := cursorOf(t, d)
 	require.NoError(t, d.DeleteUser(ctx, denizen.System(), "user-0000"))
-	page, err := d.UserPage(ctx, denizen.System(), denizen.Query{After: c})
+	page, err := d.Users(ctx, denizen.System(), denizen.UserQuery{After: c})
 	require.NoError(t, err)
 	require.Len(t, page.Users, 1)
 	require.Equal(t, denizen.UserID("user-0001"), page.Users[0].ID)
@@ -93,7 +93,7 @@ func FuzzCursor(f *testing.F) {
 	f.Add(base64.RawURLEncoding.EncodeToString([]byte("user-0000")))
 	f.Add(strings.Repeat("A", 10_000))
 	f.Fuzz(func(t *testing.T, c string) {
-		err := follow(d, denizen.Cursor(c))
+		err := follow(d, denizen.UserCursor(c))
 		if c == "" || c == string(good) {
 			require.NoError(t, err)
 			return

@@ -23,8 +23,8 @@ import (
 // damaging is a store of which some records and events cannot be read.
 type damaging struct {
 	store.Store
-	mu     sync.Mutex // guards the rest
-	urgent []string   // the kinds of events whose batches were urgent
+	mu     sync.Mutex          // guards the rest
+	urgent []denizen.EventKind // the kinds of events whose batches were urgent
 	keys   map[store.Key]bool
 	events map[store.Seq]bool
 	hidden map[store.Key]bool // as if they had never been written
@@ -94,7 +94,7 @@ func (s *damaging) Commit(ctx context.Context, b store.Batch) (store.Seq, error)
 	seq, err := s.Store.Commit(ctx, b)
 	if err == nil {
 		if e, bad := record.DecodeEvent(b.Emit); b.Emit != nil && bad == nil && b.Urgent {
-			s.urgent = append(s.urgent, e.What)
+			s.urgent = append(s.urgent, denizen.EventKind(e.What))
 		}
 		for _, key := range b.Drop {
 			delete(s.keys, key)
@@ -177,7 +177,7 @@ func TestTokensOfADamagedRecordCanBeEnded(t *testing.T) {
 	for _, row := range enders {
 		t.Run(row.name, func(t *testing.T) {
 			overDamages(t, denizen.Options{}, func(t *testing.T, s *damaging, d *denizen.Directory, damage func(...store.Key)) {
-				other := newOver(t, shared{s}, denizen.Options{Freshness: time.Hour}) // remembers the tokens
+				other := newOver(t, shared{s}, denizen.Options{MaxRevocationDelay: time.Hour}) // remembers the tokens
 				newUser(t, d, mallory)
 				newUser(t, d, someone)
 				key, err := d.CreateAccessKey(t.Context(), sys)
@@ -214,7 +214,7 @@ func TestTokensOfADamagedRecordCanBeEnded(t *testing.T) {
 
 				time.Sleep(40 * 24 * time.Hour)
 				synctest.Wait()
-				texts, err := s.Store.List(t.Context(), store.Range{Under: record.Grants, Limit: 100})
+				texts, err := s.Store.List(t.Context(), store.Range{Under: record.TokenTexts, Limit: 100})
 				require.NoError(t, err)
 				require.Empty(t, texts, "a text that nothing lists stays for ever")
 			})
@@ -238,7 +238,7 @@ func TestTextsThatNothingListsLeaveInBoundedBatches(t *testing.T) {
 				if i == 2 {
 					expires = time.Now().Add(1000 * time.Hour)
 				}
-				b.Put = append(b.Put, store.Record{Key: record.GrantKey(digest), Value: record.Encode(&record.Grant{
+				b.Put = append(b.Put, store.Record{Key: record.TokenTextKey(digest), Value: record.Encode(&record.TokenText{
 					Digest: hex.EncodeToString(digest[:]), User: "alice-user", Incarnation: "1", Token: "t", Expires: expires.UnixMilli(),
 				})})
 			}
@@ -249,7 +249,7 @@ func TestTextsThatNothingListsLeaveInBoundedBatches(t *testing.T) {
 		s.start()
 		time.Sleep(6 * time.Hour)
 		synctest.Wait()
-		texts, err := s.List(t.Context(), store.Range{Under: record.Grants, Limit: store.MaxPage, KeysOnly: true})
+		texts, err := s.List(t.Context(), store.Range{Under: record.TokenTexts, Limit: store.MaxPage, KeysOnly: true})
 		require.NoError(t, err)
 		require.Len(t, texts, 900, "those that live stay")
 		require.LessOrEqual(t, s.keys, 1000)
@@ -260,7 +260,7 @@ func TestAUserOfWhomSomethingIsDamagedCanBeDeleted(t *testing.T) {
 	id := string(mallory)
 	for name, key := range map[string]store.Key{
 		"its own record": record.UserKey(id), "the profile": record.ProfileKey(id), "the presence": record.DevicesKey(id),
-		"the tokens": record.TokensKey(id), "the last uses": record.UsesKey(id),
+		"the tokens": record.TokensKey(id), "the last uses": record.LastUsesKey(id),
 	} {
 		t.Run(name, func(t *testing.T) {
 			overDamages(t, denizen.Options{}, func(t *testing.T, s *damaging, d *denizen.Directory, damage func(...store.Key)) {
@@ -296,7 +296,7 @@ func TestAUserOfWhomSomethingIsDamagedCanBeDeleted(t *testing.T) {
 				_, err = d.CreateUser(ctx, sys, n)
 				require.NoError(t, err)
 				require.Equal(t, denizen.ErrRevoked, authenticated(t, d, token.Signed))
-				users, err := d.UsersByLocator(ctx, sys, "email:mallory@example.org")
+				users, err := d.UsersByLocator(ctx, sys, []string{"email:mallory@example.org"})
 				require.NoError(t, err)
 				require.Len(t, users, 1)
 				require.Equal(t, someone, users[0].ID)
@@ -381,11 +381,11 @@ func TestWalksGoOnPastWhatIsDamaged(t *testing.T) {
 		count, err := d.CountUsers(ctx, sys)
 		require.NoError(t, err)
 		require.Equal(t, 5, count)
-		page, err := d.UserPage(ctx, sys, denizen.Query{Limit: 2})
+		page, err := d.Users(ctx, sys, denizen.UserQuery{Limit: 2})
 		require.NoError(t, err)
 		require.Len(t, page.Users, 1)
 		require.Equal(t, []denizen.UserID{"user-0001"}, page.Damaged)
-		page, err = d.UserPage(ctx, sys, denizen.Query{After: page.Next})
+		page, err = d.Users(ctx, sys, denizen.UserQuery{After: page.Next})
 		require.NoError(t, err)
 		require.Len(t, page.Users, 3)
 		require.Empty(t, page.Damaged)
@@ -423,7 +423,7 @@ func TestWalksGoOnPastWhatIsDamaged(t *testing.T) {
 
 func TestADamagedRecordHoldsUpNoBackgroundWork(t *testing.T) {
 	for name, key := range map[string]store.Key{
-		"tokens": record.TokensKey(string(mallory)), "last uses": record.UsesKey(string(mallory)), "presence": record.DevicesKey(string(mallory)),
+		"tokens": record.TokensKey(string(mallory)), "last uses": record.LastUsesKey(string(mallory)), "presence": record.DevicesKey(string(mallory)),
 	} {
 		t.Run(name, func(t *testing.T) {
 			var log bytes.Buffer
@@ -451,7 +451,7 @@ func TestADamagedRecordHoldsUpNoBackgroundWork(t *testing.T) {
 				beat := time.Now()
 				time.Sleep(2 * time.Minute)
 				synctest.Wait()
-				rs, err := s.Store.Get(ctx, record.DevicesKey(string(someone)), record.UsesKey(string(someone)))
+				rs, err := s.Store.Get(ctx, record.DevicesKey(string(someone)), record.LastUsesKey(string(someone)))
 				require.NoError(t, err)
 				value, err := record.Decode(rs[0].Key, rs[0].Value)
 				require.NoError(t, err)
@@ -459,7 +459,7 @@ func TestADamagedRecordHoldsUpNoBackgroundWork(t *testing.T) {
 				value, err = record.Decode(rs[1].Key, rs[1].Value)
 				require.NoError(t, err)
 				last := int64(0)
-				for _, l := range value.(*record.Uses).Uses {
+				for _, l := range value.(*record.LastUses).Uses {
 					last = max(last, l.At)
 				}
 				require.Equal(t, beat.UnixMilli(), last, "a last use is not stored")
@@ -564,7 +564,7 @@ func TestADamagedEventHidesNoOther(t *testing.T) {
 	require.Equal(t, 3, n)
 	s.events[3] = true
 	var good, bad []denizen.Seq
-	for e, err := range d.Changes(t.Context(), denizen.System(), 0) {
+	for e, err := range d.Events(t.Context(), denizen.System(), 0) {
 		if err != nil {
 			require.ErrorIs(t, err, store.ErrCorrupt)
 			bad = append(bad, e.Seq)
@@ -586,11 +586,11 @@ func TestAPlaceBeyondTheHeadIsMissed(t *testing.T) {
 	s := newDamaging()
 	d := newOver(t, s, denizen.Options{})
 	var last error
-	for _, err := range d.Changes(t.Context(), denizen.System(), 99) {
+	for _, err := range d.Events(t.Context(), denizen.System(), 99) {
 		last = err
 	}
 	require.ErrorIs(t, last, denizen.ErrMissed)
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 	defer cancel()
-	require.NoError(t, d.Wait(ctx, denizen.System(), 99))
+	require.NoError(t, d.WaitForEvents(ctx, denizen.System(), 99))
 }

@@ -37,36 +37,36 @@ type Options struct {
 	// error refuses. It must not call the directory's writing methods.
 	MaySee func(ctx context.Context, viewer, subject UserID, what Facet) (bool, error)
 	// TokenTTL is the life of a token that is issued without one; 24 hours unless set, or
-	// TokenLongest if that is shorter. A whole number of seconds.
+	// MaxTokenTTL if that is shorter. A whole number of seconds.
 	TokenTTL time.Duration
-	// TokenLongest is the longest that a token lives, extensions included, counted from
+	// MaxTokenTTL is the longest that a token lives, extensions included, counted from
 	// its issue; 30 days unless set, ten years at most. A whole number of seconds.
-	TokenLongest time.Duration
-	// PresenceFlush is how long a heartbeat may be kept in memory; 1 second unless set.
-	PresenceFlush time.Duration
-	// FeedKeep and FeedMax bound the feed: events older or more than these are forgotten,
+	MaxTokenTTL time.Duration
+	// HeartbeatInterval is how long a heartbeat may be kept in memory; 1 second unless set.
+	HeartbeatInterval time.Duration
+	// FeedMaxAge and FeedMaxEvents bound the feed: events older or more than these are forgotten,
 	// within a minute. 7 days and 1,000,000 unless set.
-	FeedKeep time.Duration
-	FeedMax  int
+	FeedMaxAge    time.Duration
+	FeedMaxEvents int
 	// CacheBytes bounds what is remembered, as it weighs in memory, about: three quarters for
 	// records, nothing for a store that others may write to, and a quarter for tokens that were
 	// authenticated. A record weighs 256 bytes, its key and twice its encoding; a token 512 bytes
 	// and its text. 256 MiB unless set, 16 MiB at least; what is not used is not taken.
 	CacheBytes int64
-	// UserEventBurst and UserEventEvery bound the events that a signed-in user causes by itself in
+	// UserEventBurst and UserEventInterval bound the events that a signed-in user causes by itself in
 	// this process: so many at once, then one each time the interval passes; 60 and 1 second
 	// unless set. One more is ErrLimited with Field "events" and RetryAfter. Heartbeats, ending
 	// tokens and clearing presence are free, and so are .system and who acts for a user (ActAs).
 	// Burst is 1,000,000 at most, the interval whole milliseconds and an hour at most.
-	UserEventBurst int
-	UserEventEvery time.Duration
-	// Freshness is how long Authenticate may go on letting a token in that another process
+	UserEventBurst    int
+	UserEventInterval time.Duration
+	// MaxRevocationDelay is how long Authenticate may go on letting a token in that another process
 	// ended, by revoking it or by blocking or deleting its user. 0: not at all, the store is
 	// asked each time. An hour at most. Above 0 the feed is followed, tokens are remembered,
 	// and while the feed cannot be followed the store is asked again. What this process ends is
 	// ended at once, and nothing else is ever remembered of a store that others may write
 	// to. It is of no matter for a store that is for one directory alone, which is never behind.
-	Freshness time.Duration
+	MaxRevocationDelay time.Duration
 	// Logger is told of damaged records and of background work that fails or falls behind, each
 	// kind at most once a minute; see Health. Nil: nobody is. It must not call the directory.
 	Logger *slog.Logger
@@ -74,17 +74,17 @@ type Options struct {
 
 // Limits of a directory.
 const (
-	MaxLocators   = 16       // that a user owns
-	MaxClaims     = 4        // pending ones that a user has beside those it owns
-	MaxTokens     = 100      // live ones of a user
-	MaxTokenTexts = 8        // live ones of a token
-	MaxAccessKeys = 3        // live ones
-	MaxAttribute  = 64 << 10 // bytes of an attribute's value, unless its definition says less
-	MaxList       = 100      // ids, keys or tokens in one call
-	MaxPage       = 1000     // users in one page
+	MaxLocators       = 16       // that a user owns
+	MaxClaims         = 4        // pending ones that a user has beside those it owns
+	MaxTokens         = 100      // live ones of a user
+	MaxTokenTexts     = 8        // live ones of a token
+	MaxAccessKeys     = 3        // live ones
+	MaxAttributeBytes = 64 << 10 // bytes of an attribute's value, unless its definition says less
+	MaxList           = 100      // ids, keys or tokens in one call
+	MaxPage           = 1000     // users in one page
 )
 
-// MaxProfile bounds the attributes of a user together, in bytes, keys and types included.
+// MaxProfileBytes bounds the attributes of a user together, in bytes, keys and types included.
 //
 // A profile is one record, which each change of it rewrites: in a bbolt file a small change
 // writes some 25 KB to disk beside a small profile, 95 KB beside one of 64 KB and 275 KB beside
@@ -92,7 +92,7 @@ const (
 // hold neighbours, and would make reading a profile a walk. Measure it by
 //
 //	go test -run '^$' -bench FullProfile -benchtime 200x .
-const MaxProfile = 256 << 10
+const MaxProfileBytes = 256 << 10
 
 func (o *Options) fill() error {
 	if o.ApplicationID != "" && !applicationID(o.ApplicationID) {
@@ -107,31 +107,31 @@ func (o *Options) fill() error {
 		usual time.Duration
 		step  time.Duration
 	}{
-		{"TokenLongest", &o.TokenLongest, 30 * 24 * time.Hour, time.Second},
+		{"MaxTokenTTL", &o.MaxTokenTTL, 30 * 24 * time.Hour, time.Second},
 		{"TokenTTL", &o.TokenTTL, 24 * time.Hour, time.Second},
-		{"PresenceFlush", &o.PresenceFlush, time.Second, time.Millisecond},
-		{"FeedKeep", &o.FeedKeep, 7 * 24 * time.Hour, time.Millisecond},
-		{"UserEventEvery", &o.UserEventEvery, time.Second, time.Millisecond},
+		{"HeartbeatInterval", &o.HeartbeatInterval, time.Second, time.Millisecond},
+		{"FeedMaxAge", &o.FeedMaxAge, 7 * 24 * time.Hour, time.Millisecond},
+		{"UserEventInterval", &o.UserEventInterval, time.Second, time.Millisecond},
 	}
 	for _, d := range durations {
 		if *d.value == 0 {
 			*d.value = d.usual
 			if d.value == &o.TokenTTL {
-				o.TokenTTL = min(o.TokenTTL, o.TokenLongest)
+				o.TokenTTL = min(o.TokenTTL, o.MaxTokenTTL)
 			}
 		}
 		if *d.value < d.step || *d.value%d.step != 0 {
 			return invalid(d.name, "must be a positive multiple of "+d.step.String())
 		}
 	}
-	if o.TokenLongest > 10*365*24*time.Hour {
-		return invalid("TokenLongest", "must be ten years at most")
+	if o.MaxTokenTTL > 10*365*24*time.Hour {
+		return invalid("MaxTokenTTL", "must be ten years at most")
 	}
-	if o.TokenTTL > o.TokenLongest {
-		return invalid("TokenTTL", "must not be longer than TokenLongest")
+	if o.TokenTTL > o.MaxTokenTTL {
+		return invalid("TokenTTL", "must not be longer than MaxTokenTTL")
 	}
-	if o.Freshness < 0 || o.Freshness > time.Hour || o.Freshness%time.Millisecond != 0 {
-		return invalid("Freshness", "must be a multiple of a millisecond and an hour at most")
+	if o.MaxRevocationDelay < 0 || o.MaxRevocationDelay > time.Hour || o.MaxRevocationDelay%time.Millisecond != 0 {
+		return invalid("MaxRevocationDelay", "must be a multiple of a millisecond and an hour at most")
 	}
 	if o.CacheBytes == 0 {
 		o.CacheBytes = usualCacheBytes
@@ -145,14 +145,14 @@ func (o *Options) fill() error {
 	if o.UserEventBurst < 0 || o.UserEventBurst > 1_000_000 {
 		return invalid("UserEventBurst", "must be 1 to 1000000")
 	}
-	if o.UserEventEvery > time.Hour {
-		return invalid("UserEventEvery", "must be an hour at most")
+	if o.UserEventInterval > time.Hour {
+		return invalid("UserEventInterval", "must be an hour at most")
 	}
-	if o.FeedMax == 0 {
-		o.FeedMax = 1_000_000
+	if o.FeedMaxEvents == 0 {
+		o.FeedMaxEvents = 1_000_000
 	}
-	if o.FeedMax < 0 {
-		return invalid("FeedMax", "must be positive")
+	if o.FeedMaxEvents < 0 {
+		return invalid("FeedMaxEvents", "must be positive")
 	}
 	return nil
 }
@@ -181,7 +181,7 @@ type Directory struct {
 
 	cache     *cache // nil over a store that others may write to
 	grants    *grants
-	following *following // of a store that others may write to, if Freshness allows
+	following *following // of a store that others may write to, if MaxRevocationDelay allows
 	turns     *turns
 	buckets   *buckets
 	beating   *beating
@@ -189,7 +189,7 @@ type Directory struct {
 	signers   atomic.Pointer[signers]
 	estimate  estimate
 
-	beneath    *Directory // which this one is seen through a transaction of, by Over
+	beneath    *Directory // which this one is seen through a transaction of, by InTx
 	closed     atomic.Bool
 	background background
 	health     *health
@@ -251,7 +251,7 @@ func newDirectory(ctx context.Context, s store.Store, o Options) (*Directory, er
 	}
 	d := &Directory{
 		store: s, options: o, clock: clock.From(ctx), release: func() {},
-		turns: newTurns(), buckets: newBuckets(o.UserEventBurst, o.UserEventEvery), beating: newBeating(), uses: newUses(),
+		turns: newTurns(), buckets: newBuckets(o.UserEventBurst, o.UserEventInterval), beating: newBeating(), uses: newUses(),
 		health: &health{logged: map[string]int64{}},
 	}
 	if o.RootKey != nil {
@@ -270,8 +270,8 @@ func newDirectory(ctx context.Context, s store.Store, o Options) (*Directory, er
 			return nil, err
 		}
 		d.release, d.cache, d.grants = release, newCache(recordBytes(o.CacheBytes)), newGrants(nil, tokenBytes(o.CacheBytes))
-	} else if o.Freshness > 0 {
-		d.following = newFollowing(o.Freshness)
+	} else if o.MaxRevocationDelay > 0 {
+		d.following = newFollowing(o.MaxRevocationDelay)
 		d.grants = newGrants(d.following, tokenBytes(o.CacheBytes))
 	}
 	d.initBackground()
@@ -321,7 +321,7 @@ func (d *Directory) found(ctx context.Context) error {
 	rand.Read(cursorKey[:])
 	own.CursorKey = d.seal("cursor", cursorKey[:])
 	first := d.newSigningKey(own.Created, own.Created)
-	event := d.event(&call{by: System(), now: own.Created}, DirectoryFounded)
+	event := d.event(&call{by: System(), now: own.Created}, EventDirectoryFounded)
 	_, err := d.store.Commit(ctx, store.Batch{
 		If: []store.Cond{{Key: record.DirectoryKey}, {Key: record.SigningKeysKey}},
 		Put: []store.Record{
@@ -406,15 +406,15 @@ func (d *Directory) usable() error {
 	return nil
 }
 
-// Over answers the directory as seen through another Store: a transaction of the same database,
+// InTx answers the directory as seen through another Store: a transaction of the same database,
 // which the caller began, by store/postgres's InTx. What is written through it commits or not
 // with that transaction, and is seen by nobody else before; a method that returned is durable
 // only once it has committed. It remembers nothing, coalesces nothing, has no goroutine and
 // need not be closed. It is for one goroutine at a time if the transaction is, and must not be used
 // after its end. What ends a token or a user by it is known to others, this process included, once
-// they read the feed: within Options.Freshness. Over a store that is for one directory alone
+// they read the feed: within Options.MaxRevocationDelay. Over a store that is for one directory alone
 // all it answers is ErrInvalid.
-func (d *Directory) Over(s store.Store) *Directory {
+func (d *Directory) InTx(s store.Store) *Directory {
 	over := &Directory{
 		store: s, options: d.options, clock: d.clock, release: func() {}, beneath: d,
 		id: d.id, applicationID: d.applicationID, sealer: d.sealer, stranger: d.stranger, cursors: d.cursors,

@@ -43,24 +43,24 @@ func TestOptionsAreJudgedAtOnce(t *testing.T) {
 		{denizen.Options{RootKey: []byte{}}, "RootKey"},
 		{denizen.Options{RootKey: make([]byte, 31)}, "RootKey"},
 		{denizen.Options{RootKey: make([]byte, 33)}, "RootKey"},
-		{denizen.Options{TokenTTL: time.Second, TokenLongest: time.Second}, ""},
+		{denizen.Options{TokenTTL: time.Second, MaxTokenTTL: time.Second}, ""},
 		{denizen.Options{TokenTTL: -time.Second}, "TokenTTL"},
 		{denizen.Options{TokenTTL: time.Millisecond}, "TokenTTL"},
 		{denizen.Options{TokenTTL: 1500 * time.Millisecond}, "TokenTTL"},
-		{denizen.Options{TokenTTL: 2 * time.Hour, TokenLongest: time.Hour}, "TokenTTL"},
+		{denizen.Options{TokenTTL: 2 * time.Hour, MaxTokenTTL: time.Hour}, "TokenTTL"},
 		{denizen.Options{TokenTTL: 31 * 24 * time.Hour}, "TokenTTL"},
-		{denizen.Options{TokenLongest: time.Minute}, ""},
-		{denizen.Options{TokenLongest: -1}, "TokenLongest"},
-		{denizen.Options{TokenLongest: time.Second + 1}, "TokenLongest"},
-		{denizen.Options{TokenLongest: 10 * 365 * 24 * time.Hour}, ""},
-		{denizen.Options{TokenLongest: 10*365*24*time.Hour + time.Second}, "TokenLongest"},
-		{denizen.Options{PresenceFlush: time.Millisecond}, ""},
-		{denizen.Options{PresenceFlush: time.Microsecond}, "PresenceFlush"},
-		{denizen.Options{PresenceFlush: -time.Second}, "PresenceFlush"},
-		{denizen.Options{FeedKeep: time.Millisecond}, ""},
-		{denizen.Options{FeedKeep: -time.Hour}, "FeedKeep"},
-		{denizen.Options{FeedMax: 1}, ""},
-		{denizen.Options{FeedMax: -1}, "FeedMax"},
+		{denizen.Options{MaxTokenTTL: time.Minute}, ""},
+		{denizen.Options{MaxTokenTTL: -1}, "MaxTokenTTL"},
+		{denizen.Options{MaxTokenTTL: time.Second + 1}, "MaxTokenTTL"},
+		{denizen.Options{MaxTokenTTL: 10 * 365 * 24 * time.Hour}, ""},
+		{denizen.Options{MaxTokenTTL: 10*365*24*time.Hour + time.Second}, "MaxTokenTTL"},
+		{denizen.Options{HeartbeatInterval: time.Millisecond}, ""},
+		{denizen.Options{HeartbeatInterval: time.Microsecond}, "HeartbeatInterval"},
+		{denizen.Options{HeartbeatInterval: -time.Second}, "HeartbeatInterval"},
+		{denizen.Options{FeedMaxAge: time.Millisecond}, ""},
+		{denizen.Options{FeedMaxAge: -time.Hour}, "FeedMaxAge"},
+		{denizen.Options{FeedMaxEvents: 1}, ""},
+		{denizen.Options{FeedMaxEvents: -1}, "FeedMaxEvents"},
 	} {
 		s := memory.New()
 		d, err := denizen.New(t.Context(), s, row.options)
@@ -183,7 +183,7 @@ func TestOfSeveralThatFoundADirectoryAtOnceOneWinsAndAllHaveIt(t *testing.T) {
 		}
 		founded := 0
 		for _, c := range invariant.Of(t, s).Feed.Changes {
-			if e, err := record.DecodeEvent(c.Event); err == nil && e.What == denizen.DirectoryFounded {
+			if e, err := record.DecodeEvent(c.Event); err == nil && denizen.EventKind(e.What) == denizen.EventDirectoryFounded {
 				founded++
 			}
 		}
@@ -255,7 +255,7 @@ var withoutPrincipal = map[string]func(ctx context.Context, w *world) error{
 	"ID":            nil,
 	"ApplicationID": nil,
 	"Close":         nil,
-	"Over":          nil,
+	"InTx":          nil,
 }
 
 func TestWhatNeedsNoPrincipalSaysTooThatTheDirectoryIsClosed(t *testing.T) {
@@ -295,7 +295,7 @@ func TestADirectoryThatOpenMadeClosesItsFile(t *testing.T) {
 
 func TestCloseStoresWhatIsInMemory(t *testing.T) {
 	overReopening(t, func(t *testing.T, open func(denizen.Options) *denizen.Directory) {
-		o := denizen.Options{PresenceFlush: time.Hour}
+		o := denizen.Options{HeartbeatInterval: time.Hour}
 		d := open(o)
 		newUser(t, d, "alice-user")
 		require.NoError(t, d.PutAccessKey(t.Context(), sys, "the-key-1", secretA))
@@ -414,7 +414,7 @@ func TestAHeartbeatThatRacesWithCloseIsRefusedOrStored(t *testing.T) {
 	for range 50 {
 		synctest.Test(t, func(t *testing.T) {
 			s := memory.New()
-			d, err := denizen.New(t.Context(), s, denizen.Options{PresenceFlush: time.Hour})
+			d, err := denizen.New(t.Context(), s, denizen.Options{HeartbeatInterval: time.Hour})
 			require.NoError(t, err)
 			const users = 8
 			chain := denizen.Online(time.Hour)

@@ -59,15 +59,15 @@
 // the error is ErrOutcomeUnknown.
 //
 // Two things are kept in memory first, and [Directory.Close] stores them: heartbeats of
-// presence, for Options.PresenceFlush, and when tokens and access keys were last used, for
+// presence, for Options.HeartbeatInterval, and when tokens and access keys were last used, for
 // up to a minute. A crash loses them and nothing else: a state that was declared is durable.
 //
 // # Order
 //
 // What a call has been answered, every later call sees. Each change but a heartbeat commits
-// together with its event, and [Directory.Changes] tells the events in the order of their commits,
+// together with its event, and [Directory.Events] tells the events in the order of their commits,
 // without gaps. A consumer that keeps the Seq it has dealt with sees every event at least
-// once, unless it comes back after Options.FeedKeep or FeedMax: then it gets ErrMissed.
+// once, unless it comes back after Options.FeedMaxAge or FeedMaxEvents: then it gets ErrMissed.
 //
 // A store can go back: a backup is restored, a failover loses the last commits. A directory that
 // finds it so forgets all it remembered, and a consumer from beyond the head gets ErrMissed.
@@ -82,7 +82,7 @@
 // the directory knows every text it issued and accepts no other, so revoking a token,
 // blocking its user or deleting the user ends it for every Authenticate that begins
 // afterwards, in every process that has the store; processes other than the one that ended
-// it may be as late as Options.Freshness says, which is not at all unless it is set. A
+// it may be as late as Options.MaxRevocationDelay says, which is not at all unless it is set. A
 // directory that cannot look it up lets nobody in. Programs elsewhere may check the signature with the keys of
 // [Directory.PublicKeys], by [VerifyOffline] or a JWT library that knows EdDSA; to them a
 // revoked token is good until it expires.
@@ -120,7 +120,7 @@
 //
 // The constants of this package bound what one user or one call can hold, and are enforced
 // by ErrLimited or ErrInvalid. What a user with a token of its own changes takes from a bucket
-// (Options.UserEventBurst, Options.UserEventEvery): past it the error is ErrLimited with RetryAfter.
+// (Options.UserEventBurst, Options.UserEventInterval): past it the error is ErrLimited with RetryAfter.
 // Heartbeats, ending tokens and clearing presence are free. A list has a limit and a cursor, and nothing is cut short
 // silently. A store in one file belongs to one Directory of one process.
 //

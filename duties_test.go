@@ -60,10 +60,10 @@ func TestNoDutyHoldsUpAnother(t *testing.T) {
 	}
 	for name, clogs := range map[string]func(store.Batch) bool{
 		"heartbeats":         puts(record.DevicesKey("")),
-		"last uses":          puts(record.UsesKey("")),
+		"last uses":          puts(record.LastUsesKey("")),
 		"trimming the feed":  func(b store.Batch) bool { return b.Trim > 0 },
 		"nonces":             drops(record.Nonces),
-		"expired tokens":     drops(record.Grants),
+		"expired tokens":     drops(record.TokenTexts),
 		"nothing is clogged": func(store.Batch) bool { return false },
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -72,7 +72,7 @@ func TestNoDutyHoldsUpAnother(t *testing.T) {
 				inner := memory.New()
 				s := &clogged{Store: inner, clogs: clogs}
 				var log bytes.Buffer
-				d := newOver(t, &checked{owned{s, inner}, s}, denizen.Options{FeedMax: 50, Logger: slog.New(slog.NewTextHandler(&log, nil))})
+				d := newOver(t, &checked{owned{s, inner}, s}, denizen.Options{FeedMaxEvents: 50, Logger: slog.New(slog.NewTextHandler(&log, nil))})
 				newUser(t, d, "alice-user")
 				require.NoError(t, d.PutAccessKey(ctx, sys, "the-key-1", secretA))
 				token := newToken(t, d, "alice-user", denizen.TokenOptions{})
@@ -89,7 +89,7 @@ func TestNoDutyHoldsUpAnother(t *testing.T) {
 				}
 				synctest.Wait()
 				now := time.Now()
-				rs, err := inner.Get(ctx, record.DevicesKey("alice-user"), record.UsesKey("alice-user"))
+				rs, err := inner.Get(ctx, record.DevicesKey("alice-user"), record.LastUsesKey("alice-user"))
 				require.NoError(t, err)
 				if name != "heartbeats" {
 					value, err := record.Decode(rs[0].Key, rs[0].Value)
@@ -99,7 +99,7 @@ func TestNoDutyHoldsUpAnother(t *testing.T) {
 				if name != "last uses" {
 					value, err := record.Decode(rs[1].Key, rs[1].Value)
 					require.NoError(t, err)
-					require.Less(t, now.UnixMilli()-value.(*record.Uses).Uses[0].At, (2 * time.Minute).Milliseconds())
+					require.Less(t, now.UnixMilli()-value.(*record.LastUses).Uses[0].At, (2 * time.Minute).Milliseconds())
 				}
 				feed, err := inner.Changes(ctx, store.End, 1)
 				require.NoError(t, err)
@@ -191,9 +191,9 @@ func TestASmallFeedMaxHoldsUpNoHeartbeats(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx := t.Context()
 		inner := memory.New()
-		d := newOver(t, &owned{&slower{Store: inner}, inner}, denizen.Options{FeedMax: 500})
+		d := newOver(t, &owned{&slower{Store: inner}, inner}, denizen.Options{FeedMaxEvents: 500})
 		const events = 20_000
-		event := record.Encode(&record.Event{At: time.Now().UnixMilli(), What: denizen.ProfileChanged, Actor: ".system", User: "alice-user"})
+		event := record.Encode(&record.Event{At: time.Now().UnixMilli(), What: string(denizen.EventProfileChanged), Actor: ".system", User: "alice-user"})
 		for range events {
 			_, err := inner.Commit(ctx, store.Batch{Emit: event})
 			require.NoError(t, err)

@@ -45,8 +45,8 @@ func parsed(t testing.TB, dir string) (*token.FileSet, map[string]*ast.File) {
 // closures are the methods that only answer a function which goes through other methods or
 // functions that enter, by the names of these.
 var closures = map[string]string{
-	"AllUsers": "UserPage",
-	"Changes":  "changes",
+	"AllUsers": "Users",
+	"Events":   "events",
 }
 
 func TestEveryMethodWithAPrincipalEntersFirst(t *testing.T) {

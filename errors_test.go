@@ -27,7 +27,7 @@ func TestAnErrorSaysWhatWasRefusedAndByWhichRule(t *testing.T) {
 		"denizen: CreateUser: denied":                         {Op: "CreateUser", Kind: denizen.ErrDenied},
 		"denizen: CreateUser: id: taken":                      {Op: "CreateUser", Kind: denizen.ErrTaken, Field: "id"},
 		"denizen: IssueToken: ttl: invalid: must be positive": {Op: "IssueToken", Kind: denizen.ErrInvalid, Field: "ttl", Reason: "must be positive"},
-		"denizen: Changes: events were forgotten":             {Op: "Changes", Kind: denizen.ErrMissed, Resume: 7},
+		"denizen: Events: events were forgotten":              {Op: "Events", Kind: denizen.ErrMissed, Resume: 7},
 	} {
 		require.Equal(t, want, e.Error())
 	}
@@ -178,11 +178,11 @@ func refusals(ctx context.Context, w *world) []error {
 	note(err)
 	_, err = w.SetLocators(ctx, sys, w.alice, []denizen.NewLocator{denizen.Email(canaryLocator), denizen.Email("bob@example.org")})
 	note(err)
-	_, err = w.Resolve(ctx, w.byAlice, "email:bob@example.org")
+	_, err = w.ResolveUser(ctx, w.byAlice, "email:bob@example.org")
 	note(err)
-	_, err = w.Resolve(ctx, sys, "email:"+canaryLocator)
+	_, err = w.ResolveUser(ctx, sys, "email:"+canaryLocator)
 	note(err)
-	_, err = w.UsersByLocator(ctx, sys, "email:"+canaryLocator+" ")
+	_, err = w.UsersByLocator(ctx, sys, []string{"email:" + canaryLocator + " "})
 	note(err)
 	_, err = w.SetAttribute(ctx, w.byAlice, w.alice, denizen.Attribute{Key: usedAttribute, Value: canaryValue + "\x00"})
 	note(err)
@@ -190,7 +190,7 @@ func refusals(ctx context.Context, w *world) []error {
 	note(err)
 	_, err = w.SetScreenName(ctx, w.byAlice, w.alice, canaryName+"\n")
 	note(err)
-	_, err = w.UserPage(ctx, sys, denizen.Query{After: canaryText})
+	_, err = w.Users(ctx, sys, denizen.UserQuery{After: canaryText})
 	note(err)
 	_, err = denizen.VerifyOffline(denizen.KeySet{}, w.ID(), w.ApplicationID(), canaryText)
 	note(err)
@@ -312,11 +312,11 @@ func TestDamageIsAKindOfItsOwnAndTheStoresToo(t *testing.T) {
 			s := &unreadable{Store: memory.New()}
 			d := newOver(t, s, denizen.Options{})
 			s.err = damage
-			_, err := d.Users(t.Context(), denizen.System(), "nobody-is-remembered")
+			_, err := d.UsersByID(t.Context(), denizen.System(), []denizen.UserID{"nobody-is-remembered"})
 			require.ErrorIs(t, err, denizen.ErrCorrupt)
 			require.ErrorIs(t, err, store.ErrCorrupt)
 			require.NotErrorIs(t, err, denizen.ErrUnavailable)
-			require.Equal(t, "denizen: Users: store is damaged", err.Error())
+			require.Equal(t, "denizen: UsersByID: store is damaged", err.Error())
 			e, ok := errors.AsType[*denizen.Error](err)
 			require.True(t, ok)
 			require.Equal(t, denizen.ErrCorrupt, e.Kind)

@@ -102,7 +102,7 @@ func (h *fullFirst) Pop() any {
 func (p *plan) metered() bool {
 	by := p.c.by
 	return p.event != nil && by.kind == kindUser && by.token != "" && by.accessKey == "" &&
-		p.event.What != TokenRevoked && p.event.What != PresenceCleared
+		EventKind(p.event.What) != EventTokenRevoked && EventKind(p.event.What) != EventPresenceCleared
 }
 
 // pay takes the token for the event of a plan, unless an earlier try did, and gives it back if

@@ -99,7 +99,7 @@ func (s *refusing) Commit(ctx context.Context, b store.Batch) (store.Seq, error)
 
 func TestWhatIsNotAppliedTakesNoPartOfAUsersEvents(t *testing.T) {
 	s := &refusing{Store: memory.New()}
-	h := &house{newOver(t, s, denizen.Options{UserEventBurst: 2, UserEventEvery: time.Hour}), s}
+	h := &house{newOver(t, s, denizen.Options{UserEventBurst: 2, UserEventInterval: time.Hour}), s}
 	ctx := t.Context()
 	h.create(t, alice)
 	by, _ := h.signedIn(t, alice)
@@ -128,8 +128,8 @@ func TestWhatIsNotAppliedTakesNoPartOfAUsersEvents(t *testing.T) {
 
 func TestTheBoundOfEventsIsJudgedWhenADirectoryIsMade(t *testing.T) {
 	for field, o := range map[string]denizen.Options{
-		"UserEventBurst": {UserEventBurst: -1},
-		"UserEventEvery": {UserEventEvery: -time.Second},
+		"UserEventBurst":    {UserEventBurst: -1},
+		"UserEventInterval": {UserEventInterval: -time.Second},
 	} {
 		_, err := denizen.New(t.Context(), memory.New(), o)
 		requireField(t, err, denizen.ErrInvalid, field)

@@ -333,7 +333,7 @@ func ExampleDirectory_Users() {
 	exampleUser(dir, "user-alice", "Alice")
 	exampleUser(dir, "user-bob", "Bob")
 
-	users, err := dir.Users(ctx, denizen.System(), "user-bob", "user-alice")
+	users, err := dir.UsersByID(ctx, denizen.System(), []denizen.UserID{"user-bob", "user-alice"})
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -345,28 +345,28 @@ func ExampleDirectory_Users() {
 	// Alice
 }
 
-func ExampleDirectory_Resolve() {
+func ExampleDirectory_ResolveUser() {
 	ctx, dir := exampleDirectory()
 	exampleUser(dir, "user-alice", "Alice", denizen.Email("alice@example.org"))
 	alice := exampleSignIn(dir, "user-alice")
 
-	id, err := dir.Resolve(ctx, denizen.System(), "email:ALICE@example.org")
+	id, err := dir.ResolveUser(ctx, denizen.System(), "email:ALICE@example.org")
 	fmt.Println(id, err)
-	id, err = dir.Resolve(ctx, alice, "me")
+	id, err = dir.ResolveUser(ctx, alice, "me")
 	fmt.Println(id, err)
-	_, err = dir.Resolve(ctx, alice, "email:bob@example.org") // whether or not there is a Bob
+	_, err = dir.ResolveUser(ctx, alice, "email:bob@example.org") // whether or not there is a Bob
 	fmt.Println(err)
 	// Output:
 	// user-alice <nil>
 	// user-alice <nil>
-	// denizen: Resolve: denied
+	// denizen: ResolveUser: denied
 }
 
 func ExampleDirectory_UsersByLocator() {
 	ctx, dir := exampleDirectory()
 	exampleUser(dir, "user-alice", "Alice", denizen.Email("alice@example.org"))
 
-	users, err := dir.UsersByLocator(ctx, denizen.System(), "email:alice@example.org", "email:nobody@example.org")
+	users, err := dir.UsersByLocator(ctx, denizen.System(), []string{"email:alice@example.org", "email:nobody@example.org"})
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -376,15 +376,15 @@ func ExampleDirectory_UsersByLocator() {
 	// Output: user-alice
 }
 
-func ExampleDirectory_UserPage() {
+func ExampleDirectory_Users_page() {
 	ctx, dir := exampleDirectory()
 	for _, id := range []denizen.UserID{"user-alice", "user-bob", "user-carol"} {
 		exampleUser(dir, id, "A user")
 	}
 
-	page, err := dir.UserPage(ctx, denizen.System(), denizen.Query{Limit: 2})
+	page, err := dir.Users(ctx, denizen.System(), denizen.UserQuery{Limit: 2})
 	fmt.Println(page.Users[0].ID, page.Users[1].ID, err)
-	page, err = dir.UserPage(ctx, denizen.System(), denizen.Query{Limit: 2, After: page.Next})
+	page, err = dir.Users(ctx, denizen.System(), denizen.UserQuery{Limit: 2, After: page.Next})
 	fmt.Println(page.Users[0].ID, page.Next == "", err)
 	// Output:
 	// user-alice user-bob <nil>
@@ -479,10 +479,10 @@ func ExampleDirectory_DeleteUser() {
 
 // transaction stands for one of the host's database; with store/postgres it is
 //
-//	dir.Over(people.InTx(tx))
+//	dir.InTx(people.InTx(tx))
 type transaction struct{ store.Store }
 
-func ExampleDirectory_Over() {
+func ExampleDirectory_InTx() {
 	ctx := context.Background()
 	database := transaction{memory.New()}
 	dir, err := denizen.New(ctx, database, denizen.Options{})
@@ -491,7 +491,7 @@ func ExampleDirectory_Over() {
 	}
 	defer dir.Close()
 	// The user and the host's own row are written in one transaction.
-	u, err := dir.Over(database).CreateUser(ctx, denizen.System(), denizen.NewUser{ID: "alice-0001", ScreenName: "Alice"})
+	u, err := dir.InTx(database).CreateUser(ctx, denizen.System(), denizen.NewUser{ID: "alice-0001", ScreenName: "Alice"})
 	fmt.Println(u.ScreenName, err)
 	// Output: Alice <nil>
 }
@@ -640,11 +640,11 @@ func ExampleDirectory_RemoveLocator() {
 	by := exampleSignIn(dir, alice.ID)
 
 	fmt.Println(dir.RemoveLocator(ctx, by, alice.ID, alice.Locators[0].ID))
-	_, err := dir.Resolve(ctx, denizen.System(), "email:alice@example.org")
+	_, err := dir.ResolveUser(ctx, denizen.System(), "email:alice@example.org")
 	fmt.Println(err)
 	// Output:
 	// <nil>
-	// denizen: Resolve: locator: not found
+	// denizen: ResolveUser: locator: not found
 }
 
 // Profile
@@ -794,9 +794,9 @@ func ExampleDirectory_Attributes() {
 		log.Fatal(err)
 	}
 
-	attributes, err := dir.Attributes(ctx, denizen.System(), "user-alice", "city")
+	attributes, err := dir.Attributes(ctx, denizen.System(), "user-alice", []string{"city"})
 	fmt.Println(attributes[0].Value, err)
-	_, err = dir.Attributes(ctx, denizen.System(), "user-alice", "city", "street") // all of them or none
+	_, err = dir.Attributes(ctx, denizen.System(), "user-alice", []string{"city", "street"}) // all of them or none
 	fmt.Println(err)
 	// Output:
 	// Oxford <nil>
@@ -902,7 +902,7 @@ func ExampleDirectory_Presences() {
 		log.Fatal(err)
 	}
 
-	presences, err := dir.Presences(ctx, denizen.System(), "user-alice", "user-bob")
+	presences, err := dir.Presences(ctx, denizen.System(), []denizen.UserID{"user-alice", "user-bob"})
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -1340,7 +1340,7 @@ func ExampleDirectory_ActAs() {
 
 // Feed
 
-func ExampleDirectory_Changes() {
+func ExampleDirectory_Events() {
 	ctx, dir := exampleDirectory()
 	exampleUser(dir, "user-alice", "Alice")
 	if _, err := dir.SetScreenName(ctx, exampleSignIn(dir, "user-alice"), "user-alice", "Alice in W."); err != nil {
@@ -1348,11 +1348,11 @@ func ExampleDirectory_Changes() {
 	}
 
 	var seen denizen.Seq // kept by the consumer, to go on from
-	for e, err := range dir.Changes(ctx, denizen.System(), seen) {
+	for e, err := range dir.Events(ctx, denizen.System(), seen) {
 		if err != nil {
 			log.Fatal(err)
 		}
-		fmt.Println(e.What, e.User, "by", e.Actor)
+		fmt.Println(e.Kind, e.User, "by", e.Actor)
 		seen = e.Seq
 	}
 	// Output:
@@ -1362,7 +1362,7 @@ func ExampleDirectory_Changes() {
 	// user.renamed user-alice by user-alice
 }
 
-func ExampleDirectory_Wait() {
+func ExampleDirectory_WaitForEvents() {
 	ctx, dir := exampleDirectory()
 	exampleUser(dir, "user-alice", "Alice")
 	go func() {
@@ -1372,15 +1372,15 @@ func ExampleDirectory_Wait() {
 	}()
 
 	for seen := denizen.Seq(0); ; {
-		if err := dir.Wait(ctx, denizen.System(), seen); err != nil {
+		if err := dir.WaitForEvents(ctx, denizen.System(), seen); err != nil {
 			log.Fatal(err)
 		}
-		for e, err := range dir.Changes(ctx, denizen.System(), seen) {
+		for e, err := range dir.Events(ctx, denizen.System(), seen) {
 			if err != nil {
 				log.Fatal(err)
 			}
-			fmt.Println(e.What)
-			if seen = e.Seq; e.What == denizen.UserDeleted {
+			fmt.Println(e.Kind)
+			if seen = e.Seq; e.Kind == denizen.EventUserDeleted {
 				return
 			}
 		}
@@ -1402,13 +1402,13 @@ func ExampleDirectory_Health() {
 	// all is well
 }
 
-func ExampleDirectory_Trim() {
+func ExampleDirectory_TrimFeed() {
 	ctx, dir := exampleDirectory()
 	exampleUser(dir, "user-alice", "Alice")
 	exampleUser(dir, "user-bob", "Bob")
-	fmt.Println(dir.Trim(ctx, denizen.System(), 1))
+	fmt.Println(dir.TrimFeed(ctx, denizen.System(), 1))
 
-	for _, err := range dir.Changes(ctx, denizen.System(), 0) {
+	for _, err := range dir.Events(ctx, denizen.System(), 0) {
 		if missed, ok := errors.AsType[*denizen.Error](err); ok && errors.Is(err, denizen.ErrMissed) {
 			fmt.Println("read the present state, then go on after", missed.Resume > 0)
 		}

@@ -12,7 +12,7 @@ type AccessRow struct {
 func AccessTable() []AccessRow {
 	names := [numOps]string{
 		opActAs:           "act as a user",
-		opResolve:         "resolve a reference",
+		opResolveUser:     "resolve a reference",
 		opCreateUser:      "create a user",
 		opReadUser:        "read a user",
 		opListUsers:       "list and count users",

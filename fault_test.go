@@ -57,7 +57,7 @@ func (w *world) view(t testing.TB, d *denizen.Directory) string {
 	}
 	see(tokens, err)
 	for _, locator := range []string{"alice@example.org", "alice@example.com", "added@example.org", "carol@example.org"} {
-		see(d.Resolve(ctx, sys, "email:"+locator))
+		see(d.ResolveUser(ctx, sys, "email:"+locator))
 	}
 	see(d.AttributeDefs(ctx, sys))
 	see(d.AttributeDef(ctx, sys, unusedAttribute))
@@ -74,7 +74,7 @@ func (w *world) view(t testing.TB, d *denizen.Directory) string {
 // requireCoherent requires that the directory answers what one does that remembers nothing.
 func (w *world) requireCoherent(t testing.TB) {
 	t.Helper()
-	fresh, err := denizen.New(context.Background(), shared{w.inner}, denizen.Options{PresenceFlush: time.Hour})
+	fresh, err := denizen.New(context.Background(), shared{w.inner}, denizen.Options{HeartbeatInterval: time.Hour})
 	require.NoError(t, err)
 	defer fresh.Close()
 	require.Equal(t, w.view(t, fresh), w.view(t, w.Directory))

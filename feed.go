@@ -13,32 +13,35 @@ import (
 // Seq is a place in the order of changes. 0 is before all.
 type Seq uint64
 
-// What an event tells of. Subjects are the ids or keys of what changed.
+// EventKind is what an event tells of.
+type EventKind string
+
+// The kinds of events. Subjects are the ids or keys of what changed.
 const (
-	DirectoryFounded    = "directory.founded"
-	UserCreated         = "user.created"
-	UserRenamed         = "user.renamed"
-	UserBlocked         = "user.blocked" // its tokens ended with it
-	UserPassed          = "user.passed"  // to who proved the locator in Subjects; its tokens, claims and presence ended with it
-	UserUnblocked       = "user.unblocked"
-	UserDeleted         = "user.deleted" // and all that it had
-	LocatorAdded        = "locator.added"
-	LocatorOwned        = "locator.owned" // a pending claim became the user's own
-	LocatorVerification = "locator.verification"
-	LocatorRemoved      = "locator.removed"
-	LocatorsSet         = "locators.set"
-	AttributeDefined    = "attribute.defined"
-	AttributeDropped    = "attribute.dropped"
-	ProfileChanged      = "profile.changed"
-	PresenceSet         = "presence.set"
-	PresenceCleared     = "presence.cleared"
-	TokenIssued         = "token.issued"
-	TokenExtended       = "token.extended"
-	TokenRevoked        = "token.revoked" // without subjects: all that the user had
-	AccessKeyCreated    = "accesskey.created"
-	AccessKeyDeleted    = "accesskey.deleted"
-	SigningKeyRotated   = "signingkey.rotated"
-	SigningKeyDropped   = "signingkey.dropped"
+	EventDirectoryFounded    EventKind = "directory.founded"
+	EventUserCreated         EventKind = "user.created"
+	EventUserRenamed         EventKind = "user.renamed"
+	EventUserBlocked         EventKind = "user.blocked" // its tokens and its presence ended with it
+	EventUserUnblocked       EventKind = "user.unblocked"
+	EventUserPassed          EventKind = "user.passed"  // to who proved the locator in Subjects; its tokens, claims and presence ended
+	EventUserDeleted         EventKind = "user.deleted" // and all that it had
+	EventLocatorAdded        EventKind = "locator.added"
+	EventLocatorOwned        EventKind = "locator.owned" // a pending claim became the user's own
+	EventLocatorVerification EventKind = "locator.verification"
+	EventLocatorRemoved      EventKind = "locator.removed"
+	EventLocatorsSet         EventKind = "locators.set"
+	EventAttributeDefined    EventKind = "attribute.defined"
+	EventAttributeDropped    EventKind = "attribute.dropped"
+	EventProfileChanged      EventKind = "profile.changed"
+	EventPresenceSet         EventKind = "presence.set"
+	EventPresenceCleared     EventKind = "presence.cleared"
+	EventTokenIssued         EventKind = "token.issued"
+	EventTokenExtended       EventKind = "token.extended"
+	EventTokenRevoked        EventKind = "token.revoked" // without subjects: all that the user had
+	EventAccessKeyCreated    EventKind = "accesskey.created"
+	EventAccessKeyDeleted    EventKind = "accesskey.deleted"
+	EventSigningKeyRotated   EventKind = "signingkey.rotated"
+	EventSigningKeyDropped   EventKind = "signingkey.dropped"
 )
 
 // Event is one change, committed with what it tells of. It holds no secret, and no value of
@@ -46,7 +49,7 @@ const (
 type Event struct {
 	Seq        Seq
 	At         time.Time
-	What       string   // one of the constants above
+	Kind       EventKind
 	Actor      string   // ".system" or the id of the user who made the change
 	AccessKey  string   // that the actor came with, or that acted for it; may be empty
 	User       UserID   // whom it is about; empty if about no user
@@ -54,23 +57,23 @@ type Event struct {
 	Subjects   []string // ids or keys of what changed; may be empty
 }
 
-// Changes goes through the events after a place, in the order of their commits and without
-// gaps, up to the newest, and then ends; Wait tells when to come again. An event is seen
+// Events goes through the events after a place, in the order of their commits and without
+// gaps, up to the newest, and then ends; WaitForEvents tells when to come again. An event is seen
 // as soon as what it tells of is. Resume after the Seq of the last event that was dealt
 // with: every event is then seen at least once. If some are forgotten it yields ErrMissed,
 // with Resume where to go on after the present state was read; so it does where the store went
 // back behind the place. An event that is damaged is an error with nothing but its Seq in the
 // Event, and the events after it follow. For .system only.
-func (d *Directory) Changes(ctx context.Context, by Principal, after Seq) iter.Seq2[Event, error] {
+func (d *Directory) Events(ctx context.Context, by Principal, after Seq) iter.Seq2[Event, error] {
 	return func(yield func(Event, error) bool) {
-		err := d.changes(ctx, by, after, yield)
-		if naming("Changes", &err); err != nil {
+		err := d.events(ctx, by, after, yield)
+		if naming("Events", &err); err != nil {
 			yield(Event{}, err)
 		}
 	}
 }
 
-func (d *Directory) changes(ctx context.Context, by Principal, after Seq, yield func(Event, error) bool) error {
+func (d *Directory) events(ctx context.Context, by Principal, after Seq, yield func(Event, error) bool) error {
 	c, err := d.enter(ctx, opFeed, by, nobody)
 	if err != nil {
 		return err
@@ -89,7 +92,7 @@ func (d *Directory) changes(ctx context.Context, by Principal, after Seq, yield 
 		for _, ch := range feed.Changes {
 			r, err := decodeEvent(ch)
 			if err != nil {
-				naming("Changes", &err)
+				naming("Events", &err)
 				if !yield(Event{Seq: Seq(ch.Seq)}, err) {
 					return nil
 				}
@@ -97,7 +100,7 @@ func (d *Directory) changes(ctx context.Context, by Principal, after Seq, yield 
 				continue
 			}
 			e := Event{
-				Seq: Seq(ch.Seq), At: at(r.At), What: r.What, Actor: r.Actor, AccessKey: r.AccessKey,
+				Seq: Seq(ch.Seq), At: at(r.At), Kind: EventKind(r.What), Actor: r.Actor, AccessKey: r.AccessKey,
 				User: UserID(r.User), InternalID: r.Incarnation, Subjects: r.Subjects,
 			}
 			if !yield(e, nil) {
@@ -111,10 +114,10 @@ func (d *Directory) changes(ctx context.Context, by Principal, after Seq, yield 
 	}
 }
 
-// Wait returns once there is an event after a place, or one that is forgotten by now. For
+// WaitForEvents returns once there is an event after a place, or one that is forgotten by now. For
 // .system only.
-func (d *Directory) Wait(ctx context.Context, by Principal, after Seq) (err error) {
-	defer naming("Wait", &err)
+func (d *Directory) WaitForEvents(ctx context.Context, by Principal, after Seq) (err error) {
+	defer naming("WaitForEvents", &err)
 	c, err := d.enter(ctx, opFeed, by, nobody)
 	if err != nil {
 		return err
@@ -152,10 +155,10 @@ func closedOr(ctx context.Context, err error) error {
 	return err
 }
 
-// Trim forgets the events up to a place, for good; those that Options says to keep are
+// TrimFeed forgets the events up to a place, for good; those that Options says to keep are
 // forgotten too. For .system only.
-func (d *Directory) Trim(ctx context.Context, by Principal, upTo Seq) (err error) {
-	defer naming("Trim", &err)
+func (d *Directory) TrimFeed(ctx context.Context, by Principal, upTo Seq) (err error) {
+	defer naming("TrimFeed", &err)
 	c, err := d.enter(ctx, opFeed, by, nobody)
 	if err != nil {
 		return err

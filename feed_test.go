@@ -30,7 +30,7 @@ func (w *world) skip(t testing.TB) {
 func TestADirectoryBeginsWithItsFounding(t *testing.T) {
 	inVirtualTime(t, denizen.Options{}, func(t *testing.T, d *denizen.Directory) {
 		require.Equal(t, []denizen.Event{
-			{Seq: 1, At: time.Now().UTC(), What: denizen.DirectoryFounded, Actor: ".system"},
+			{Seq: 1, At: time.Now().UTC(), Kind: denizen.EventDirectoryFounded, Actor: ".system"},
 		}, eventsAfter(t, d, 0))
 	})
 }
@@ -40,11 +40,13 @@ func TestADirectoryBeginsWithItsFounding(t *testing.T) {
 func TestEveryOperationEmitsItsEvent(t *testing.T) {
 	const alice = denizen.UserID("alice-of-the-world")
 	type told struct {
-		what     string
+		what     denizen.EventKind
 		about    denizen.UserID
 		subjects []string
 	}
-	of := func(what string, about denizen.UserID, subjects ...string) told { return told{what, about, subjects} }
+	of := func(what denizen.EventKind, about denizen.UserID, subjects ...string) told {
+		return told{what, about, subjects}
+	}
 	for name, row := range map[string]struct {
 		by func(w *world) denizen.Principal // nil: .system
 		do func(t *testing.T, w *world, by denizen.Principal) told
@@ -55,22 +57,22 @@ func TestEveryOperationEmitsItsEvent(t *testing.T) {
 				Attributes: []denizen.Attribute{{Key: usedAttribute, Value: "x"}}, Idempotency: denizen.Idempotency{Key: "k", Digest: "d"},
 			})
 			require.NoError(t, err)
-			return of(denizen.UserCreated, "carol-of-the-world")
+			return of(denizen.EventUserCreated, "carol-of-the-world")
 		}},
 		"rename": {by: (*world).itself, do: func(t *testing.T, w *world, by denizen.Principal) told {
 			_, err := w.SetScreenName(t.Context(), by, alice, "Alice A.")
 			require.NoError(t, err)
-			return of(denizen.UserRenamed, alice)
+			return of(denizen.EventUserRenamed, alice)
 		}},
 		"rename for a user": {by: (*world).delegate, do: func(t *testing.T, w *world, by denizen.Principal) told {
 			_, err := w.SetScreenName(t.Context(), by, alice, "Alice A.")
 			require.NoError(t, err)
-			return of(denizen.UserRenamed, alice)
+			return of(denizen.EventUserRenamed, alice)
 		}},
 		"block": {by: (*world).application, do: func(t *testing.T, w *world, by denizen.Principal) told {
 			_, err := w.BlockUser(t.Context(), by, alice)
 			require.NoError(t, err)
-			return of(denizen.UserBlocked, alice)
+			return of(denizen.EventUserBlocked, alice)
 		}},
 		"unblock": {do: func(t *testing.T, w *world, by denizen.Principal) told {
 			_, err := w.BlockUser(t.Context(), by, alice)
@@ -78,129 +80,129 @@ func TestEveryOperationEmitsItsEvent(t *testing.T) {
 			w.skip(t)
 			_, err = w.UnblockUser(t.Context(), by, alice)
 			require.NoError(t, err)
-			return of(denizen.UserUnblocked, alice)
+			return of(denizen.EventUserUnblocked, alice)
 		}},
 		"delete": {do: func(t *testing.T, w *world, by denizen.Principal) told {
 			require.NoError(t, w.DeleteUser(t.Context(), by, alice))
-			return of(denizen.UserDeleted, alice)
+			return of(denizen.EventUserDeleted, alice)
 		}},
 		"claim a locator": {by: (*world).itself, do: func(t *testing.T, w *world, by denizen.Principal) told {
 			l, err := w.AddLocator(t.Context(), by, alice, denizen.Email("more@example.org"))
 			require.NoError(t, err)
-			return of(denizen.LocatorAdded, alice, string(l.ID))
+			return of(denizen.EventLocatorAdded, alice, string(l.ID))
 		}},
 		"add a locator": {do: func(t *testing.T, w *world, by denizen.Principal) told {
 			l, err := w.AddLocator(t.Context(), by, alice, denizen.Email("more@example.org"))
 			require.NoError(t, err)
-			return of(denizen.LocatorAdded, alice, string(l.ID))
+			return of(denizen.EventLocatorAdded, alice, string(l.ID))
 		}},
 		"own a claim": {do: func(t *testing.T, w *world, by denizen.Principal) told {
 			_, err := w.AddLocator(t.Context(), by, alice, denizen.Email("alice@example.com"))
 			require.NoError(t, err)
-			return of(denizen.LocatorOwned, alice, string(w.claim.ID))
+			return of(denizen.EventLocatorOwned, alice, string(w.claim.ID))
 		}},
 		"verify a claim": {do: func(t *testing.T, w *world, by denizen.Principal) told {
 			_, err := w.SetVerification(t.Context(), by, alice, w.claim.ID, denizen.Verified)
 			require.NoError(t, err)
-			return of(denizen.LocatorOwned, alice, string(w.claim.ID))
+			return of(denizen.EventLocatorOwned, alice, string(w.claim.ID))
 		}},
 		"set a status": {do: func(t *testing.T, w *world, by denizen.Principal) told {
 			_, err := w.SetVerification(t.Context(), by, alice, w.owned.ID, denizen.VerificationPending)
 			require.NoError(t, err)
-			return of(denizen.LocatorVerification, alice, string(w.owned.ID))
+			return of(denizen.EventLocatorVerification, alice, string(w.owned.ID))
 		}},
 		"prove a locator": {by: (*world).application, do: func(t *testing.T, w *world, by denizen.Principal) told {
 			_, err := w.ProveLocator(t.Context(), by, w.owned.String(), denizen.NewUser{ScreenName: "Newcomer"})
 			require.NoError(t, err)
-			return of(denizen.UserPassed, alice, string(w.owned.ID))
+			return of(denizen.EventUserPassed, alice, string(w.owned.ID))
 		}},
 		"remove a locator": {by: (*world).itself, do: func(t *testing.T, w *world, by denizen.Principal) told {
 			require.NoError(t, w.RemoveLocator(t.Context(), by, alice, w.owned.ID))
-			return of(denizen.LocatorRemoved, alice, string(w.owned.ID))
+			return of(denizen.EventLocatorRemoved, alice, string(w.owned.ID))
 		}},
 		"set the locators": {do: func(t *testing.T, w *world, by denizen.Principal) told {
 			_, err := w.SetLocators(t.Context(), by, alice, []denizen.NewLocator{denizen.Email("new@example.org")})
 			require.NoError(t, err)
-			return of(denizen.LocatorsSet, alice)
+			return of(denizen.EventLocatorsSet, alice)
 		}},
 		"define": {do: func(t *testing.T, w *world, by denizen.Principal) told {
 			_, err := w.DefineAttribute(t.Context(), by, denizen.AttributeDef{Key: "hat size"})
 			require.NoError(t, err)
-			return of(denizen.AttributeDefined, "", "hat size")
+			return of(denizen.EventAttributeDefined, "", "hat size")
 		}},
 		"drop a definition": {do: func(t *testing.T, w *world, by denizen.Principal) told {
 			require.NoError(t, w.DropAttributeDef(t.Context(), by, unusedAttribute))
-			return of(denizen.AttributeDropped, "", unusedAttribute)
+			return of(denizen.EventAttributeDropped, "", unusedAttribute)
 		}},
 		"set an attribute": {by: (*world).itself, do: func(t *testing.T, w *world, by denizen.Principal) told {
 			_, err := w.SetAttribute(t.Context(), by, alice, denizen.Attribute{Key: unusedAttribute, Value: "43"})
 			require.NoError(t, err)
-			return of(denizen.ProfileChanged, alice, unusedAttribute)
+			return of(denizen.EventProfileChanged, alice, unusedAttribute)
 		}},
 		"replace attributes": {do: func(t *testing.T, w *world, by denizen.Principal) told {
 			_, err := w.SetAttributes(t.Context(), by, alice, []denizen.Attribute{{Key: unusedAttribute, Value: "43"}}, denizen.Replace)
 			require.NoError(t, err)
-			return of(denizen.ProfileChanged, alice, unusedAttribute, usedAttribute)
+			return of(denizen.EventProfileChanged, alice, unusedAttribute, usedAttribute)
 		}},
 		"remove an attribute": {do: func(t *testing.T, w *world, by denizen.Principal) told {
 			require.NoError(t, w.RemoveAttribute(t.Context(), by, alice, usedAttribute))
-			return of(denizen.ProfileChanged, alice, usedAttribute)
+			return of(denizen.EventProfileChanged, alice, usedAttribute)
 		}},
 		"set a presence": {by: (*world).itself, do: func(t *testing.T, w *world, by denizen.Principal) told {
 			require.NoError(t, w.SetPresence(t.Context(), by, alice, denizen.Away().On("phone")))
-			return of(denizen.PresenceSet, alice, "phone")
+			return of(denizen.EventPresenceSet, alice, "phone")
 		}},
 		"clear a presence": {do: func(t *testing.T, w *world, by denizen.Principal) told {
 			require.NoError(t, w.ClearAllPresence(t.Context(), by, alice))
-			return of(denizen.PresenceCleared, alice)
+			return of(denizen.EventPresenceCleared, alice)
 		}},
 		"issue": {by: (*world).application, do: func(t *testing.T, w *world, by denizen.Principal) told {
 			issued, err := w.IssueToken(t.Context(), by, alice, denizen.TokenOptions{Label: "phone"})
 			require.NoError(t, err)
-			return of(denizen.TokenIssued, alice, string(issued.ID))
+			return of(denizen.EventTokenIssued, alice, string(issued.ID))
 		}},
 		"extend": {by: (*world).itself, do: func(t *testing.T, w *world, by denizen.Principal) told {
 			issued, err := w.ExtendToken(t.Context(), by, alice, w.otherToken, 48*time.Hour)
 			require.NoError(t, err)
-			return of(denizen.TokenExtended, alice, string(issued.ID))
+			return of(denizen.EventTokenExtended, alice, string(issued.ID))
 		}},
 		"revoke two": {do: func(t *testing.T, w *world, by denizen.Principal) told {
 			require.NoError(t, w.RevokeTokens(t.Context(), by, alice, w.otherToken, w.byAlice.Token()))
-			return of(denizen.TokenRevoked, alice, string(w.otherToken), string(w.byAlice.Token()))
+			return of(denizen.EventTokenRevoked, alice, string(w.otherToken), string(w.byAlice.Token()))
 		}},
 		"revoke all": {do: func(t *testing.T, w *world, by denizen.Principal) told {
 			require.NoError(t, w.RevokeAllTokens(t.Context(), by, alice))
-			return of(denizen.TokenRevoked, alice, string(w.byAlice.Token()), string(w.otherToken))
+			return of(denizen.EventTokenRevoked, alice, string(w.byAlice.Token()), string(w.otherToken))
 		}},
 		"revoke those of a key": {do: func(t *testing.T, w *world, by denizen.Principal) told {
 			n, err := w.RevokeTokensIssuedBy(t.Context(), by, w.key.Key)
 			require.NoError(t, err)
 			require.Equal(t, 1, n)
-			return of(denizen.TokenRevoked, alice, string(w.otherToken))
+			return of(denizen.EventTokenRevoked, alice, string(w.otherToken))
 		}},
 		"log out": {by: (*world).itself, do: func(t *testing.T, w *world, by denizen.Principal) told {
 			require.NoError(t, w.Logout(t.Context(), by))
-			return of(denizen.TokenRevoked, alice, string(by.Token()))
+			return of(denizen.EventTokenRevoked, alice, string(by.Token()))
 		}},
 		"create an access key": {do: func(t *testing.T, w *world, by denizen.Principal) told {
-			return of(denizen.AccessKeyCreated, "", newKey(t, w.Directory).Key)
+			return of(denizen.EventAccessKeyCreated, "", newKey(t, w.Directory).Key)
 		}},
 		"put an access key": {by: (*world).application, do: func(t *testing.T, w *world, by denizen.Principal) told {
 			require.NoError(t, w.PutAccessKey(t.Context(), by, "the-key-1", secretA))
-			return of(denizen.AccessKeyCreated, "", "the-key-1")
+			return of(denizen.EventAccessKeyCreated, "", "the-key-1")
 		}},
 		"delete an access key": {by: (*world).application, do: func(t *testing.T, w *world, by denizen.Principal) told {
 			require.NoError(t, w.DeleteAccessKey(t.Context(), by, w.key.Key))
-			return of(denizen.AccessKeyDeleted, "", w.key.Key)
+			return of(denizen.EventAccessKeyDeleted, "", w.key.Key)
 		}},
 		"rotate": {do: func(t *testing.T, w *world, by denizen.Principal) told {
 			require.NoError(t, w.RotateSigningKey(t.Context(), by, 2*time.Hour))
 			published := kids(t, w.Directory)
-			return of(denizen.SigningKeyRotated, "", published[len(published)-1])
+			return of(denizen.EventSigningKeyRotated, "", published[len(published)-1])
 		}},
 		"drop a signing key": {do: func(t *testing.T, w *world, by denizen.Principal) told {
 			require.NoError(t, w.DropSigningKey(t.Context(), by, w.announced))
-			return of(denizen.SigningKeyDropped, "", w.announced)
+			return of(denizen.EventSigningKeyDropped, "", w.announced)
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -225,7 +227,7 @@ func TestEveryOperationEmitsItsEvent(t *testing.T) {
 				require.Len(t, events, 1)
 				require.Greater(t, events[0].Seq, w.seen)
 				require.Equal(t, denizen.Event{
-					Seq: events[0].Seq, At: time.Now().UTC(), What: want.what, Actor: by.String(), AccessKey: by.AccessKey(),
+					Seq: events[0].Seq, At: time.Now().UTC(), Kind: want.what, Actor: by.String(), AccessKey: by.AccessKey(),
 					User: want.about, InternalID: internal[want.about], Subjects: want.subjects,
 				}, events[0])
 			})
@@ -256,7 +258,7 @@ func TestWhatChangesNothingForOthersEmitsNothing(t *testing.T) {
 		_, err = d.CreateUser(t.Context(), sys, denizen.NewUser{ID: "alice-user", ScreenName: "Another"})
 		require.ErrorIs(t, err, denizen.ErrTaken)
 		time.Sleep(3 * time.Hour) // last uses are stored, and what expired is swept
-		require.NoError(t, d.Trim(t.Context(), sys, 0))
+		require.NoError(t, d.TrimFeed(t.Context(), sys, 0))
 		require.Equal(t, before, eventsAfter(t, d, 0))
 	})
 }
@@ -309,7 +311,7 @@ func TestTheFeedIsReadFromAnySequence(t *testing.T) {
 			require.True(t, i == 0 || all[i].Seq > all[i-1].Seq)
 			require.Equal(t, all[i+1:], append([]denizen.Event{}, eventsAfter(t, d, all[i].Seq)...))
 		}
-		_, err := firstEvent(d.Changes(t.Context(), denizen.System(), all[29].Seq+1_000_000))
+		_, err := firstEvent(d.Events(t.Context(), denizen.System(), all[29].Seq+1_000_000))
 		require.ErrorIs(t, err, denizen.ErrMissed, "the directory went back, or was never there")
 		require.Empty(t, eventsAfter(t, d, ^denizen.Seq(0)))
 	})
@@ -330,7 +332,7 @@ func TestAReaderThatBreaksOffGoesOnWhereItWas(t *testing.T) {
 		var got []denizen.Event
 		for seen := denizen.Seq(0); len(got) < len(all); {
 			n := 0
-			for e, err := range d.Changes(t.Context(), sys, seen) {
+			for e, err := range d.Events(t.Context(), sys, seen) {
 				require.NoError(t, err)
 				got, seen = append(got, e), e.Seq
 				if n++; n == 3 {
@@ -345,14 +347,14 @@ func TestAReaderThatBreaksOffGoesOnWhereItWas(t *testing.T) {
 func TestAReaderOfWhatIsForgottenIsToldWhereToGoOn(t *testing.T) {
 	overStores(t, denizen.Options{}, func(t *testing.T, d *denizen.Directory) {
 		all := fillFeed(t, d, 10)
-		require.NoError(t, d.Trim(t.Context(), sys, all[4].Seq))
+		require.NoError(t, d.TrimFeed(t.Context(), sys, all[4].Seq))
 		for i, e := range all[4:] {
 			require.Equal(t, all[4+i+1:], append([]denizen.Event{}, eventsAfter(t, d, e.Seq)...))
 		}
 		var resume denizen.Seq
 		for _, e := range all[:4] {
-			_, err := firstEvent(d.Changes(t.Context(), sys, e.Seq))
-			requireRefused(t, err, "Changes", denizen.ErrMissed, "after")
+			_, err := firstEvent(d.Events(t.Context(), sys, e.Seq))
+			requireRefused(t, err, "Events", denizen.ErrMissed, "after")
 			resume = err.(*denizen.Error).Resume
 			require.GreaterOrEqual(t, resume, all[9].Seq)
 		}
@@ -366,9 +368,9 @@ func TestAReaderOfWhatIsForgottenIsToldWhereToGoOn(t *testing.T) {
 func TestTheFeedCanBeTrimmedWholeAndNotBeyondItsEnd(t *testing.T) {
 	overStores(t, denizen.Options{}, func(t *testing.T, d *denizen.Directory) {
 		all := fillFeed(t, d, 5)
-		require.NoError(t, d.Trim(t.Context(), sys, all[4].Seq+1000))
-		require.NoError(t, d.Trim(t.Context(), sys, all[2].Seq)) // what is forgotten stays so
-		_, err := firstEvent(d.Changes(t.Context(), sys, all[3].Seq))
+		require.NoError(t, d.TrimFeed(t.Context(), sys, all[4].Seq+1000))
+		require.NoError(t, d.TrimFeed(t.Context(), sys, all[2].Seq)) // what is forgotten stays so
+		_, err := firstEvent(d.Events(t.Context(), sys, all[3].Seq))
 		require.ErrorIs(t, err, denizen.ErrMissed)
 		newUser(t, d, "after-the-trim")
 		events := eventsAfter(t, d, all[4].Seq)
@@ -389,7 +391,7 @@ func firstEvent(events func(func(denizen.Event, error) bool)) (e denizen.Event, 
 // waiting starts a Wait and answers where its outcome comes.
 func waiting(ctx context.Context, d *denizen.Directory, by denizen.Principal, after denizen.Seq) chan error {
 	outcome := make(chan error, 1)
-	go func() { outcome <- d.Wait(ctx, by, after) }()
+	go func() { outcome <- d.WaitForEvents(ctx, by, after) }()
 	synctest.Wait()
 	return outcome
 }
@@ -409,9 +411,9 @@ func TestWaitingEndsWithAnEventAndNothingLess(t *testing.T) {
 		chain := denizen.Online(time.Hour)
 		require.NoError(t, d.SetPresence(t.Context(), sys, "alice-user", chain))
 		head := eventsAfter(t, d, 0)[3].Seq
-		require.NoError(t, d.Wait(t.Context(), sys, head-1))
+		require.NoError(t, d.WaitForEvents(t.Context(), sys, head-1))
 		outcome := waiting(t.Context(), d, sys, head)
-		require.NoError(t, d.Wait(t.Context(), sys, head+1000), "of a history that was lost")
+		require.NoError(t, d.WaitForEvents(t.Context(), sys, head+1000), "of a history that was lost")
 		requireWaiting(t, outcome)
 		// Commits without an event.
 		require.NoError(t, signedKind(t, d, sign(signedNow("the-key-1", secretA))))
@@ -419,7 +421,7 @@ func TestWaitingEndsWithAnEventAndNothingLess(t *testing.T) {
 		require.NoError(t, d.SetPresence(t.Context(), sys, "alice-user", chain))
 		time.Sleep(2 * time.Minute) // heartbeats and last uses are stored
 		requireWaiting(t, outcome)
-		require.NoError(t, d.Trim(t.Context(), sys, 2))
+		require.NoError(t, d.TrimFeed(t.Context(), sys, 2))
 		requireWaiting(t, outcome)
 		feed, err := s.Changes(t.Context(), store.Seq(head), 1)
 		require.NoError(t, err)
@@ -436,8 +438,8 @@ func TestWaitingEndsWithAnEventAndNothingLess(t *testing.T) {
 func TestWaitingForWhatIsForgottenEndsAtOnce(t *testing.T) {
 	overStores(t, denizen.Options{}, func(t *testing.T, d *denizen.Directory) {
 		all := fillFeed(t, d, 5)
-		require.NoError(t, d.Trim(t.Context(), sys, all[4].Seq))
-		require.NoError(t, d.Wait(t.Context(), sys, all[1].Seq))
+		require.NoError(t, d.TrimFeed(t.Context(), sys, all[4].Seq))
+		require.NoError(t, d.WaitForEvents(t.Context(), sys, all[1].Seq))
 	})
 }
 
@@ -448,7 +450,7 @@ func TestWaitingEndsWithItsContext(t *testing.T) {
 		outcome := waiting(ctx, d, sys, 1)
 		requireWaiting(t, outcome)
 		err := <-outcome
-		requireRefused(t, err, "Wait", denizen.ErrUnavailable, "")
+		requireRefused(t, err, "WaitForEvents", denizen.ErrUnavailable, "")
 		require.ErrorIs(t, err, context.DeadlineExceeded)
 	})
 }
@@ -459,7 +461,7 @@ func TestWaitingEndsWhenTheDirectoryIsClosed(t *testing.T) {
 		requireWaiting(t, outcome)
 		require.NoError(t, d.Close())
 		err := <-outcome
-		requireRefused(t, err, "Wait", denizen.ErrClosed, "")
+		requireRefused(t, err, "WaitForEvents", denizen.ErrClosed, "")
 	})
 }
 
@@ -489,8 +491,8 @@ func TestAFollowerSeesEveryEventOnceWhileOthersWrite(t *testing.T) {
 		seen := map[denizen.UserID]int{}
 		last := denizen.Seq(1) // the founding
 		for len(seen) < writers*each {
-			require.NoError(t, d.Wait(t.Context(), sys, last))
-			for e, err := range d.Changes(t.Context(), sys, last) {
+			require.NoError(t, d.WaitForEvents(t.Context(), sys, last))
+			for e, err := range d.Events(t.Context(), sys, last) {
 				require.NoError(t, err)
 				require.Greater(t, e.Seq, last)
 				last = e.Seq
@@ -512,7 +514,7 @@ func TestAFollowerSeesEveryEventOnceWhileOthersWrite(t *testing.T) {
 
 func TestEventsThatAreTooOldAreForgottenWithinAMinute(t *testing.T) {
 	overReopening(t, func(t *testing.T, open func(denizen.Options) *denizen.Directory) {
-		o := denizen.Options{FeedKeep: time.Hour}
+		o := denizen.Options{FeedMaxAge: time.Hour}
 		d := open(o)
 		oldest := func() time.Duration {
 			e, err := firstKept(d)
@@ -544,7 +546,7 @@ var errNothingKept = errors.New("nothing is kept")
 // firstKept answers the oldest event that is not forgotten.
 func firstKept(d *denizen.Directory) (denizen.Event, error) {
 	from := func(after int) (denizen.Event, error) {
-		return firstEvent(d.Changes(context.Background(), sys, denizen.Seq(after)))
+		return firstEvent(d.Events(context.Background(), sys, denizen.Seq(after)))
 	}
 	e, err := from(0)
 	if missed, ok := errors.AsType[*denizen.Error](err); ok && missed.Kind == denizen.ErrMissed {
@@ -562,7 +564,7 @@ func firstKept(d *denizen.Directory) (denizen.Event, error) {
 
 func TestEventsThatAreTooManyAreForgottenWithinAMinute(t *testing.T) {
 	overReopening(t, func(t *testing.T, open func(denizen.Options) *denizen.Directory) {
-		o := denizen.Options{FeedMax: 50}
+		o := denizen.Options{FeedMaxEvents: 50}
 		d := open(o)
 		newUser(t, d, "alice-user")
 		for i := range 12 {
@@ -576,7 +578,7 @@ func TestEventsThatAreTooManyAreForgottenWithinAMinute(t *testing.T) {
 			if i%5 == 4 { // the host does it too
 				e, err := firstKept(d)
 				require.NoError(t, err)
-				require.NoError(t, d.Trim(t.Context(), sys, e.Seq+5))
+				require.NoError(t, d.TrimFeed(t.Context(), sys, e.Seq+5))
 			}
 			time.Sleep(time.Minute)
 			synctest.Wait()
@@ -594,7 +596,7 @@ func TestEventsThatAreTooManyAreForgottenWithinAMinute(t *testing.T) {
 func TestTheFeedIsTrimmedInBoundedSteps(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		inner := &batches{Store: memory.New()}
-		d := newOver(t, inner, denizen.Options{FeedKeep: time.Hour, FeedMax: 2000})
+		d := newOver(t, inner, denizen.Options{FeedMaxAge: time.Hour, FeedMaxEvents: 2000})
 		newUser(t, d, "alice-user")
 		for range 2500 {
 			require.NoError(t, d.RevokeTokens(t.Context(), sys, "alice-user", newToken(t, d, "alice-user", denizen.TokenOptions{}).ID))
@@ -664,12 +666,12 @@ func (s *batches) List(ctx context.Context, r store.Range) ([]store.Record, erro
 }
 
 func TestEventNamesAreAllDifferent(t *testing.T) {
-	names := []string{
-		denizen.DirectoryFounded, denizen.UserCreated, denizen.UserRenamed, denizen.UserBlocked, denizen.UserPassed, denizen.UserUnblocked, denizen.UserDeleted,
-		denizen.LocatorAdded, denizen.LocatorOwned, denizen.LocatorVerification, denizen.LocatorRemoved, denizen.LocatorsSet,
-		denizen.AttributeDefined, denizen.AttributeDropped, denizen.ProfileChanged, denizen.PresenceSet, denizen.PresenceCleared,
-		denizen.TokenIssued, denizen.TokenExtended, denizen.TokenRevoked, denizen.AccessKeyCreated, denizen.AccessKeyDeleted,
-		denizen.SigningKeyRotated, denizen.SigningKeyDropped,
+	names := []denizen.EventKind{
+		denizen.EventDirectoryFounded, denizen.EventUserCreated, denizen.EventUserRenamed, denizen.EventUserBlocked, denizen.EventUserPassed, denizen.EventUserUnblocked, denizen.EventUserDeleted,
+		denizen.EventLocatorAdded, denizen.EventLocatorOwned, denizen.EventLocatorVerification, denizen.EventLocatorRemoved, denizen.EventLocatorsSet,
+		denizen.EventAttributeDefined, denizen.EventAttributeDropped, denizen.EventProfileChanged, denizen.EventPresenceSet, denizen.EventPresenceCleared,
+		denizen.EventTokenIssued, denizen.EventTokenExtended, denizen.EventTokenRevoked, denizen.EventAccessKeyCreated, denizen.EventAccessKeyDeleted,
+		denizen.EventSigningKeyRotated, denizen.EventSigningKeyDropped,
 	}
-	invariant.Distinct(t, names, strings.ToLower)
+	invariant.Distinct(t, names, func(k denizen.EventKind) string { return strings.ToLower(string(k)) })
 }

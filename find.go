@@ -9,13 +9,13 @@ import (
 	"github.com/denizenhq/denizen/store"
 )
 
-// Resolve answers the id that a reference names: an id itself, not looked up; "me" for the
+// ResolveUser answers the id that a reference names: an id itself, not looked up; "me" for the
 // acting user; or a serialized locator, such as "email:alice@example.org". A locator names
 // anyone for .system, ErrNotFound if nobody owns it. For a user it names itself if its own
 // record owns it, and otherwise another user, who is never looked up: ErrDenied.
-func (d *Directory) Resolve(ctx context.Context, by Principal, ref string) (id UserID, err error) {
-	defer naming("Resolve", &err)
-	c, err := d.enter(ctx, opResolve, by, by.user)
+func (d *Directory) ResolveUser(ctx context.Context, by Principal, ref string) (id UserID, err error) {
+	defer naming("ResolveUser", &err)
+	c, err := d.enter(ctx, opResolveUser, by, by.user)
 	if err != nil {
 		return "", err
 	}
@@ -61,7 +61,7 @@ func (d *Directory) Resolve(ctx context.Context, by Principal, ref string) (id U
 // UsersByLocator answers the users who own these serialized locators, at most MaxList, each
 // user once and in the order of the locators; a locator nobody owns is left out. Pending
 // claims are never found. For .system only.
-func (d *Directory) UsersByLocator(ctx context.Context, by Principal, locators ...string) (users []User, err error) {
+func (d *Directory) UsersByLocator(ctx context.Context, by Principal, locators []string) (users []User, err error) {
 	defer naming("UsersByLocator", &err)
 	c, err := d.enter(ctx, opFindUsers, by, nobody)
 	if err != nil {

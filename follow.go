@@ -49,9 +49,9 @@ func (f *following) apply(e *record.Event) {
 	if f == nil || e == nil || e.User == "" {
 		return
 	}
-	switch e.What {
-	case UserCreated, UserRenamed, UserUnblocked, LocatorAdded, LocatorOwned, LocatorVerification, LocatorRemoved, LocatorsSet,
-		ProfileChanged, PresenceSet, PresenceCleared, TokenIssued: // extending one ends its ninth text
+	switch EventKind(e.What) {
+	case EventUserCreated, EventUserRenamed, EventUserUnblocked, EventLocatorAdded, EventLocatorOwned, EventLocatorVerification, EventLocatorRemoved, EventLocatorsSet,
+		EventProfileChanged, EventPresenceSet, EventPresenceCleared, EventTokenIssued: // extending one ends its ninth text
 		return
 	}
 	f.of(UserID(e.User)).Add(1)
@@ -60,7 +60,7 @@ func (f *following) apply(e *record.Event) {
 // follow reads the feed until the directory is closed. It asks four times within the bound, and
 // whenever the store says that there is something newer.
 func (d *Directory) follow(ctx context.Context, t *duty) {
-	quarter := d.options.Freshness / 4
+	quarter := d.options.MaxRevocationDelay / 4
 	missed := false // by the Wait before
 	for seen := store.End; ctx.Err() == nil; {
 		began := d.clock.Now()

@@ -40,7 +40,7 @@ func newPair(t *testing.T, freshness time.Duration) *pair {
 			return storetest.Before
 		}
 		return storetest.None
-	}), denizen.Options{Freshness: freshness})
+	}), denizen.Options{MaxRevocationDelay: freshness})
 	u, err := p.one.CreateUser(context.Background(), denizen.System(), denizen.NewUser{ScreenName: "Alice"})
 	require.NoError(t, err)
 	token, err := p.one.IssueToken(context.Background(), denizen.System(), u.ID, denizen.TokenOptions{})
@@ -188,7 +188,7 @@ func TestWhileTheFeedCannotBeReadTheStoreIsAsked(t *testing.T) {
 		require.NoError(t, p.one.RevokeAllTokens(t.Context(), denizen.System(), p.alice))
 		time.Sleep(8*time.Second + time.Millisecond)
 		_, err := p.two.Authenticate(t.Context(), p.signed)
-		require.ErrorIs(t, err, denizen.ErrRevoked, "Freshness is the bound")
+		require.ErrorIs(t, err, denizen.ErrRevoked, "MaxRevocationDelay is the bound")
 
 		token, err := p.one.IssueToken(t.Context(), denizen.System(), p.alice, denizen.TokenOptions{})
 		require.NoError(t, err)
@@ -221,11 +221,11 @@ func TestAProcessThatMissedEventsForgetsAll(t *testing.T) {
 		time.Sleep(time.Minute) // which ends the Wait that was under way
 		require.NoError(t, p.one.RevokeAllTokens(t.Context(), denizen.System(), p.alice))
 		var last denizen.Seq
-		for e, err := range p.one.Changes(t.Context(), denizen.System(), 0) {
+		for e, err := range p.one.Events(t.Context(), denizen.System(), 0) {
 			require.NoError(t, err)
 			last = e.Seq
 		}
-		require.NoError(t, p.one.Trim(t.Context(), denizen.System(), last))
+		require.NoError(t, p.one.TrimFeed(t.Context(), denizen.System(), last))
 		p.deaf.Store(false)
 		time.Sleep(16 * time.Minute)
 		_, err := p.two.Authenticate(t.Context(), p.signed)
@@ -259,7 +259,7 @@ func TestATokenThatEndsWhileItIsReadIsNotRemembered(t *testing.T) {
 		s := memory.New()
 		p.one = newOver(t, shared{s}, denizen.Options{})
 		inner = p.one
-		two := newOver(t, &lagging{shared{s}, late}, denizen.Options{Freshness: time.Hour})
+		two := newOver(t, &lagging{shared{s}, late}, denizen.Options{MaxRevocationDelay: time.Hour})
 		u, err := p.one.CreateUser(t.Context(), denizen.System(), denizen.NewUser{ScreenName: "Alice"})
 		require.NoError(t, err)
 		p.alice = u.ID
@@ -282,24 +282,24 @@ func TestATokenThatEndsWhileItIsReadIsNotRemembered(t *testing.T) {
 
 func TestABadFreshnessIsRefused(t *testing.T) {
 	for _, bad := range []time.Duration{-time.Second, time.Microsecond, time.Hour + time.Millisecond} {
-		_, err := denizen.New(t.Context(), memory.New(), denizen.Options{Freshness: bad})
+		_, err := denizen.New(t.Context(), memory.New(), denizen.Options{MaxRevocationDelay: bad})
 		require.ErrorIs(t, err, denizen.ErrInvalid)
 		e := new(denizen.Error)
 		require.ErrorAs(t, err, &e)
-		require.Equal(t, "Freshness", e.Field)
+		require.Equal(t, "MaxRevocationDelay", e.Field)
 	}
 }
 
 func TestNothingIsOverAStoreForOneDirectoryAlone(t *testing.T) {
 	d := newMemory(t, denizen.Options{})
-	_, err := d.Over(shared{memory.New()}).CreateUser(t.Context(), denizen.System(), denizen.NewUser{ScreenName: "Alice"})
+	_, err := d.InTx(shared{memory.New()}).CreateUser(t.Context(), denizen.System(), denizen.NewUser{ScreenName: "Alice"})
 	require.ErrorIs(t, err, denizen.ErrInvalid)
 }
 
 func TestOverATransactionAllIsAsItIsWithout(t *testing.T) {
 	s := shared{memory.New()}
-	d := newOver(t, s, denizen.Options{Freshness: time.Second})
-	over := d.Over(s)
+	d := newOver(t, s, denizen.Options{MaxRevocationDelay: time.Second})
+	over := d.InTx(s)
 	u, err := over.CreateUser(t.Context(), denizen.System(), denizen.NewUser{ScreenName: "Alice", Locators: []denizen.NewLocator{denizen.Email("a@b.example")}})
 	require.NoError(t, err)
 	token, err := over.IssueToken(t.Context(), denizen.System(), u.ID, denizen.TokenOptions{})
@@ -315,7 +315,7 @@ func TestOverATransactionAllIsAsItIsWithout(t *testing.T) {
 	require.ErrorIs(t, err, denizen.ErrClosed)
 	_, err = d.User(t.Context(), by, u.ID)
 	require.NoError(t, err, "closing it closes nothing else")
-	over = d.Over(s)
+	over = d.InTx(s)
 	require.NoError(t, d.Close())
 	_, err = over.User(t.Context(), by, u.ID)
 	require.ErrorIs(t, err, denizen.ErrClosed)

@@ -149,8 +149,8 @@ func newWorld(t testing.TB, cached bool, o denizen.Options, wrap func(store.Stor
 	if cached {
 		s = &owned{w.calls, inner}
 	}
-	if o.PresenceFlush == 0 {
-		o.PresenceFlush = time.Hour // nothing is written behind the test's back
+	if o.HeartbeatInterval == 0 {
+		o.HeartbeatInterval = time.Hour // nothing is written behind the test's back
 	}
 	w.Directory = newOver(t, s, o)
 	sys := denizen.System()
@@ -167,7 +167,7 @@ func newWorld(t testing.TB, cached bool, o denizen.Options, wrap func(store.Stor
 		require.NoError(t, err)
 	}
 	require.NoError(t, w.RotateSigningKey(ctx, sys, time.Hour))
-	for e, err := range w.Changes(ctx, sys, 0) {
+	for e, err := range w.Events(ctx, sys, 0) {
 		require.NoError(t, err)
 		w.announced = strings.Join(e.Subjects, "")
 	}
@@ -209,7 +209,7 @@ func (w *world) login(t testing.TB, user denizen.UserID) (denizen.Principal, str
 func eventsAfter(t testing.TB, d *denizen.Directory, after denizen.Seq) []denizen.Event {
 	t.Helper()
 	var events []denizen.Event
-	for e, err := range d.Changes(context.Background(), denizen.System(), after) {
+	for e, err := range d.Events(context.Background(), denizen.System(), after) {
 		require.NoError(t, err)
 		events = append(events, e)
 	}
@@ -346,8 +346,8 @@ var methods = []method{
 		_, err := w.ActAs(ctx, by, user)
 		return err
 	}},
-	{"Resolve", "resolve a reference", false, func(ctx context.Context, w *world, by denizen.Principal, user denizen.UserID) error {
-		_, err := w.Resolve(ctx, by, string(user))
+	{"ResolveUser", "resolve a reference", false, func(ctx context.Context, w *world, by denizen.Principal, user denizen.UserID) error {
+		_, err := w.ResolveUser(ctx, by, string(user))
 		return err
 	}},
 	{"CreateUser", "create a user", false, func(ctx context.Context, w *world, by denizen.Principal, user denizen.UserID) error {
@@ -362,12 +362,12 @@ var methods = []method{
 		_, err := w.User(ctx, by, user)
 		return err
 	}},
-	{"Users", "read a user", true, func(ctx context.Context, w *world, by denizen.Principal, user denizen.UserID) error {
-		_, err := w.Users(ctx, by, user)
+	{"UsersByID", "read a user", true, func(ctx context.Context, w *world, by denizen.Principal, user denizen.UserID) error {
+		_, err := w.UsersByID(ctx, by, []denizen.UserID{user})
 		return err
 	}},
-	{"UserPage", "list and count users", false, func(ctx context.Context, w *world, by denizen.Principal, _ denizen.UserID) error {
-		_, err := w.UserPage(ctx, by, denizen.Query{})
+	{"Users", "list and count users", false, func(ctx context.Context, w *world, by denizen.Principal, _ denizen.UserID) error {
+		_, err := w.Users(ctx, by, denizen.UserQuery{})
 		return err
 	}},
 	{"AllUsers", "list and count users", false, func(ctx context.Context, w *world, by denizen.Principal, _ denizen.UserID) error {
@@ -383,7 +383,7 @@ var methods = []method{
 		return err
 	}},
 	{"UsersByLocator", "find users by locator", false, func(ctx context.Context, w *world, by denizen.Principal, _ denizen.UserID) error {
-		_, err := w.UsersByLocator(ctx, by, "email:alice@example.org", "email:nobody@example.org")
+		_, err := w.UsersByLocator(ctx, by, []string{"email:alice@example.org", "email:nobody@example.org"})
 		return err
 	}},
 	{"SetScreenName", "set the screen name", true, func(ctx context.Context, w *world, by denizen.Principal, user denizen.UserID) error {
@@ -448,7 +448,7 @@ var methods = []method{
 		return err
 	}},
 	{"Attributes", "read the profile", true, func(ctx context.Context, w *world, by denizen.Principal, user denizen.UserID) error {
-		_, err := w.Attributes(ctx, by, user, usedAttribute)
+		_, err := w.Attributes(ctx, by, user, []string{usedAttribute})
 		return err
 	}},
 	{"SetAttribute", "write the profile", true, func(ctx context.Context, w *world, by denizen.Principal, user denizen.UserID) error {
@@ -467,7 +467,7 @@ var methods = []method{
 		return err
 	}},
 	{"Presences", "read presence", true, func(ctx context.Context, w *world, by denizen.Principal, user denizen.UserID) error {
-		_, err := w.Presences(ctx, by, user)
+		_, err := w.Presences(ctx, by, []denizen.UserID{user})
 		return err
 	}},
 	{"SetPresence", "set or clear presence", true, func(ctx context.Context, w *world, by denizen.Principal, user denizen.UserID) error {
@@ -528,19 +528,19 @@ var methods = []method{
 	{"DropSigningKey", "rotate or drop signing keys", false, func(ctx context.Context, w *world, by denizen.Principal, _ denizen.UserID) error {
 		return w.DropSigningKey(ctx, by, w.announced)
 	}},
-	{"Changes", "follow and trim the feed", false, func(ctx context.Context, w *world, by denizen.Principal, _ denizen.UserID) error {
-		for _, err := range w.Changes(ctx, by, 0) {
+	{"Events", "follow and trim the feed", false, func(ctx context.Context, w *world, by denizen.Principal, _ denizen.UserID) error {
+		for _, err := range w.Events(ctx, by, 0) {
 			if err != nil {
 				return err
 			}
 		}
 		return nil
 	}},
-	{"Wait", "follow and trim the feed", false, func(ctx context.Context, w *world, by denizen.Principal, _ denizen.UserID) error {
-		return w.Wait(ctx, by, 0)
+	{"WaitForEvents", "follow and trim the feed", false, func(ctx context.Context, w *world, by denizen.Principal, _ denizen.UserID) error {
+		return w.WaitForEvents(ctx, by, 0)
 	}},
-	{"Trim", "follow and trim the feed", false, func(ctx context.Context, w *world, by denizen.Principal, _ denizen.UserID) error {
-		return w.Trim(ctx, by, 1)
+	{"TrimFeed", "follow and trim the feed", false, func(ctx context.Context, w *world, by denizen.Principal, _ denizen.UserID) error {
+		return w.TrimFeed(ctx, by, 1)
 	}},
 	{"Health", "ask how the directory fares", false, func(ctx context.Context, w *world, by denizen.Principal, _ denizen.UserID) error {
 		return w.Health(ctx, by)

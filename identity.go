@@ -122,12 +122,12 @@ func (d *Directory) Authenticate(ctx context.Context, signed string) (by Princip
 		return Principal{}, refuse(ErrUnauthenticated, "token", "is none of this directory's")
 	}
 	digest := token.Digest(signed)
-	key := []store.Key{record.GrantKey(digest)}
+	key := []store.Key{record.TokenTextKey(digest)}
 	texts, err := d.load(ctx, d.cache, key)
 	if err != nil {
 		return Principal{}, err
 	}
-	g, ok := texts[0].value.(*record.Grant)
+	g, ok := texts[0].value.(*record.TokenText)
 	if !ok {
 		return Principal{}, d.why(ctx, signed, now)
 	}

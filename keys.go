@@ -110,7 +110,7 @@ func (d *Directory) addAccessKey(ctx context.Context, c *call, key string, secre
 			Key: key, Incarnation: rand.Text(), Secret: d.sealAccess(key, secret), Created: c.now,
 		})
 		p.put(record.AccessKeysKey, &keys)
-		p.emit(AccessKeyCreated, nil, key)
+		p.emit(EventAccessKeyCreated, nil, key)
 		return nil
 	})
 	return unchanged(err)
@@ -125,7 +125,7 @@ func (d *Directory) AccessKeys(ctx context.Context, by Principal) (keys []Access
 		return nil, err
 	}
 	noted := d.uses.of(nobody)
-	memos, err := d.read(ctx, &c, record.AccessKeysKey, record.UsesKey(""))
+	memos, err := d.read(ctx, &c, record.AccessKeysKey, record.LastUsesKey(""))
 	if err != nil {
 		return nil, err
 	}
@@ -154,9 +154,9 @@ func (d *Directory) DeleteAccessKey(ctx context.Context, by Principal, key strin
 	_, err = d.write(ctx, &c, func(p *plan) error {
 		keys, err := p.accessKeys()
 		if p.damaged(record.AccessKeysKey) {
-			p.drop(record.UsesKey(""))
+			p.drop(record.LastUsesKey(""))
 			p.put(record.AccessKeysKey, &record.AccessKeys{Deleted: deletedDigest(key)})
-			p.emit(AccessKeyDeleted, nil, key)
+			p.emit(EventAccessKeyDeleted, nil, key)
 			return nil
 		}
 		if err != nil {
@@ -172,12 +172,12 @@ func (d *Directory) DeleteAccessKey(ctx context.Context, by Principal, key strin
 			return refuse(ErrNotFound, "accessKey", "")
 		}
 		if len(left.Keys) == 0 {
-			p.drop(record.UsesKey(""))
+			p.drop(record.LastUsesKey(""))
 		}
 		left.Deleted += deletedDigest(key)
 		left.Deleted = left.Deleted[max(0, len(left.Deleted)-maxDeletedKeys*deletedDigestSize):]
 		p.put(record.AccessKeysKey, &left)
-		p.emit(AccessKeyDeleted, nil, key)
+		p.emit(EventAccessKeyDeleted, nil, key)
 		return nil
 	})
 	return err

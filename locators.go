@@ -262,7 +262,7 @@ func locatorIn(r *record.User, id LocatorID) (int, error) {
 //
 // A user owns MaxLocators at most, and has MaxClaims claims at most beside them: one more is
 // ErrLimited. With ErrTaken from .system, Error.Missing holds the locator as it was given.
-func (d *Directory) AddLocator(ctx context.Context, by Principal, user UserID, n NewLocator) (added Locator, err error) {
+func (d *Directory) AddLocator(ctx context.Context, by Principal, user UserID, n NewLocator, expected ...UserVersion) (added Locator, err error) {
 	defer naming("AddLocator", &err)
 	c, err := d.enter(ctx, opAddLocator, by, user)
 	if err != nil {
@@ -278,7 +278,7 @@ func (d *Directory) AddLocator(ctx context.Context, by Principal, user UserID, n
 	if n.Status != "" && !n.Status.known() {
 		return Locator{}, invalid("verificationStatus", "is none of the five")
 	}
-	_, err = d.change(ctx, &c, nil, func(p *plan, r *record.User) error {
+	_, err = d.change(ctx, &c, expected, func(p *plan, r *record.User) error {
 		i := slices.IndexFunc(r.Locators, func(l record.Locator) bool { return isCanonical(l, key) })
 		if i >= 0 && c.role == system && r.Locators[i].Owned && n.Status != "" && string(n.Status) != r.Locators[i].Status {
 			return refuseThese(ErrTaken, "locator", "is the user's already, with another status", n.Locator)
@@ -297,7 +297,7 @@ func (d *Directory) AddLocator(ctx context.Context, by Principal, user UserID, n
 		if i >= 0 {
 			l := &r.Locators[i]
 			setStatus(l, statusOr(n.Status, StatusNotProvided), c.now)
-			p.emit(LocatorOwned, r, l.ID)
+			p.emit(EventLocatorOwned, r, l.ID)
 			added = locatorOf(l)
 			added.Owned = true
 			return p.take(r, []string{n.Locator}, l)
@@ -312,7 +312,7 @@ func (d *Directory) AddLocator(ctx context.Context, by Principal, user UserID, n
 			}
 		}
 		r.Locators = append(r.Locators, l)
-		p.emit(LocatorAdded, r, l.ID)
+		p.emit(EventLocatorAdded, r, l.ID)
 		added = locatorOf(&l)
 		return nil
 	})
@@ -381,7 +381,7 @@ func (p *plan) take(r *record.User, asked []string, ls ...*record.Locator) error
 // Status of Verified makes it the user's own. Every other locator is new, and the user's own
 // at once. If other users own some of them the error is ErrTaken, and Error.Missing holds
 // those as they were given. More than MaxLocators owned ones are ErrLimited. For .system only.
-func (d *Directory) SetLocators(ctx context.Context, by Principal, user UserID, locators []NewLocator, expected ...Version) (u User, err error) {
+func (d *Directory) SetLocators(ctx context.Context, by Principal, user UserID, locators []NewLocator, expected ...UserVersion) (u User, err error) {
 	defer naming("SetLocators", &err)
 	c, err := d.enter(ctx, opSetLocators, by, user)
 	if err != nil {
@@ -442,7 +442,7 @@ func (d *Directory) SetLocators(ctx context.Context, by Principal, user UserID, 
 				p.drop(ownerKey(l))
 			}
 		}
-		p.emit(LocatorsSet, r)
+		p.emit(EventLocatorsSet, r)
 		return nil
 	})
 }
@@ -451,7 +451,7 @@ func (d *Directory) SetLocators(ctx context.Context, by Principal, user UserID, 
 // Verified makes it the user's own, or fails whole with ErrTaken if another user owns it;
 // claims of other users on it stay as they are. It counts against MaxLocators from then on:
 // ErrLimited. For .system only.
-func (d *Directory) SetVerification(ctx context.Context, by Principal, user UserID, id LocatorID, status VerificationStatus) (set Locator, err error) {
+func (d *Directory) SetVerification(ctx context.Context, by Principal, user UserID, id LocatorID, status VerificationStatus, expected ...UserVersion) (set Locator, err error) {
 	defer naming("SetVerification", &err)
 	c, err := d.enter(ctx, opVouch, by, user)
 	if err != nil {
@@ -460,7 +460,7 @@ func (d *Directory) SetVerification(ctx context.Context, by Principal, user User
 	if !status.known() {
 		return Locator{}, invalid("verificationStatus", "is none of the five")
 	}
-	_, err = d.change(ctx, &c, nil, func(p *plan, r *record.User) error {
+	_, err = d.change(ctx, &c, expected, func(p *plan, r *record.User) error {
 		i, err := locatorIn(r, id)
 		if err != nil {
 			return err
@@ -472,7 +472,7 @@ func (d *Directory) SetVerification(ctx context.Context, by Principal, user User
 		}
 		setStatus(l, status, c.now)
 		if status == Verified && !l.Owned {
-			p.emit(LocatorOwned, r, l.ID)
+			p.emit(EventLocatorOwned, r, l.ID)
 			asked := []string{locatorOf(l).String()}
 			if err := room(r.Locators, 1); err != nil {
 				return err
@@ -481,7 +481,7 @@ func (d *Directory) SetVerification(ctx context.Context, by Principal, user User
 				return err
 			}
 		} else {
-			p.emit(LocatorVerification, r, l.ID)
+			p.emit(EventLocatorVerification, r, l.ID)
 		}
 		set = locatorOf(l)
 		return nil
@@ -493,13 +493,13 @@ func (d *Directory) SetVerification(ctx context.Context, by Principal, user User
 }
 
 // RemoveLocator takes a locator from a user; if it was owned anybody may have it next.
-func (d *Directory) RemoveLocator(ctx context.Context, by Principal, user UserID, id LocatorID) (err error) {
+func (d *Directory) RemoveLocator(ctx context.Context, by Principal, user UserID, id LocatorID, expected ...UserVersion) (err error) {
 	defer naming("RemoveLocator", &err)
 	c, err := d.enter(ctx, opRemoveLocator, by, user)
 	if err != nil {
 		return err
 	}
-	_, err = d.change(ctx, &c, nil, func(p *plan, r *record.User) error {
+	_, err = d.change(ctx, &c, expected, func(p *plan, r *record.User) error {
 		i, err := locatorIn(r, id)
 		if err != nil {
 			return err
@@ -508,7 +508,7 @@ func (d *Directory) RemoveLocator(ctx context.Context, by Principal, user UserID
 			p.drop(ownerKey(r.Locators[i]))
 		}
 		r.Locators = slices.Delete(r.Locators, i, i+1)
-		p.emit(LocatorRemoved, r, string(id))
+		p.emit(EventLocatorRemoved, r, string(id))
 		return nil
 	})
 	return err

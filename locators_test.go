@@ -21,10 +21,10 @@ const address = "email:shared@example.org"
 var shares = denizen.NewLocator{Locator: address}
 
 // eventKinds answers what the events after a place tell of.
-func eventKinds(t testing.TB, h *house, after denizen.Seq) (kinds []string) {
+func eventKinds(t testing.TB, h *house, after denizen.Seq) (kinds []denizen.EventKind) {
 	t.Helper()
 	for _, e := range eventsAfter(t, h.Directory, after) {
-		kinds = append(kinds, e.What)
+		kinds = append(kinds, e.Kind)
 	}
 	return kinds
 }
@@ -36,7 +36,7 @@ func head(t testing.TB, h *house) denizen.Seq {
 
 func requireOwner(t testing.TB, h *house, locator string, want ...denizen.UserID) {
 	t.Helper()
-	users, err := h.UsersByLocator(context.Background(), sys, locator)
+	users, err := h.UsersByLocator(context.Background(), sys, []string{locator})
 	require.NoError(t, err)
 	var ids []denizen.UserID
 	for _, u := range users {
@@ -102,7 +102,7 @@ func TestWhatTheSystemAddsIsOwnedAtOnce(t *testing.T) {
 		require.True(t, l.Owned)
 		require.Equal(t, denizen.VerificationPending, l.Status)
 		requireOwner(t, h, address, alice)
-		require.Equal(t, []string{denizen.LocatorAdded}, eventKinds(t, h, after))
+		require.Equal(t, []denizen.EventKind{denizen.EventLocatorAdded}, eventKinds(t, h, after))
 		before := invariant.Of(t, h.store)
 		_, err = h.AddLocator(ctx, sys, bob, shares)
 		requireField(t, err, denizen.ErrTaken, "locator")
@@ -183,11 +183,11 @@ func TestAClaimRevealsNothingOfOthers(t *testing.T) {
 			learn(claim, err)
 			learn(h.AddLocator(ctx, by, alice, given))
 			learn(h.Locator(ctx, by, alice, claim.ID))
-			_, err = h.Resolve(ctx, by, given.Locator)
+			_, err = h.ResolveUser(ctx, by, given.Locator)
 			learned = append(learned, err)
 			u, err := h.User(ctx, by, alice)
 			require.NoError(t, err)
-			learned = append(learned, u.Version-denizen.Version(after), len(u.Locators))
+			learned = append(learned, u.Version-denizen.UserVersion(after), len(u.Locators))
 			learned = append(learned, h.RemoveLocator(ctx, by, alice, claim.ID))
 			learned = append(learned, eventKinds(t, h, after))
 			seen = append(seen, learned)
@@ -212,7 +212,7 @@ func TestVerifyingAClaimMakesItTheUsersOwn(t *testing.T) {
 		claim.Owned, claim.Status, claim.VerifiedAt = true, denizen.Verified, epoch.Add(time.Second)
 		require.Equal(t, claim, l)
 		requireOwner(t, h, address, alice)
-		require.Equal(t, []string{denizen.LocatorOwned}, eventKinds(t, h, after))
+		require.Equal(t, []denizen.EventKind{denizen.EventLocatorOwned}, eventKinds(t, h, after))
 		require.Equal(t, after+1, head(t, h), "not one commit")
 		invariant.Check(t, h.store)
 	})
@@ -246,11 +246,11 @@ func TestOtherClaimsStayAsTheyAreWhenOneIsVerified(t *testing.T) {
 			claims[id], err = h.AddLocator(ctx, h.as(t, id), id, shares)
 			require.NoError(t, err)
 		}
-		others, err := h.Users(ctx, sys, bob, "carol-01")
+		others, err := h.UsersByID(ctx, sys, []denizen.UserID{bob, "carol-01"})
 		require.NoError(t, err)
 		_, err = h.SetVerification(ctx, sys, alice, claims[alice].ID, denizen.Verified)
 		require.NoError(t, err)
-		after, err := h.Users(ctx, sys, bob, "carol-01")
+		after, err := h.UsersByID(ctx, sys, []denizen.UserID{bob, "carol-01"})
 		require.NoError(t, err)
 		require.Equal(t, others, after)
 		// And one of them may have it once it is free.
@@ -308,7 +308,7 @@ func TestNoStatusGivesALocatorBack(t *testing.T) {
 			require.True(t, l.Owned)
 			require.Equal(t, status, l.Status)
 			require.Equal(t, epoch, l.VerifiedAt, "when it was verified is forgotten")
-			require.Equal(t, []string{denizen.LocatorVerification}, eventKinds(t, h, after))
+			require.Equal(t, []denizen.EventKind{denizen.EventLocatorVerification}, eventKinds(t, h, after))
 			requireOwner(t, h, address, alice)
 			_, err = h.AddLocator(ctx, sys, bob, shares)
 			requireField(t, err, denizen.ErrTaken, "locator")
@@ -402,7 +402,7 @@ func TestAClaimThatTheSystemAddsBecomesOwnedUnderItsID(t *testing.T) {
 		locators, err := h.Locators(ctx, sys, alice)
 		require.NoError(t, err)
 		require.Equal(t, []denizen.Locator{l}, locators)
-		require.Equal(t, []string{denizen.LocatorOwned}, eventKinds(t, h, after))
+		require.Equal(t, []denizen.EventKind{denizen.EventLocatorOwned}, eventKinds(t, h, after))
 		requireOwner(t, h, address, alice)
 		invariant.Check(t, h.store)
 	})
@@ -598,7 +598,7 @@ func TestSettingLocatorsKeepsTheIDsOfThoseThatStay(t *testing.T) {
 			ID: set.Locators[1].ID, Type: denizen.TypeTele, Address: "+14155550132", Raw: "+14155550132", Canonical: "+14155550132",
 			Status: denizen.StatusNotProvided, Owned: true, AddedAt: epoch.Add(time.Second),
 		}, u.Locators[0]}, set.Locators)
-		require.Equal(t, []string{denizen.LocatorsSet}, eventKinds(t, h, after))
+		require.Equal(t, []denizen.EventKind{denizen.EventLocatorsSet}, eventKinds(t, h, after))
 		require.Equal(t, after+1, head(t, h), "not one commit")
 		requireOwner(t, h, goes.Locator)
 		requireOwner(t, h, address, alice)
@@ -721,10 +721,10 @@ func TestANumberThatPlansNoLongerKnowIsStillFound(t *testing.T) {
 	inHouses(t, denizen.Options{}, func(t *testing.T, h *house) {
 		withOutdated(t, h)
 		requireOwner(t, h, "tele:+1 (000) 000-0000", alice)
-		id, err := h.Resolve(t.Context(), sys, "tele:"+outdated)
+		id, err := h.ResolveUser(t.Context(), sys, "tele:"+outdated)
 		require.NoError(t, err)
 		require.Equal(t, alice, id)
-		id, err = h.Resolve(t.Context(), h.as(t, alice), "tele:"+outdated)
+		id, err = h.ResolveUser(t.Context(), h.as(t, alice), "tele:"+outdated)
 		require.NoError(t, err)
 		require.Equal(t, alice, id)
 	})
@@ -773,7 +773,7 @@ func TestALookUpChecksThatTheUserOwnsTheLocator(t *testing.T) {
 				return newOver(t, h.store, denizen.Options{})
 			}()
 			requireOwner(t, h, address)
-			_, err = h.Resolve(ctx, sys, address)
+			_, err = h.ResolveUser(ctx, sys, address)
 			requireField(t, err, denizen.ErrNotFound, "locator")
 		}
 	})

@@ -11,20 +11,20 @@ import (
 )
 
 // Query asks for a page of users.
-type Query struct {
-	Limit int    // 1 to MaxPage; 0: MaxPage
-	After Cursor // where the page before ended; empty: from the start
+type UserQuery struct {
+	Limit int        // 1 to MaxPage; 0: MaxPage
+	After UserCursor // where the page before ended; empty: from the start
 }
 
 // Cursor is where a page ended. It is opaque, of one directory, and refused when it was
 // not made by it: ErrInvalid with Field "after".
-type Cursor string
+type UserCursor string
 
 // Page is users in the order of their ids.
-type Page struct {
+type UserPage struct {
 	Users   []User
-	Damaged []UserID // who is in this page and cannot be read; DeleteUser deletes them
-	Next    Cursor   // where to go on; empty: that was all
+	Damaged []UserID   // who is in this page and cannot be read; DeleteUser deletes them
+	Next    UserCursor // where to go on; empty: that was all
 }
 
 // MaxPageBytes bounds the users of one page, as they are stored: the page ends before the user
@@ -34,39 +34,39 @@ const MaxPageBytes = 4 << 20
 // pageStep is how many users the store is asked for at once.
 const pageStep = 250
 
-// UserPage returns a page of users in bytewise order of their ids. Users created or
+// Users returns a page of users in bytewise order of their ids. Users created or
 // deleted meanwhile may be in it or not; all others are, once. A page that is full by
 // MaxPageBytes has fewer users than Limit, at least one, and a Next. For .system only.
-func (d *Directory) UserPage(ctx context.Context, by Principal, q Query) (page Page, err error) {
-	defer naming("UserPage", &err)
+func (d *Directory) Users(ctx context.Context, by Principal, q UserQuery) (page UserPage, err error) {
+	defer naming("Users", &err)
 	c, err := d.enter(ctx, opListUsers, by, nobody)
 	if err != nil {
-		return Page{}, err
+		return UserPage{}, err
 	}
 	if q.Limit == 0 {
 		q.Limit = MaxPage
 	}
 	if q.Limit < 1 || q.Limit > MaxPage {
-		return Page{}, invalid("limit", "must be 1 to 1000")
+		return UserPage{}, invalid("limit", "must be 1 to 1000")
 	}
 	var from store.Key
 	if q.After != "" {
 		after, err := d.openCursor(q.After)
 		if err != nil {
-			return Page{}, err
+			return UserPage{}, err
 		}
 		from = record.UserKey(string(after))
 	}
 	if err := d.usable(); err != nil {
-		return Page{}, err
+		return UserPage{}, err
 	}
 	records, more, err := d.listPage(ctx, from, q.Limit)
 	if err != nil {
-		return Page{}, err
+		return UserPage{}, err
 	}
 	// The caller is looked at after the data, as everywhere.
 	if _, err := d.read(ctx, &c); err != nil {
-		return Page{}, err
+		return UserPage{}, err
 	}
 	page.Users = make([]User, 0, len(records))
 	var last UserID
@@ -114,8 +114,8 @@ func (d *Directory) listPage(ctx context.Context, after store.Key, limit int) (p
 // of its page, and goes on; it ends at any other error, which it yields. For .system only.
 func (d *Directory) AllUsers(ctx context.Context, by Principal) iter.Seq2[User, error] {
 	return func(yield func(User, error) bool) {
-		for q := (Query{}); ; {
-			page, err := d.UserPage(ctx, by, q)
+		for q := (UserQuery{}); ; {
+			page, err := d.Users(ctx, by, q)
 			if err != nil {
 				yield(User{}, err)
 				return
@@ -137,15 +137,15 @@ func (d *Directory) AllUsers(ctx context.Context, by Principal) iter.Seq2[User, 
 	}
 }
 
-func (d *Directory) sealCursor(last UserID) Cursor {
+func (d *Directory) sealCursor(last UserID) UserCursor {
 	// The nonce is derived from what is sealed: the same page has the same cursor, and no
 	// nonce ever serves two of them.
 	digest := sha256.Sum256([]byte(last))
 	nonce := digest[:d.cursors.NonceSize()]
-	return Cursor(base64.RawURLEncoding.EncodeToString(d.cursors.Seal(nonce, nonce, []byte(last), []byte("users"))))
+	return UserCursor(base64.RawURLEncoding.EncodeToString(d.cursors.Seal(nonce, nonce, []byte(last), []byte("users"))))
 }
 
-func (d *Directory) openCursor(c Cursor) (UserID, error) {
+func (d *Directory) openCursor(c UserCursor) (UserID, error) {
 	refused := invalid("after", "is not a cursor of this directory")
 	if len(c) > 256 {
 		return "", refused

@@ -271,10 +271,10 @@ func (p *plan) put(key store.Key, r record.Record) { p.batch.put(key, r) }
 func (p *plan) drop(keys ...store.Key) { p.batch.Drop = append(p.batch.Drop, keys...) }
 
 // emit makes what the event of the batch.
-func (p *plan) emit(what string, user *record.User, subjects ...string) {
-	p.event = p.d.event(p.c, what, subjects...)
-	switch what {
-	case UserBlocked, UserDeleted, TokenRevoked, AccessKeyDeleted, SigningKeyDropped:
+func (p *plan) emit(kind EventKind, user *record.User, subjects ...string) {
+	p.event = p.d.event(p.c, kind, subjects...)
+	switch kind {
+	case EventUserBlocked, EventUserDeleted, EventTokenRevoked, EventAccessKeyDeleted, EventSigningKeyDropped:
 		p.batch.Urgent = true // what ends something works on a full disk too
 	}
 	if user != nil {
@@ -282,9 +282,9 @@ func (p *plan) emit(what string, user *record.User, subjects ...string) {
 	}
 }
 
-func (d *Directory) event(c *call, what string, subjects ...string) *record.Event {
+func (d *Directory) event(c *call, kind EventKind, subjects ...string) *record.Event {
 	return &record.Event{
-		At: c.now, What: what, Actor: c.by.String(), AccessKey: c.by.accessKey, Subjects: subjects,
+		At: c.now, What: string(kind), Actor: c.by.String(), AccessKey: c.by.accessKey, Subjects: subjects,
 	}
 }
 

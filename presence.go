@@ -153,7 +153,7 @@ const MaxDevicesBytes = 8 << 10
 //
 // Setting the same chain again while its first state still runs is a heartbeat: its times
 // count anew from now, or go on if they count from later by a clock that was ahead.
-// Heartbeats are kept in memory for up to Options.PresenceFlush, in which a crash loses
+// Heartbeats are kept in memory for up to Options.HeartbeatInterval, in which a crash loses
 // them and the chain counts from the heartbeat before; they are no events of the feed.
 //
 // A chain has at most 32 states and lasts 2147483647 seconds at most, and none but its
@@ -198,7 +198,7 @@ func (d *Directory) setPresence(ctx context.Context, c call, p Presence) error {
 			set.Start = before.Start
 			set.Beat = max(before.Origin(), c.now) // a later heartbeat may have come first
 		} else {
-			pl.emit(PresenceSet, u, devices(p.device)...)
+			pl.emit(EventPresenceSet, u, devices(p.device)...)
 		}
 		next := record.Devices{User: u.ID, Incarnation: u.Incarnation, Devices: presence.Set(over, set, set.Beat)}
 		pl.put(record.DevicesKey(u.ID), &next)
@@ -289,7 +289,7 @@ func (d *Directory) clearPresence(
 		}
 		if p.damaged(record.DevicesKey(u.ID)) {
 			p.drop(record.DevicesKey(u.ID)) // which of them are there nobody knows
-			p.emit(PresenceCleared, u)
+			p.emit(EventPresenceCleared, u)
 			return nil
 		}
 		rest, err := left(d.over(r), c.now)
@@ -301,7 +301,7 @@ func (d *Directory) clearPresence(
 		} else {
 			p.put(record.DevicesKey(u.ID), &record.Devices{User: u.ID, Incarnation: u.Incarnation, Devices: rest})
 		}
-		p.emit(PresenceCleared, u, cleared...)
+		p.emit(EventPresenceCleared, u, cleared...)
 		return nil
 	})
 	return err
@@ -362,7 +362,7 @@ func (d *Directory) Presence(ctx context.Context, by Principal, user UserID) (p 
 
 // Presences returns the presence of several users, at most MaxList, in the order asked. Who is
 // not there is left out: each entry names its user. One refusal refuses the whole.
-func (d *Directory) Presences(ctx context.Context, by Principal, users ...UserID) (ps []UserPresence, err error) {
+func (d *Directory) Presences(ctx context.Context, by Principal, users []UserID) (ps []UserPresence, err error) {
 	defer naming("Presences", &err)
 	calls, memos, err := d.readAll(ctx, opReadPresence, by, users, record.DevicesKey)
 	if err != nil {

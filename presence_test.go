@@ -85,7 +85,7 @@ func requirePresence(t testing.TB, h *house, user denizen.UserID, want denizen.P
 	require.Equal(t, want.State(), p.Presence.State())
 	require.True(t, want.Equal(p.Presence), "%v is not %v", p.Presence, want)
 	require.Equal(t, epoch.Add(since), p.Since)
-	several, err := h.Presences(context.Background(), sys, user)
+	several, err := h.Presences(context.Background(), sys, []denizen.UserID{user})
 	require.NoError(t, err)
 	require.Equal(t, []denizen.UserPresence{p}, several)
 }
@@ -314,22 +314,22 @@ func TestPresencesAreInTheOrderAskedWithoutThoseWhoAreNotThere(t *testing.T) {
 		h.create(t, alice)
 		h.create(t, bob)
 		h.set(t, bob, denizen.Online())
-		ps, err := h.Presences(ctx, sys, bob, alice, bob)
+		ps, err := h.Presences(ctx, sys, []denizen.UserID{bob, alice, bob})
 		require.NoError(t, err)
 		require.Len(t, ps, 3)
 		require.Equal(t, []denizen.UserID{bob, alice, bob}, []denizen.UserID{ps[0].User, ps[1].User, ps[2].User})
 		require.Equal(t, ps[0], ps[2])
 		require.Equal(t, denizen.UserPresence{User: alice}, ps[1])
-		ps, err = h.Presences(ctx, sys, "nobody-1", bob, "nobody-2", alice)
+		ps, err = h.Presences(ctx, sys, []denizen.UserID{"nobody-1", bob, "nobody-2", alice})
 		require.NoError(t, err)
 		require.Len(t, ps, 2)
 		require.Equal(t, []denizen.UserID{bob, alice}, []denizen.UserID{ps[0].User, ps[1].User})
-		ps, err = h.Presences(ctx, sys, "nobody-1")
+		ps, err = h.Presences(ctx, sys, []denizen.UserID{"nobody-1"})
 		require.NoError(t, err)
 		require.Equal(t, []denizen.UserPresence{}, ps)
 		_, err = h.Presence(ctx, sys, "nobody-1")
 		requireField(t, err, denizen.ErrNotFound, "user")
-		_, err = h.Presences(ctx, sys, slices.Repeat([]denizen.UserID{alice}, denizen.MaxList+1)...)
+		_, err = h.Presences(ctx, sys, slices.Repeat([]denizen.UserID{alice}, denizen.MaxList+1))
 		requireField(t, err, denizen.ErrInvalid, "users")
 	})
 }
@@ -356,7 +356,7 @@ func TestAPeerSeesPresenceWhereTheHostLetsIt(t *testing.T) {
 }
 
 func TestPresenceIsDurableOnReturn(t *testing.T) {
-	inHouses(t, denizen.Options{PresenceFlush: time.Hour}, func(t *testing.T, h *house) {
+	inHouses(t, denizen.Options{HeartbeatInterval: time.Hour}, func(t *testing.T, h *house) {
 		h.create(t, alice)
 		for _, p := range []denizen.Presence{denizen.Online(), denizen.Away(), denizen.Online(), idle} {
 			h.set(t, alice, p)
@@ -423,7 +423,7 @@ func TestPresenceIsCleared(t *testing.T) {
 		after := head(t, h)
 		require.NoError(t, h.ClearPresence(ctx, h.as(t, alice), alice, ""))
 		requirePresence(t, h, alice, denizen.Away().On("phone"), 0)
-		require.Equal(t, []string{denizen.PresenceCleared}, eventKinds(t, h, after))
+		require.Equal(t, []denizen.EventKind{denizen.EventPresenceCleared}, eventKinds(t, h, after))
 		before := invariant.Of(t, h.store)
 		requireField(t, h.ClearPresence(ctx, sys, alice, "no such"), denizen.ErrNotFound, "device")
 		require.Equal(t, before, invariant.Of(t, h.store))
@@ -466,12 +466,12 @@ func TestAChangeIsAnEventAndAHeartbeatIsNone(t *testing.T) {
 			time.Sleep(row.wait)
 			h.set(t, alice, row.p)
 			start := time.Since(epoch)
-			var want []string
+			var want []denizen.EventKind
 			if row.change && row.p.Device() == "" {
 				began = start
 			}
 			if row.change {
-				want = []string{denizen.PresenceSet}
+				want = []denizen.EventKind{denizen.EventPresenceSet}
 			}
 			require.Equal(t, want, eventKinds(t, h, after), row.what)
 			if row.p.Device() == "" {
@@ -635,7 +635,7 @@ func TestACrashLosesTheHeartbeatsOfTheLastFlushAlone(t *testing.T) {
 
 func TestClosingStoresTheHeartbeats(t *testing.T) {
 	overReopening(t, func(t *testing.T, open func(denizen.Options) *denizen.Directory) {
-		h := &house{Directory: open(denizen.Options{PresenceFlush: time.Hour})}
+		h := &house{Directory: open(denizen.Options{HeartbeatInterval: time.Hour})}
 		h.create(t, alice)
 		h.set(t, alice, beat)
 		time.Sleep(5 * time.Second)
@@ -652,7 +652,7 @@ func TestClosingStoresTheHeartbeats(t *testing.T) {
 func TestHeartbeatsOverASharedStoreAreWrittenAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := &house{store: shared{memory.New()}}
-		h.Directory = newOver(t, h.store, denizen.Options{PresenceFlush: time.Hour})
+		h.Directory = newOver(t, h.store, denizen.Options{HeartbeatInterval: time.Hour})
 		h.create(t, alice)
 		h.set(t, alice, beat)
 		time.Sleep(5 * time.Second)
@@ -662,7 +662,7 @@ func TestHeartbeatsOverASharedStoreAreWrittenAtOnce(t *testing.T) {
 }
 
 func TestAHeartbeatKeepsAStateThatWouldHaveEnded(t *testing.T) {
-	inHouses(t, denizen.Options{PresenceFlush: time.Hour}, func(t *testing.T, h *house) {
+	inHouses(t, denizen.Options{HeartbeatInterval: time.Hour}, func(t *testing.T, h *house) {
 		h.create(t, alice)
 		h.set(t, alice, beat)
 		after := head(t, h)
@@ -678,7 +678,7 @@ func TestAHeartbeatKeepsAStateThatWouldHaveEnded(t *testing.T) {
 		time.Sleep(ms)
 		requirePresence(t, h, alice, rest(beat, 1), last+15*time.Second)
 		h.set(t, alice, beat)
-		require.Equal(t, []string{denizen.PresenceSet}, eventKinds(t, h, after))
+		require.Equal(t, []denizen.EventKind{denizen.EventPresenceSet}, eventKinds(t, h, after))
 	})
 }
 
@@ -717,7 +717,7 @@ func TestAHeartbeatNeverUndoesAChange(t *testing.T) {
 }
 
 func TestAChangeOfOneDeviceKeepsTheHeartbeatsOfOthers(t *testing.T) {
-	inCounted(t, denizen.Options{PresenceFlush: time.Hour}, func(t *testing.T, h *house, _ *counting) {
+	inCounted(t, denizen.Options{HeartbeatInterval: time.Hour}, func(t *testing.T, h *house, _ *counting) {
 		h.create(t, alice)
 		h.set(t, alice, beat.On("phone"))
 		time.Sleep(5 * time.Second)
@@ -751,7 +751,7 @@ func TestHeartbeatsOfABlockedOrDeletedUserAreRefused(t *testing.T) {
 
 func TestHeartbeatsOfManyGoroutinesAllCount(t *testing.T) {
 	for _, open := range []func(testing.TB, denizen.Options) *denizen.Directory{newMemory, newBolt} {
-		d := open(t, denizen.Options{PresenceFlush: ms})
+		d := open(t, denizen.Options{HeartbeatInterval: ms})
 		newUser(t, d, alice)
 		ctx := t.Context()
 		require.NoError(t, d.SetPresence(ctx, sys, alice, beat))
@@ -835,7 +835,7 @@ func TestTwoDevicesThatBeatInTurnDoNotFlip(t *testing.T) {
 }
 
 func TestDevicesAreListedWithWhatEachIsNow(t *testing.T) {
-	inHouses(t, denizen.Options{PresenceFlush: time.Hour}, func(t *testing.T, h *house) {
+	inHouses(t, denizen.Options{HeartbeatInterval: time.Hour}, func(t *testing.T, h *house) {
 		ctx := t.Context()
 		_, err := h.Devices(ctx, sys, alice)
 		requireField(t, err, denizen.ErrNotFound, "user")
@@ -889,7 +889,7 @@ func TestABlockEndsPresenceInItsOwnCommit(t *testing.T) {
 		after := head(t, h)
 		_, err := h.BlockUser(ctx, sys, alice)
 		require.NoError(t, err)
-		require.Equal(t, []string{denizen.UserBlocked}, eventKinds(t, h, after))
+		require.Equal(t, []denizen.EventKind{denizen.EventUserBlocked}, eventKinds(t, h, after))
 		require.NotContains(t, of(t, h, u), "Devices")
 		gone := func(h *house) {
 			t.Helper()
@@ -930,12 +930,15 @@ func TestToAPeerABlockedUserIsAbsent(t *testing.T) {
 		h.set(t, alice, denizen.Online())
 		byBob := h.as(t, bob)
 		reads := map[string]func(by denizen.Principal, id denizen.UserID) error{
-			"User":     func(by denizen.Principal, id denizen.UserID) error { _, err := h.User(ctx, by, id); return err },
-			"Users":    func(by denizen.Principal, id denizen.UserID) error { _, err := h.Users(ctx, by, id); return err },
+			"User": func(by denizen.Principal, id denizen.UserID) error { _, err := h.User(ctx, by, id); return err },
+			"UsersByID": func(by denizen.Principal, id denizen.UserID) error {
+				_, err := h.UsersByID(ctx, by, []denizen.UserID{id})
+				return err
+			},
 			"Presence": func(by denizen.Principal, id denizen.UserID) error { _, err := h.Presence(ctx, by, id); return err },
 			"Profile":  func(by denizen.Principal, id denizen.UserID) error { _, err := h.Profile(ctx, by, id); return err },
 			"Attributes": func(by denizen.Principal, id denizen.UserID) error {
-				_, err := h.Attributes(ctx, by, id, "city")
+				_, err := h.Attributes(ctx, by, id, []string{"city"})
 				return err
 			},
 		}
@@ -950,10 +953,10 @@ func TestToAPeerABlockedUserIsAbsent(t *testing.T) {
 					require.Equal(t, unnamed(t, read(byBob, "nobody-1")), unnamed(t, read(byBob, alice)), what)
 					require.NoError(t, read(sys, alice), what)
 				}
-				ps, err := h.Presences(ctx, byBob, alice, bob)
+				ps, err := h.Presences(ctx, byBob, []denizen.UserID{alice, bob})
 				require.NoError(t, err)
 				require.Equal(t, []denizen.UserPresence{{User: bob}}, ps)
-				ps, err = h.Presences(ctx, sys, alice, bob)
+				ps, err = h.Presences(ctx, sys, []denizen.UserID{alice, bob})
 				require.NoError(t, err)
 				require.Equal(t, []denizen.UserPresence{{User: alice}, {User: bob}}, ps)
 			}

@@ -77,12 +77,12 @@ func TestNobodyActsForAReservedName(t *testing.T) {
 func TestOnlyAUserIsMe(t *testing.T) {
 	w := newWorld(t, true, denizen.Options{}, nil)
 	for _, by := range []denizen.Principal{w.byAlice, w.byAlicesDelegate} {
-		id, err := w.Resolve(t.Context(), by, "me")
+		id, err := w.ResolveUser(t.Context(), by, "me")
 		require.NoError(t, err)
 		require.Equal(t, w.alice, id)
 	}
 	for _, by := range []denizen.Principal{{}, denizen.System(), w.byKey} {
-		id, err := w.Resolve(t.Context(), by, "me")
+		id, err := w.ResolveUser(t.Context(), by, "me")
 		require.ErrorIs(t, err, denizen.ErrDenied, "%v", by)
 		require.Empty(t, id)
 	}
@@ -95,7 +95,7 @@ func TestAReservedNameResolvesToNobody(t *testing.T) {
 			if ref == "me" && by == w.byAlice {
 				continue
 			}
-			id, err := w.Resolve(t.Context(), by, string(ref))
+			id, err := w.ResolveUser(t.Context(), by, string(ref))
 			require.Error(t, err, "%q", ref)
 			require.Empty(t, id, "%q", ref)
 		}
@@ -209,12 +209,12 @@ func TestTheUserAndTheKeyThatActForItAreBothInTheFeed(t *testing.T) {
 	_, err := w.SetScreenName(t.Context(), w.byAlicesDelegate, w.alice, "Alice II")
 	require.NoError(t, err)
 	var last denizen.Event
-	for e, err := range w.Changes(t.Context(), denizen.System(), 0) {
+	for e, err := range w.Events(t.Context(), denizen.System(), 0) {
 		require.NoError(t, err)
 		last = e
 	}
-	require.Equal(t, []string{denizen.UserRenamed, string(w.alice), w.key.Key, string(w.alice)},
-		[]string{last.What, last.Actor, last.AccessKey, string(last.User)})
+	require.Equal(t, []string{string(denizen.EventUserRenamed), string(w.alice), w.key.Key, string(w.alice)},
+		[]string{string(last.Kind), last.Actor, last.AccessKey, string(last.User)})
 }
 
 func TestWhatAUserDoesThroughAnApplicationIsNoMoreThanItMay(t *testing.T) {

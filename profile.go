@@ -47,7 +47,7 @@ type AttributeDef struct {
 	ContentTypes     []string // allowed ones; none: any
 	ContentEncodings []string // allowed ones; none: any
 	NotEmpty         bool     // the value must not be empty
-	MaxBytes         int      // of the value; 0: MaxAttribute, which is also the most
+	MaxBytes         int      // of the value; 0: MaxAttributeBytes, which is also the most
 	VisibleTo        Audience
 	WritableBy       Audience // ToSelf or ToSystem
 }
@@ -65,8 +65,12 @@ type Attribute struct {
 type Profile struct {
 	User       UserID
 	Attributes []Attribute
-	Version    Version
+	Version    ProfileVersion
 }
+
+// ProfileVersion is the state of a profile, as UserVersion is that of a user. An empty profile is
+// at version 0.
+type ProfileVersion uint64
 
 // PatchMode is what becomes of the attributes that are not named.
 type PatchMode uint8
@@ -97,7 +101,7 @@ func (d *Directory) DefineAttribute(ctx context.Context, by Principal, def Attri
 			return err
 		}
 		p.put(key, &r)
-		p.emit(AttributeDefined, nil, def.Key)
+		p.emit(EventAttributeDefined, nil, def.Key)
 		return nil
 	})
 	if err != nil {
@@ -123,7 +127,7 @@ func definition(def AttributeDef) (record.Definition, error) {
 			}
 		}
 	}
-	if def.MaxBytes < 0 || def.MaxBytes > MaxAttribute {
+	if def.MaxBytes < 0 || def.MaxBytes > MaxAttributeBytes {
 		return record.Definition{}, invalid("maxBytes", "must be 65536 at most")
 	}
 	def.VisibleTo = cmp.Or(def.VisibleTo, ToSelf)
@@ -136,7 +140,7 @@ func definition(def AttributeDef) (record.Definition, error) {
 	}
 	return record.Definition{
 		Key: def.Key, ContentTypes: slices.Clone(def.ContentTypes), ContentEncodings: slices.Clone(def.ContentEncodings),
-		NotEmpty: def.NotEmpty, MaxBytes: int64(cmp.Or(def.MaxBytes, MaxAttribute)),
+		NotEmpty: def.NotEmpty, MaxBytes: int64(cmp.Or(def.MaxBytes, MaxAttributeBytes)),
 		VisibleTo: string(def.VisibleTo), WritableBy: string(def.WritableBy),
 	}, nil
 }
@@ -251,9 +255,9 @@ func (d *Directory) DropAttributeDef(ctx context.Context, by Principal, key stri
 				return refuse(ErrConflict, "key", "is in use")
 			}
 		}
-		p.unused(record.UsesOf(key))
+		p.unused(record.AttributeRefsOf(key))
 		p.drop(record.DefinitionKey(key))
-		p.emit(AttributeDropped, nil, key)
+		p.emit(EventAttributeDropped, nil, key)
 		return nil
 	})
 	return err
@@ -262,7 +266,7 @@ func (d *Directory) DropAttributeDef(ctx context.Context, by Principal, key stri
 // dropStaleUses reports whether a user's profile holds an attribute. Uses before the first such
 // one are dropped, a page of them: their users were deleted when nobody could read what they had.
 func (p *plan) dropStaleUses(attribute string) (used bool, err error) {
-	under := record.UsesOf(attribute)
+	under := record.AttributeRefsOf(attribute)
 	uses, err := p.d.store.List(p.ctx, store.Range{Under: under, Limit: MaxList, KeysOnly: true})
 	if err != nil {
 		return false, err
@@ -293,7 +297,7 @@ func (p *plan) dropStaleUses(attribute string) (used bool, err error) {
 
 // SetAttribute sets one attribute of a user. It needs a definition; the user may set only
 // what the definition lets it write: ErrDenied with Field "key" otherwise.
-func (d *Directory) SetAttribute(ctx context.Context, by Principal, user UserID, a Attribute, expected ...Version) (p Profile, err error) {
+func (d *Directory) SetAttribute(ctx context.Context, by Principal, user UserID, a Attribute, expected ...ProfileVersion) (p Profile, err error) {
 	defer naming("SetAttribute", &err)
 	c, err := d.enter(ctx, opWriteProfile, by, user)
 	if err != nil {
@@ -305,7 +309,7 @@ func (d *Directory) SetAttribute(ctx context.Context, by Principal, user UserID,
 // SetAttributes sets several attributes of a user, at most MaxList: all or none. Where some
 // have no definition (ErrInvalid) or may not be written by the caller (ErrDenied), Error.Missing
 // holds their keys. A profile that is damaged is replaced by .system with Replace.
-func (d *Directory) SetAttributes(ctx context.Context, by Principal, user UserID, attributes []Attribute, mode PatchMode, expected ...Version) (p Profile, err error) {
+func (d *Directory) SetAttributes(ctx context.Context, by Principal, user UserID, attributes []Attribute, mode PatchMode, expected ...ProfileVersion) (p Profile, err error) {
 	defer naming("SetAttributes", &err)
 	c, err := d.enter(ctx, opWriteProfile, by, user)
 	if err != nil {
@@ -318,7 +322,7 @@ func (d *Directory) SetAttributes(ctx context.Context, by Principal, user UserID
 }
 
 // RemoveAttribute removes an attribute of a user.
-func (d *Directory) RemoveAttribute(ctx context.Context, by Principal, user UserID, key string, expected ...Version) (err error) {
+func (d *Directory) RemoveAttribute(ctx context.Context, by Principal, user UserID, key string, expected ...ProfileVersion) (err error) {
 	defer naming("RemoveAttribute", &err)
 	c, err := d.enter(ctx, opWriteProfile, by, user)
 	if err != nil {
@@ -343,13 +347,13 @@ func (d *Directory) RemoveAttribute(ctx context.Context, by Principal, user User
 			return nil, refuse(ErrNotFound, "attribute", "")
 		}
 		r.Attributes = slices.Delete(r.Attributes, i, i+1)
-		p.drop(record.UseKey(key, r.User))
+		p.drop(record.AttributeRefKey(key, r.User))
 		return []string{key}, nil
 	})
 	return err
 }
 
-func (d *Directory) patch(ctx context.Context, c *call, attributes []Attribute, mode PatchMode, expected []Version) (Profile, error) {
+func (d *Directory) patch(ctx context.Context, c *call, attributes []Attribute, mode PatchMode, expected []ProfileVersion) (Profile, error) {
 	return d.editProfile(ctx, c, expected, func(p *plan, r *record.Profile) ([]string, error) {
 		keys, err := p.setAttributes(r, attributes, mode)
 		if p.damaged(record.ProfileKey(r.User)) {
@@ -364,7 +368,7 @@ func (d *Directory) patch(ctx context.Context, c *call, attributes []Attribute, 
 
 // editProfile rewrites a user's profile: edit is given a copy of it and answers the keys
 // that it changed. It answers what the caller may see of the profile afterwards.
-func (d *Directory) editProfile(ctx context.Context, c *call, expected []Version, edit func(*plan, *record.Profile) ([]string, error)) (Profile, error) {
+func (d *Directory) editProfile(ctx context.Context, c *call, expected []ProfileVersion, edit func(*plan, *record.Profile) ([]string, error)) (Profile, error) {
 	var edited record.Profile
 	var shown Profile
 	var was store.Seq
@@ -398,7 +402,7 @@ func (d *Directory) editProfile(ctx context.Context, c *call, expected []Version
 		} else {
 			p.put(record.ProfileKey(user.ID), &edited)
 		}
-		p.emit(ProfileChanged, user, keys...)
+		p.emit(EventProfileChanged, user, keys...)
 		return nil
 	})
 	if err == errUnchanged {
@@ -410,7 +414,7 @@ func (d *Directory) editProfile(ctx context.Context, c *call, expected []Version
 	if len(edited.Attributes) == 0 {
 		seq = 0
 	}
-	shown.Version = Version(seq)
+	shown.Version = ProfileVersion(seq)
 	return shown, nil
 }
 
@@ -449,7 +453,7 @@ func (p *plan) setAttributes(r *record.Profile, attributes []Attribute, mode Pat
 		switch {
 		case !found:
 			r.Attributes = slices.Insert(r.Attributes, j, stored)
-			p.put(record.UseKey(a.Key, r.User), &record.Use{Attribute: a.Key, User: r.User})
+			p.put(record.AttributeRefKey(a.Key, r.User), &record.AttributeRef{Attribute: a.Key, User: r.User})
 		case r.Attributes[j] == stored:
 			continue
 		default:
@@ -474,7 +478,7 @@ func (p *plan) setAttributes(r *record.Profile, attributes []Attribute, mode Pat
 			}
 			j, _ := slices.BinarySearchFunc(r.Attributes, key, byKey)
 			r.Attributes = slices.Delete(r.Attributes, j, j+1)
-			p.drop(record.UseKey(key, r.User))
+			p.drop(record.AttributeRefKey(key, r.User))
 			changed = append(changed, key)
 		}
 	}
@@ -485,7 +489,7 @@ func (p *plan) setAttributes(r *record.Profile, attributes []Attribute, mode Pat
 	for _, a := range r.Attributes {
 		size += len(a.Key) + len(a.ContentType) + len(a.ContentEncoding) + len(a.Value)
 	}
-	if size > MaxProfile {
+	if size > MaxProfileBytes {
 		return nil, refuse(ErrLimited, "attributes", "of a user must be 262144 bytes at most")
 	}
 	return changed, nil
@@ -584,7 +588,7 @@ func (d *Directory) Profile(ctx context.Context, by Principal, user UserID) (p P
 // Attributes answers some attributes of a user, at most MaxList, in the order asked: all of
 // them, or ErrNotFound if the user lacks some or the caller may not see them. Error.Missing
 // holds those keys, and does not tell the one from the other.
-func (d *Directory) Attributes(ctx context.Context, by Principal, user UserID, keys ...string) (attributes []Attribute, err error) {
+func (d *Directory) Attributes(ctx context.Context, by Principal, user UserID, keys []string) (attributes []Attribute, err error) {
 	defer naming("Attributes", &err)
 	c, err := d.enter(ctx, opReadProfile, by, user)
 	if err != nil {
@@ -638,7 +642,7 @@ func (d *Directory) profile(ctx context.Context, c *call) (Profile, error) {
 
 // profileOf answers what the caller may see of a profile.
 func (d *Directory) profileOf(ctx context.Context, c *call, r *record.Profile, version store.Seq) (Profile, error) {
-	p := Profile{User: UserID(r.User), Version: Version(version), Attributes: make([]Attribute, 0, len(r.Attributes))}
+	p := Profile{User: UserID(r.User), Version: ProfileVersion(version), Attributes: make([]Attribute, 0, len(r.Attributes))}
 	if c.role == system {
 		for _, a := range r.Attributes {
 			p.Attributes = append(p.Attributes, Attribute(a))

@@ -44,7 +44,7 @@ func TestADefinitionIsAnsweredWithWhatWasLeftOpenFilledIn(t *testing.T) {
 		for _, row := range []struct{ given, want denizen.AttributeDef }{
 			{
 				denizen.AttributeDef{Key: "bio"},
-				denizen.AttributeDef{Key: "bio", MaxBytes: denizen.MaxAttribute, VisibleTo: denizen.ToSelf, WritableBy: denizen.ToSelf},
+				denizen.AttributeDef{Key: "bio", MaxBytes: denizen.MaxAttributeBytes, VisibleTo: denizen.ToSelf, WritableBy: denizen.ToSelf},
 			},
 			{
 				denizen.AttributeDef{
@@ -93,7 +93,7 @@ func TestADefinitionKeepsToItsRules(t *testing.T) {
 			"a line break in an encoding":  {denizen.AttributeDef{Key: "a", ContentEncodings: []string{"x\n"}}, "allowedContentEncodings"},
 			"33 encodings":                 {denizen.AttributeDef{Key: "a", ContentEncodings: many}, "allowedContentEncodings"},
 			"fewer bytes than none":        {denizen.AttributeDef{Key: "a", MaxBytes: -1}, "maxBytes"},
-			"more bytes than any may have": {denizen.AttributeDef{Key: "a", MaxBytes: denizen.MaxAttribute + 1}, "maxBytes"},
+			"more bytes than any may have": {denizen.AttributeDef{Key: "a", MaxBytes: denizen.MaxAttributeBytes + 1}, "maxBytes"},
 			"seen by an unknown audience":  {denizen.AttributeDef{Key: "a", VisibleTo: "all"}, "visibleTo"},
 			"written by peers":             {denizen.AttributeDef{Key: "a", WritableBy: denizen.ToPeers}, "writableBy"},
 			"written by others":            {denizen.AttributeDef{Key: "a", WritableBy: "anybody"}, "writableBy"},
@@ -225,11 +225,11 @@ func TestAnAttributeIsReturnedByteForByte(t *testing.T) {
 		h.create(t, alice)
 		for _, value := range []string{
 			"", " ", "x", "é", "e\u0301", "日本語 👩‍👧", "\u0001\u001f\u007f\u0085\u2028", `{"a": [1, 2.0, "\u0041"]}`, "<a href='x'>&amp;</a>", "\\u0000", "\r\n",
-			strings.Repeat("x", denizen.MaxAttribute), strings.Repeat("\n", denizen.MaxAttribute),
+			strings.Repeat("x", denizen.MaxAttributeBytes), strings.Repeat("\n", denizen.MaxAttributeBytes),
 		} {
 			_, err := h.SetAttribute(ctx, h.as(t, alice), alice, denizen.Attribute{Key: "bio", Value: value})
 			require.NoError(t, err)
-			got, err := h.Attributes(ctx, h.as(t, alice), alice, "bio")
+			got, err := h.Attributes(ctx, h.as(t, alice), alice, []string{"bio"})
 			require.NoError(t, err)
 			require.True(t, value == got[0].Value, "%.40q", value)
 		}
@@ -260,7 +260,7 @@ func TestAnAttributeKeepsToItsDefinition(t *testing.T) {
 			"empty":                    {denizen.Attribute{Key: "strict", ContentType: "image/png", ContentEncoding: "base64"}, "value"},
 			"a byte too long":          {denizen.Attribute{Key: "strict", ContentType: "image/png", ContentEncoding: "base64", Value: "abcde"}, "value"},
 			"bytes count, not letters": {denizen.Attribute{Key: "strict", ContentType: "image/png", ContentEncoding: "base64", Value: "日本"}, "value"},
-			"longer than any":          {denizen.Attribute{Key: "any", Value: strings.Repeat("x", denizen.MaxAttribute+1)}, "value"},
+			"longer than any":          {denizen.Attribute{Key: "any", Value: strings.Repeat("x", denizen.MaxAttributeBytes+1)}, "value"},
 			"no UTF-8":                 {denizen.Attribute{Key: "any", Value: "x\xff"}, "value"},
 			"a lone surrogate":         {denizen.Attribute{Key: "any", Value: "\xed\xa0\x80"}, "value"},
 			"U+0000":                   {denizen.Attribute{Key: "any", Value: "x\x00y"}, "value"},
@@ -332,8 +332,8 @@ func TestAllAttributesOfAUserTogetherHaveALimit(t *testing.T) {
 		for _, key := range []string{"a", "b", "c", "d", "e"} {
 			h.define(t, denizen.AttributeDef{Key: key})
 		}
-		full := strings.Repeat("x", denizen.MaxAttribute)
-		rest := denizen.MaxAttribute - 4*len("a"+"text/plain"+"identity")
+		full := strings.Repeat("x", denizen.MaxAttributeBytes)
+		rest := denizen.MaxAttributeBytes - 4*len("a"+"text/plain"+"identity")
 		attributes := []denizen.Attribute{{Key: "a", Value: full}, {Key: "b", Value: full}, {Key: "c", Value: full}, {Key: "d", Value: full[:rest]}}
 		_, err := h.SetAttributes(ctx, sys, alice, attributes, denizen.Merge)
 		require.NoError(t, err)
@@ -382,7 +382,7 @@ func TestADefinitionSaysWhoSeesAnAttribute(t *testing.T) {
 				require.Equal(t, row.sees, keysOf(p), what)
 			}
 			for _, key := range system {
-				got, err := h.Attributes(ctx, row.by, alice, key)
+				got, err := h.Attributes(ctx, row.by, alice, []string{key})
 				if slices.Contains(row.sees, key) {
 					require.NoError(t, err)
 					require.Equal(t, []denizen.Attribute{text(key, "set by .system")}, got)
@@ -441,20 +441,20 @@ func TestAttributesAreAnsweredInTheOrderAskedAllOrNone(t *testing.T) {
 		h.create(t, alice)
 		_, err := h.SetAttributes(ctx, sys, alice, []denizen.Attribute{{Key: "a"}, {Key: "b"}}, denizen.Merge)
 		require.NoError(t, err)
-		got, err := h.Attributes(ctx, sys, alice, "b", "a")
+		got, err := h.Attributes(ctx, sys, alice, []string{"b", "a"})
 		require.NoError(t, err)
 		require.Equal(t, []denizen.Attribute{text("b", ""), text("a", "")}, got)
-		got, err = h.Attributes(ctx, sys, alice, "b", "c")
+		got, err = h.Attributes(ctx, sys, alice, []string{"b", "c"})
 		requireField(t, err, denizen.ErrNotFound, "attribute")
 		require.Nil(t, got)
-		_, err = h.Attributes(ctx, sys, alice, "a,b")
+		_, err = h.Attributes(ctx, sys, alice, []string{"a,b"})
 		requireField(t, err, denizen.ErrInvalid, "key")
-		_, err = h.Attributes(ctx, sys, alice, slices.Repeat([]string{"a"}, denizen.MaxList+1)...)
+		_, err = h.Attributes(ctx, sys, alice, slices.Repeat([]string{"a"}, denizen.MaxList+1))
 		requireField(t, err, denizen.ErrInvalid, "attributes")
-		got, err = h.Attributes(ctx, sys, alice)
+		got, err = h.Attributes(ctx, sys, alice, nil)
 		require.NoError(t, err)
 		require.Empty(t, got)
-		_, err = h.Attributes(ctx, sys, bob)
+		_, err = h.Attributes(ctx, sys, bob, nil)
 		requireField(t, err, denizen.ErrNotFound, "user")
 	})
 }
@@ -484,7 +484,7 @@ func TestAProfileIsWrittenAtTheExpectedVersionAlone(t *testing.T) {
 		ctx := t.Context()
 		h.define(t, denizen.AttributeDef{Key: "a"})
 		h.create(t, alice)
-		set := func(value string, v ...denizen.Version) (denizen.Profile, error) {
+		set := func(value string, v ...denizen.ProfileVersion) (denizen.Profile, error) {
 			return h.SetAttribute(ctx, sys, alice, denizen.Attribute{Key: "a", Value: value}, v...)
 		}
 		_, err := set("1", 1)
@@ -496,7 +496,7 @@ func TestAProfileIsWrittenAtTheExpectedVersionAlone(t *testing.T) {
 		require.NoError(t, err)
 		require.Greater(t, second.Version, first.Version)
 		before := invariant.Of(t, h.store)
-		for _, v := range []denizen.Version{0, first.Version} {
+		for _, v := range []denizen.ProfileVersion{0, first.Version} {
 			_, err = set("3", v)
 			requireField(t, err, denizen.ErrConflict, "version")
 			_, err = h.SetAttributes(ctx, sys, alice, nil, denizen.Replace, v)

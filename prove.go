@@ -77,12 +77,12 @@ func (d *Directory) prove(ctx context.Context, c *call, key string) (User, error
 		if slices.ContainsFunc(r.Locators, func(l record.Locator) bool { return l.Owned && l.Status == string(Verified) }) {
 			left = true
 			p.drop(ownerKey(*l))
-			p.emit(LocatorRemoved, r, l.ID)
+			p.emit(EventLocatorRemoved, r, l.ID)
 			r.Locators = slices.Delete(r.Locators, i, i+1)
 			return nil
 		}
 		setStatus(l, Verified, c.now)
-		p.emit(UserPassed, r, l.ID)
+		p.emit(EventUserPassed, r, l.ID)
 		r.Locators = slices.DeleteFunc(r.Locators, func(l record.Locator) bool { return !l.Owned })
 		p.drop(record.DevicesKey(r.ID))
 		return p.dropTokens(r)

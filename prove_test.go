@@ -35,7 +35,7 @@ func TestAProvedLocatorLeavesTheUserOfSomebodyElse(t *testing.T) {
 		require.NotEqual(t, mallory.ID, victim.ID)
 		require.Equal(t, denizen.Verified, victim.Locators[0].Status)
 		requireOwner(t, h, victims, victim.ID)
-		require.Equal(t, []string{denizen.LocatorRemoved, denizen.UserCreated}, eventKinds(t, h, before))
+		require.Equal(t, []denizen.EventKind{denizen.EventLocatorRemoved, denizen.EventUserCreated}, eventKinds(t, h, before))
 
 		hers, err := h.ProveLocator(ctx, sys, mallorys, newcomer)
 		require.NoError(t, err)
@@ -64,7 +64,7 @@ func TestAUserPassesToWhoProvesItsLocatorWithNothingOfWhoHadIt(t *testing.T) {
 		u, err := h.ProveLocator(ctx, sys, victims, newcomer)
 		require.NoError(t, err)
 		require.Equal(t, denizen.UserID(alice), u.ID)
-		require.Equal(t, []string{denizen.UserPassed}, eventKinds(t, h, before), "one commit")
+		require.Equal(t, []denizen.EventKind{denizen.EventUserPassed}, eventKinds(t, h, before), "one commit")
 		require.Len(t, u.Locators, 2, "the claim is gone")
 		require.Equal(t, denizen.Verified, u.Locators[0].Status)
 		_, err = h.Authenticate(ctx, token.Signed)

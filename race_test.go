@@ -420,7 +420,7 @@ func TestWhatIsReadIsNeverOlderThanWhatWasAcknowledged(t *testing.T) {
 			_, err := d.SetScreenName(ctx, denizen.System(), by.User(), value)
 			return err
 		}, func(ctx context.Context, d *denizen.Directory, by denizen.Principal) (string, error) {
-			us, err := d.UsersByLocator(ctx, denizen.System(), fmt.Sprintf("email:%s@example.org", by.User()))
+			us, err := d.UsersByLocator(ctx, denizen.System(), []string{fmt.Sprintf("email:%s@example.org", by.User())})
 			if err != nil || len(us) != 1 {
 				return "", errors.Join(err, errors.New("not one user"))
 			}
@@ -430,7 +430,7 @@ func TestWhatIsReadIsNeverOlderThanWhatWasAcknowledged(t *testing.T) {
 			_, err := d.SetAttribute(ctx, by, by.User(), denizen.Attribute{Key: "number", Value: value})
 			return err
 		}, func(ctx context.Context, d *denizen.Directory, by denizen.Principal) (string, error) {
-			as, err := d.Attributes(ctx, by, by.User(), "number")
+			as, err := d.Attributes(ctx, by, by.User(), []string{"number"})
 			if err != nil {
 				return "", err
 			}
@@ -445,14 +445,14 @@ func TestWhatIsReadIsNeverOlderThanWhatWasAcknowledged(t *testing.T) {
 		{"presence in a list", func(ctx context.Context, d *denizen.Directory, by denizen.Principal, value string) error {
 			return d.SetPresence(ctx, by, by.User(), denizen.State(value))
 		}, func(ctx context.Context, d *denizen.Directory, by denizen.Principal) (string, error) {
-			ps, err := d.Presences(ctx, by, by.User())
+			ps, err := d.Presences(ctx, by, []denizen.UserID{by.User()})
 			if err != nil {
 				return "", err
 			}
 			return ps[0].Presence.State(), nil
 		}},
 	}
-	overStores(t, denizen.Options{PresenceFlush: time.Millisecond}, func(t *testing.T, d *denizen.Directory) {
+	overStores(t, denizen.Options{HeartbeatInterval: time.Millisecond}, func(t *testing.T, d *denizen.Directory) {
 		_, err := d.DefineAttribute(t.Context(), denizen.System(), denizen.AttributeDef{Key: "number"})
 		require.NoError(t, err)
 		for i, v := range values {
@@ -491,7 +491,7 @@ func TestWhatIsReadIsNeverOlderThanWhatWasAcknowledged(t *testing.T) {
 
 // Nothing that the old user's principal does, before, during or after, is the new user's.
 func TestAUserCreatedAnewInheritsNothing(t *testing.T) {
-	o := denizen.Options{PresenceFlush: time.Millisecond}
+	o := denizen.Options{HeartbeatInterval: time.Millisecond}
 	for _, kind := range []struct {
 		name   string
 		shared bool
@@ -582,7 +582,7 @@ func TestAUserCreatedAnewInheritsNothing(t *testing.T) {
 // everybody sees it, and once it is flushed it is in the store.
 func TestNoHeartbeatIsLostToAnotherDevice(t *testing.T) {
 	inner := memory.New()
-	d := newOver(t, inner, denizen.Options{PresenceFlush: time.Millisecond})
+	d := newOver(t, inner, denizen.Options{HeartbeatInterval: time.Millisecond})
 	const user = "the-one-user"
 	ctx, sys := t.Context(), denizen.System()
 	create(t, d, user)
@@ -627,7 +627,7 @@ func TestNoHeartbeatIsLostToAnotherDevice(t *testing.T) {
 func TestAnythingAtOnceLeavesTheInvariantsStanding(t *testing.T) {
 	for _, cached := range []bool{true, false} {
 		t.Run(fmt.Sprintf("cached %v", cached), func(t *testing.T) {
-			w := newWorld(t, cached, denizen.Options{PresenceFlush: time.Millisecond}, nil)
+			w := newWorld(t, cached, denizen.Options{HeartbeatInterval: time.Millisecond}, nil)
 			ctx, sys := t.Context(), denizen.System()
 			users := []denizen.UserID{w.alice, w.bob, "carol-of-the-world"}
 			one := func(r *rand.Rand) error {

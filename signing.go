@@ -136,7 +136,7 @@ func (d *Directory) RotateSigningKey(ctx context.Context, by Principal, notice t
 		if p.damaged(record.SigningKeysKey) {
 			key := d.newSigningKey(c.now, c.now)
 			p.put(record.SigningKeysKey, &record.SigningKeys{Keys: []record.SigningKey{key}})
-			p.emit(SigningKeyRotated, nil, key.ID)
+			p.emit(EventSigningKeyRotated, nil, key.ID)
 			return nil
 		}
 		if err != nil {
@@ -157,7 +157,7 @@ func (d *Directory) RotateSigningKey(ctx context.Context, by Principal, notice t
 		key := d.newSigningKey(c.now, signs)
 		next.Keys = append(next.Keys, key)
 		p.put(record.SigningKeysKey, &next)
-		p.emit(SigningKeyRotated, nil, key.ID)
+		p.emit(EventSigningKeyRotated, nil, key.ID)
 		return nil
 	})
 	return err
@@ -167,7 +167,7 @@ func (d *Directory) RotateSigningKey(ctx context.Context, by Principal, notice t
 // instant, and an hour, for what is being issued meanwhile and by other clocks. Tokens may
 // live for longer than Options says now, if it said otherwise when they were issued.
 func (d *Directory) lastEnd(ctx context.Context, until int64) (int64, error) {
-	last := until + d.options.TokenLongest.Milliseconds()
+	last := until + d.options.MaxTokenTTL.Milliseconds()
 	for r, err := range d.walk(ctx, record.AllTokens) {
 		if err != nil {
 			return 0, err
@@ -213,7 +213,7 @@ func (d *Directory) DropSigningKey(ctx context.Context, by Principal, id string)
 			keys[i-1].Gone = keys[i].Gone // it signs in the other's stead
 		}
 		p.put(record.SigningKeysKey, &record.SigningKeys{Keys: slices.Delete(keys, i, i+1)})
-		p.emit(SigningKeyDropped, nil, id)
+		p.emit(EventSigningKeyDropped, nil, id)
 		return nil
 	})
 	return err

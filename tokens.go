@@ -20,7 +20,7 @@ type TokenID string
 type TokenOptions struct {
 	TTL time.Duration // a whole number of seconds, at most MaxTTL; 0: Options.TokenTTL, or MaxTTL if that is less
 	// MaxTTL bounds the whole life of the token: no extension, by whomever, goes further from
-	// the issue. A whole number of seconds, at most Options.TokenLongest, which is the default.
+	// the issue. A whole number of seconds, at most Options.MaxTokenTTL, which is the default.
 	MaxTTL time.Duration
 	Label  string // for people, such as the name of a device: may be empty, else as a screen name
 	// RefuseWhenFull makes a token beyond MaxTokens ErrLimited. Otherwise it ends the one that
@@ -85,9 +85,9 @@ func (d *Directory) IssueToken(ctx context.Context, by Principal, user UserID, o
 func (o *TokenOptions) fill(d *Options) error {
 	const rule = "must be whole seconds, and no longer than the longest life of a token"
 	if o.MaxTTL == 0 {
-		o.MaxTTL = d.TokenLongest
+		o.MaxTTL = d.MaxTokenTTL
 	}
-	if o.MaxTTL < time.Second || o.MaxTTL%time.Second != 0 || o.MaxTTL > d.TokenLongest {
+	if o.MaxTTL < time.Second || o.MaxTTL%time.Second != 0 || o.MaxTTL > d.MaxTokenTTL {
 		return invalid("maxTtl", rule)
 	}
 	if o.TTL == 0 {
@@ -131,7 +131,7 @@ func (d *Directory) issue(ctx context.Context, c *call, o *TokenOptions) (issued
 		}
 		tokens.Tokens = append(tokens.Tokens, t)
 		p.putTokens(tokens)
-		p.emit(TokenIssued, u, t.ID)
+		p.emit(EventTokenIssued, u, t.ID)
 		return nil
 	})
 	return issued, err
@@ -149,7 +149,7 @@ func (d *Directory) endUnused(ctx context.Context, c *call) error {
 			return errUnchanged
 		}
 		noted := d.uses.of(c.target)
-		memos, err := d.load(ctx, d.cache, []store.Key{record.UsesKey(u.ID)}) // no condition: a use must not fail it
+		memos, err := d.load(ctx, d.cache, []store.Key{record.LastUsesKey(u.ID)}) // no condition: a use must not fail it
 		if err != nil {
 			return err
 		}
@@ -161,7 +161,7 @@ func (d *Directory) endUnused(ctx context.Context, c *call) error {
 			}
 		}
 		p.dropTexts(r.Tokens[i])
-		p.emit(TokenRevoked, u, r.Tokens[i].ID)
+		p.emit(EventTokenRevoked, u, r.Tokens[i].ID)
 		r.Tokens = slices.Delete(r.Tokens, i, i+1)
 		p.putTokens(r)
 		return nil
@@ -191,8 +191,8 @@ func (p *plan) mint(t *record.Token, u *record.User, expires int64) (IssuedToken
 	digest := token.Digest(signed)
 	text := record.Text{Digest: hex.EncodeToString(digest[:]), Expires: expires}
 	t.Texts = append(t.Texts, text)
-	p.require(record.GrantKey(digest), 0)
-	p.put(record.GrantKey(digest), &record.Grant{
+	p.require(record.TokenTextKey(digest), 0)
+	p.put(record.TokenTextKey(digest), &record.TokenText{
 		Digest: text.Digest, User: u.ID, Incarnation: u.Incarnation, Token: t.ID, Expires: expires, Epoch: u.TokenEpoch,
 	})
 	return IssuedToken{ID: TokenID(t.ID), Signed: signed, ExpiresAt: at(expires)}, nil
@@ -263,15 +263,15 @@ func grantKey(t record.Text) store.Key {
 	var digest [32]byte
 	if n, err := hex.Decode(digest[:], []byte(t.Digest)); err != nil || n != len(digest) {
 		// No text has this digest: dropping it drops nothing.
-		return record.GrantKey([32]byte{})
+		return record.TokenTextKey([32]byte{})
 	}
-	return record.GrantKey(digest)
+	return record.TokenTextKey(digest)
 }
 
 // putTokens puts a user's tokens, or drops the record of one who has none.
 func (p *plan) putTokens(r *record.Tokens) {
 	if len(r.Tokens) == 0 {
-		p.drop(record.TokensKey(r.User), record.UsesKey(r.User))
+		p.drop(record.TokensKey(r.User), record.LastUsesKey(r.User))
 		return
 	}
 	p.put(record.TokensKey(r.User), r)
@@ -295,7 +295,7 @@ func (p *plan) dropTokens(u *record.User) error {
 			p.dropTexts(t)
 		}
 	}
-	p.drop(record.TokensKey(u.ID), record.UsesKey(u.ID))
+	p.drop(record.TokensKey(u.ID), record.LastUsesKey(u.ID))
 	return nil
 }
 
@@ -306,8 +306,8 @@ func (p *plan) endBlind(u *record.User) error {
 	next := *u
 	next.TokenEpoch++
 	p.put(record.UserKey(u.ID), &next)
-	p.drop(record.TokensKey(u.ID), record.UsesKey(u.ID))
-	p.emit(TokenRevoked, u)
+	p.drop(record.TokensKey(u.ID), record.LastUsesKey(u.ID))
+	p.emit(EventTokenRevoked, u)
 	return nil
 }
 
@@ -325,7 +325,7 @@ func (d *Directory) Tokens(ctx context.Context, by Principal, user UserID) (toke
 		return nil, err
 	}
 	id, noted := string(user), d.uses.of(user)
-	memos, err := d.read(ctx, &c, record.UserKey(id), record.TokensKey(id), record.UsesKey(id))
+	memos, err := d.read(ctx, &c, record.UserKey(id), record.TokensKey(id), record.LastUsesKey(id))
 	if err != nil {
 		return nil, err
 	}
@@ -403,7 +403,7 @@ func (d *Directory) revoke(ctx context.Context, c *call, ids []TokenID) error {
 			return refuseThese(ErrNotFound, "token", "", missing...)
 		}
 		p.putTokens(r)
-		p.emit(TokenRevoked, u, ended...)
+		p.emit(EventTokenRevoked, u, ended...)
 		return nil
 	})
 	return unchanged(err)
@@ -430,7 +430,7 @@ func (d *Directory) RevokeAllTokens(ctx context.Context, by Principal, user User
 		for i, t := range r.Tokens {
 			ended[i] = t.ID
 		}
-		p.emit(TokenRevoked, u, ended...)
+		p.emit(EventTokenRevoked, u, ended...)
 		still := *u // not damaged, so not changed
 		return p.dropTokens(&still)
 	})
@@ -483,7 +483,7 @@ func (d *Directory) RevokeTokensIssuedBy(ctx context.Context, by Principal, acce
 				return errUnchanged
 			}
 			p.putTokens(r)
-			p.emit(TokenRevoked, u, ended...)
+			p.emit(EventTokenRevoked, u, ended...)
 			return nil
 		})
 		if errors.Is(err, ErrCorrupt) {
@@ -530,7 +530,7 @@ func (d *Directory) ExtendToken(ctx context.Context, by Principal, user UserID, 
 	if ttl < time.Second || ttl%time.Second != 0 {
 		return IssuedToken{}, invalid("ttl", "must be whole seconds")
 	}
-	if ttl > d.options.TokenLongest {
+	if ttl > d.options.MaxTokenTTL {
 		return IssuedToken{}, refuse(ErrLimited, "ttl", "goes past the longest life of a token")
 	}
 	_, err = d.write(ctx, &c, func(p *plan) error {
@@ -564,7 +564,7 @@ func (d *Directory) ExtendToken(ctx context.Context, by Principal, user UserID, 
 			return err
 		}
 		p.putTokens(r)
-		p.emit(TokenExtended, u, t.ID)
+		p.emit(EventTokenExtended, u, t.ID)
 		return nil
 	})
 	if err != nil {

@@ -38,11 +38,11 @@ func TestATokenLivesForTheDefaultUnlessItSaysOtherwise(t *testing.T) {
 	}{
 		"no options":         {denizen.Options{}, 0, 24 * time.Hour},
 		"a default":          {denizen.Options{TokenTTL: 5 * time.Minute}, 0, 5 * time.Minute},
-		"a short longest":    {denizen.Options{TokenLongest: time.Hour}, 0, time.Hour},
+		"a short longest":    {denizen.Options{MaxTokenTTL: time.Hour}, 0, time.Hour},
 		"a life of its own":  {denizen.Options{}, time.Second, time.Second},
 		"the longest":        {denizen.Options{}, 30 * 24 * time.Hour, 30 * 24 * time.Hour},
-		"longer than usual":  {denizen.Options{TokenLongest: 365 * 24 * time.Hour}, 365 * 24 * time.Hour, 365 * 24 * time.Hour},
-		"ten years, no more": {denizen.Options{TokenLongest: 3650 * 24 * time.Hour}, 3650 * 24 * time.Hour, 3650 * 24 * time.Hour},
+		"longer than usual":  {denizen.Options{MaxTokenTTL: 365 * 24 * time.Hour}, 365 * 24 * time.Hour, 365 * 24 * time.Hour},
+		"ten years, no more": {denizen.Options{MaxTokenTTL: 3650 * 24 * time.Hour}, 3650 * 24 * time.Hour, 3650 * 24 * time.Hour},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -56,7 +56,7 @@ func TestATokenLivesForTheDefaultUnlessItSaysOtherwise(t *testing.T) {
 }
 
 func TestALifeIsWholeSecondsAndNoLongerThanTheLongest(t *testing.T) {
-	d := newMemory(t, denizen.Options{TokenLongest: time.Hour})
+	d := newMemory(t, denizen.Options{MaxTokenTTL: time.Hour})
 	newUser(t, d, "alice-user")
 	before := len(eventsAfter(t, d, 0))
 	for _, ttl := range []time.Duration{-1, -time.Second, 1, time.Second - 1, 1500 * time.Millisecond, time.Hour + 1, time.Hour + time.Second, 1 << 62} {
@@ -151,9 +151,9 @@ func TestTheHundredAndFirstTokenEndsTheOneThatWasUnusedForLongest(t *testing.T) 
 			next := newToken(t, d, "alice-user", denizen.TokenOptions{})
 			events := eventsAfter(t, d, after)
 			require.Len(t, events, 2)
-			require.Equal(t, denizen.TokenRevoked, events[0].What)
+			require.Equal(t, denizen.EventTokenRevoked, events[0].Kind)
 			require.Equal(t, []string{string(issued[i].ID)}, events[0].Subjects)
-			require.Equal(t, denizen.TokenIssued, events[1].What)
+			require.Equal(t, denizen.EventTokenIssued, events[1].Kind)
 			require.Equal(t, []string{string(next.ID)}, events[1].Subjects)
 			require.Equal(t, events[1].Actor, events[0].Actor)
 			_, err := d.Authenticate(t.Context(), issued[i].Signed)
@@ -759,7 +759,7 @@ func TestAnExtendedTokenHasTwoTextsThatEachKeepTheirEnd(t *testing.T) {
 }
 
 func TestAnExtensionIsRefused(t *testing.T) {
-	inVirtualTime(t, denizen.Options{TokenLongest: 10 * time.Hour}, func(t *testing.T, d *denizen.Directory) {
+	inVirtualTime(t, denizen.Options{MaxTokenTTL: 10 * time.Hour}, func(t *testing.T, d *denizen.Directory) {
 		newUser(t, d, "alice-user")
 		issued := newToken(t, d, "alice-user", denizen.TokenOptions{TTL: 2 * time.Hour})
 		time.Sleep(time.Hour)
@@ -945,7 +945,7 @@ func requireOffline(t testing.TB, d *denizen.Directory, signed string) denizen.C
 }
 
 func TestASigningKeyIsAnnouncedSignsIsPublishedAndGoes(t *testing.T) {
-	inVirtualTime(t, denizen.Options{TokenTTL: time.Hour, TokenLongest: 2 * time.Hour}, func(t *testing.T, d *denizen.Directory) {
+	inVirtualTime(t, denizen.Options{TokenTTL: time.Hour, MaxTokenTTL: 2 * time.Hour}, func(t *testing.T, d *denizen.Directory) {
 		newUser(t, d, "alice-user")
 		first := signsNow(t, d)
 		require.Equal(t, []string{first}, kids(t, d))
@@ -1019,7 +1019,7 @@ func TestASoonerKeyTakesThePlaceOfOneThatWasAnnounced(t *testing.T) {
 }
 
 func TestKeysThatWereAnnouncedSignOneAfterTheOther(t *testing.T) {
-	inVirtualTime(t, denizen.Options{TokenLongest: time.Hour}, func(t *testing.T, d *denizen.Directory) {
+	inVirtualTime(t, denizen.Options{MaxTokenTTL: time.Hour}, func(t *testing.T, d *denizen.Directory) {
 		newUser(t, d, "alice-user")
 		require.NoError(t, d.RotateSigningKey(t.Context(), sys, 10*time.Hour))
 		require.NoError(t, d.RotateSigningKey(t.Context(), sys, 20*time.Hour))
@@ -1045,7 +1045,7 @@ func TestWhatIsIssuedDuringARotationVerifiesToItsEnd(t *testing.T) {
 			}
 			return 0
 		}}
-		d := newOver(t, s, denizen.Options{TokenLongest: time.Hour})
+		d := newOver(t, s, denizen.Options{MaxTokenTTL: time.Hour})
 		newUser(t, d, "alice-user")
 		before := signsNow(t, d)
 		done := make(chan error)
@@ -1061,7 +1061,7 @@ func TestWhatIsIssuedDuringARotationVerifiesToItsEnd(t *testing.T) {
 }
 
 func TestThereAreSixteenSigningKeysAtMost(t *testing.T) {
-	inVirtualTime(t, denizen.Options{TokenLongest: time.Hour}, func(t *testing.T, d *denizen.Directory) {
+	inVirtualTime(t, denizen.Options{MaxTokenTTL: time.Hour}, func(t *testing.T, d *denizen.Directory) {
 		newUser(t, d, "alice-user")
 		for range denizen.MaxSigningKeys - 1 {
 			require.NoError(t, d.RotateSigningKey(t.Context(), sys, 0))
@@ -1103,7 +1103,7 @@ func TestEveryLiveTokenVerifiesOfflineWhateverTheRotations(t *testing.T) {
 			}
 			longest := 48 * time.Hour
 			open := func() *denizen.Directory {
-				d, err := denizen.New(t.Context(), s, denizen.Options{TokenLongest: longest})
+				d, err := denizen.New(t.Context(), s, denizen.Options{MaxTokenTTL: longest})
 				require.NoError(t, err)
 				return d
 			}
@@ -1175,7 +1175,7 @@ func TestADroppedSigningKeyIsPublishedNoMoreAndLogsNobodyOut(t *testing.T) {
 }
 
 func TestWithoutTheKeyThatWasAnnouncedTheOneBeforeGoesOn(t *testing.T) {
-	inVirtualTime(t, denizen.Options{TokenLongest: time.Hour}, func(t *testing.T, d *denizen.Directory) {
+	inVirtualTime(t, denizen.Options{MaxTokenTTL: time.Hour}, func(t *testing.T, d *denizen.Directory) {
 		newUser(t, d, "alice-user")
 		first := signsNow(t, d)
 		require.NoError(t, d.RotateSigningKey(t.Context(), sys, time.Hour))
@@ -1333,11 +1333,11 @@ func FuzzAuthenticate(f *testing.F) {
 // What is kept of a text is its digest, and no text has two records.
 func TestATextIsKeptUnderItsDigest(t *testing.T) {
 	w := newWorld(t, true, denizen.Options{}, nil)
-	rs, err := w.inner.Get(t.Context(), record.GrantKey(token.Digest(w.signed)))
+	rs, err := w.inner.Get(t.Context(), record.TokenTextKey(token.Digest(w.signed)))
 	require.NoError(t, err)
 	require.NotZero(t, rs[0].Version)
 	require.NoError(t, w.RevokeAllTokens(t.Context(), sys, w.alice))
-	rs, err = w.inner.Get(t.Context(), record.GrantKey(token.Digest(w.signed)), record.TokensKey(string(w.alice)), record.UsesKey(string(w.alice)))
+	rs, err = w.inner.Get(t.Context(), record.TokenTextKey(token.Digest(w.signed)), record.TokensKey(string(w.alice)), record.LastUsesKey(string(w.alice)))
 	require.NoError(t, err)
 	for _, r := range rs {
 		require.Zero(t, r.Version)

@@ -9,7 +9,7 @@ import (
 // trimFeed forgets events that are too old or too many, a bounded number in one commit.
 func (d *Directory) trimFeed(ctx context.Context) error {
 	t := &d.trimming
-	oldest := d.clock.Now() - d.options.FeedKeep.Milliseconds()
+	oldest := d.clock.Now() - d.options.FeedMaxAge.Milliseconds()
 	for t.next < oldest {
 		feed, err := d.store.Changes(ctx, t.trimmed, MaxPage)
 		if (err == nil || isMissed(err)) && feed.Head < max(t.trimmed, t.counted) {
@@ -58,7 +58,7 @@ func (d *Directory) trimMany(ctx context.Context) error {
 		for len(t.marks) > 0 && t.marks[0] <= t.trimmed {
 			t.marks = t.marks[1:]
 		}
-		over := len(t.marks)*t.step + t.since - d.options.FeedMax
+		over := len(t.marks)*t.step + t.since - d.options.FeedMaxEvents
 		if over <= 0 || len(t.marks) == 0 {
 			return nil
 		}
@@ -81,7 +81,7 @@ func (d *Directory) trimTo(ctx context.Context, upTo store.Seq) error {
 // countFeed counts the events that came since it last did, and forgets those that are too many.
 func (d *Directory) countFeed(ctx context.Context) error {
 	t := &d.trimming
-	t.step = min(max(1, d.options.FeedMax/1000), maxSweep)
+	t.step = min(max(1, d.options.FeedMaxEvents/1000), maxSweep)
 	for {
 		feed, err := d.store.Changes(ctx, t.counted, MaxPage)
 		if isMissed(err) || err == nil && feed.Head < t.counted {

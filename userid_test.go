@@ -68,7 +68,7 @@ var userIDs = []struct {
 // is an id is not found.
 func accepted(t testing.TB, d *denizen.Directory, id string) bool {
 	t.Helper()
-	ref, err := d.Resolve(context.Background(), denizen.System(), id)
+	ref, err := d.ResolveUser(context.Background(), denizen.System(), id)
 	if err == nil {
 		require.Equal(t, denizen.UserID(id), ref)
 	}

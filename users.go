@@ -10,10 +10,10 @@ import (
 	"github.com/denizenhq/denizen/store"
 )
 
-// Version is the state of a user or a profile: it changes with every write. A method that
-// takes versions takes one at most: what must be there for the write to happen, and
-// otherwise ErrConflict with Field "version". None: whatever is there.
-type Version uint64
+// UserVersion is the state of a user's record: it changes with every write to it. A method that
+// takes expected versions is ErrConflict with Field "version", and changes nothing, unless the
+// user is at each of them; without any it writes whatever the version. Nobody is at version 0.
+type UserVersion uint64
 
 // User is a user with its locators. A peer is shown the ID and the ScreenName alone.
 type User struct {
@@ -24,7 +24,7 @@ type User struct {
 	Blocked    bool
 	CreatedAt  time.Time // to the millisecond, as all times here
 	UpdatedAt  time.Time
-	Version    Version
+	Version    UserVersion
 }
 
 // User returns a user. A peer, where Options.MaySee lets it, is shown the id and the
@@ -48,11 +48,11 @@ func (d *Directory) User(ctx context.Context, by Principal, id UserID) (u User, 
 	return u, err
 }
 
-// Users answers several users, at most MaxList, in the order asked: all of them or
+// UsersByID returns several users, at most MaxList, in the order asked: all of them or
 // ErrNotFound, where Error.Missing holds those that are not there. What is shown of each is as
 // with User.
-func (d *Directory) Users(ctx context.Context, by Principal, ids ...UserID) (users []User, err error) {
-	defer naming("Users", &err)
+func (d *Directory) UsersByID(ctx context.Context, by Principal, ids []UserID) (users []User, err error) {
+	defer naming("UsersByID", &err)
 	calls, memos, err := d.readAll(ctx, opReadUser, by, ids, func(id string) store.Key { return record.UserKey(id) })
 	if err != nil {
 		return nil, err
@@ -80,7 +80,7 @@ func (d *Directory) readAll(ctx context.Context, op op, by Principal, ids []User
 	}
 	if len(ids) == 0 {
 		// Nobody is asked about, but the caller is looked at all the same.
-		c, err := d.enter(ctx, opResolve, by, by.user)
+		c, err := d.enter(ctx, opResolveUser, by, by.user)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -139,14 +139,14 @@ func userOf(r *record.User, version store.Seq) (u User) {
 // fill makes u the user of a record.
 func (u *User) fill(r *record.User, version store.Seq) {
 	u.ID, u.InternalID, u.ScreenName = UserID(r.ID), r.Incarnation, r.ScreenName
-	u.Blocked, u.Version = r.Blocked, Version(version)
+	u.Blocked, u.Version = r.Blocked, UserVersion(version)
 	u.CreatedAt, u.UpdatedAt = at(r.Created), at(r.Updated)
 	u.Locators = locatorsOf(r.Locators)
 }
 
 // SetScreenName changes a user's screen name. See NewUser for what may be one; it is stored in
 // Unicode normalization form C, whatever the form it was given in.
-func (d *Directory) SetScreenName(ctx context.Context, by Principal, id UserID, screenName string, expected ...Version) (u User, err error) {
+func (d *Directory) SetScreenName(ctx context.Context, by Principal, id UserID, screenName string, expected ...UserVersion) (u User, err error) {
 	defer naming("SetScreenName", &err)
 	c, err := d.enter(ctx, opSetScreenName, by, id)
 	if err != nil {
@@ -161,7 +161,7 @@ func (d *Directory) SetScreenName(ctx context.Context, by Principal, id UserID, 
 			return errUnchanged
 		}
 		r.ScreenName = screenName
-		p.emit(UserRenamed, r)
+		p.emit(EventUserRenamed, r)
 		return nil
 	})
 }
@@ -170,7 +170,7 @@ func (d *Directory) SetScreenName(ctx context.Context, by Principal, id UserID, 
 // is unblocked no presence can be set, and to its peers it is as if it were absent: its screen
 // name, profile and presence are ErrNotFound. Blocking one who is blocked changes nothing. For
 // .system only.
-func (d *Directory) BlockUser(ctx context.Context, by Principal, id UserID, expected ...Version) (u User, err error) {
+func (d *Directory) BlockUser(ctx context.Context, by Principal, id UserID, expected ...UserVersion) (u User, err error) {
 	defer naming("BlockUser", &err)
 	c, err := d.enter(ctx, opBlockUser, by, id)
 	if err != nil {
@@ -181,7 +181,7 @@ func (d *Directory) BlockUser(ctx context.Context, by Principal, id UserID, expe
 			return errUnchanged
 		}
 		r.Blocked = true
-		p.emit(UserBlocked, r)
+		p.emit(EventUserBlocked, r)
 		p.drop(record.DevicesKey(r.ID))
 		return p.dropTokens(r)
 	})
@@ -189,7 +189,7 @@ func (d *Directory) BlockUser(ctx context.Context, by Principal, id UserID, expe
 
 // UnblockUser lets a blocked user in again, with new tokens: the old ones stay ended, and so
 // does its presence. For .system only.
-func (d *Directory) UnblockUser(ctx context.Context, by Principal, id UserID, expected ...Version) (u User, err error) {
+func (d *Directory) UnblockUser(ctx context.Context, by Principal, id UserID, expected ...UserVersion) (u User, err error) {
 	defer naming("UnblockUser", &err)
 	c, err := d.enter(ctx, opBlockUser, by, id)
 	if err != nil {
@@ -200,14 +200,14 @@ func (d *Directory) UnblockUser(ctx context.Context, by Principal, id UserID, ex
 			return errUnchanged
 		}
 		r.Blocked = false
-		p.emit(UserUnblocked, r)
+		p.emit(EventUserUnblocked, r)
 		return nil
 	})
 }
 
 // change rewrites a user's record: edit is given a copy of it. It answers the user as it
 // is afterwards.
-func (d *Directory) change(ctx context.Context, c *call, expected []Version, edit func(*plan, *record.User) error) (User, error) {
+func (d *Directory) change(ctx context.Context, c *call, expected []UserVersion, edit func(*plan, *record.User) error) (User, error) {
 	var edited record.User
 	var was store.Seq
 	seq, err := d.write(ctx, c, func(p *plan) error {
@@ -249,12 +249,12 @@ func (p *plan) user(id UserID) (*record.User, store.Seq, error) {
 	return r, memos[0].version, err
 }
 
-func expect(expected []Version, version store.Seq) error {
-	if len(expected) > 1 {
-		return invalid("version", "is one at most")
-	}
-	if len(expected) == 1 && expected[0] != Version(version) {
-		return refuse(ErrConflict, "version", "is another one by now")
+// expect refuses unless a record is at every version that the caller expects.
+func expect[V UserVersion | ProfileVersion](expected []V, version store.Seq) error {
+	for _, v := range expected {
+		if v != V(version) {
+			return refuse(ErrConflict, "version", "is another one by now")
+		}
 	}
 	return nil
 }
@@ -262,7 +262,7 @@ func expect(expected []Version, version store.Seq) error {
 // DeleteUser deletes a user in one commit: its locators are free again, its tokens end, its
 // profile and presence are gone. The id may be taken again, by a user who inherits nothing.
 // A user of whom something is damaged can be deleted too. For .system only.
-func (d *Directory) DeleteUser(ctx context.Context, by Principal, id UserID, expected ...Version) (err error) {
+func (d *Directory) DeleteUser(ctx context.Context, by Principal, id UserID, expected ...UserVersion) (err error) {
 	defer naming("DeleteUser", &err)
 	c, err := d.enter(ctx, opDeleteUser, by, id)
 	if err != nil {
@@ -270,7 +270,7 @@ func (d *Directory) DeleteUser(ctx context.Context, by Principal, id UserID, exp
 	}
 	_, err = d.write(ctx, &c, func(p *plan) error {
 		name := string(id)
-		memos, err := p.readAny(record.UserKey(name), record.ProfileKey(name), record.DevicesKey(name), record.UsesKey(name))
+		memos, err := p.readAny(record.UserKey(name), record.ProfileKey(name), record.DevicesKey(name), record.LastUsesKey(name))
 		if err != nil {
 			return err
 		}
@@ -288,11 +288,11 @@ func (d *Directory) DeleteUser(ctx context.Context, by Principal, id UserID, exp
 		}
 		if profile, ok := memos[1].value.(*record.Profile); ok {
 			for _, a := range profile.Attributes {
-				p.drop(record.UseKey(a.Key, name))
+				p.drop(record.AttributeRefKey(a.Key, name))
 			}
 		}
-		p.drop(record.UserKey(name), record.ProfileKey(name), record.DevicesKey(name), record.UsesKey(name))
-		p.emit(UserDeleted, &gone)
+		p.drop(record.UserKey(name), record.ProfileKey(name), record.DevicesKey(name), record.LastUsesKey(name))
+		p.emit(EventUserDeleted, &gone)
 		return p.dropTokens(&gone)
 	})
 	return err

@@ -344,10 +344,10 @@ func TestOfManyCreationsOfOneIDOneSucceeds(t *testing.T) {
 func TestSeveralUsersAreAnsweredInTheOrderAsked(t *testing.T) {
 	inHouses(t, denizen.Options{}, func(t *testing.T, h *house) {
 		a, b := h.create(t, alice), h.create(t, bob)
-		users, err := h.Users(t.Context(), sys, bob, alice, bob)
+		users, err := h.UsersByID(t.Context(), sys, []denizen.UserID{bob, alice, bob})
 		require.NoError(t, err)
 		require.Equal(t, []denizen.User{b, a, b}, users)
-		users, err = h.Users(t.Context(), sys)
+		users, err = h.UsersByID(t.Context(), sys, nil)
 		require.NoError(t, err)
 		require.Empty(t, users)
 	})
@@ -356,10 +356,10 @@ func TestSeveralUsersAreAnsweredInTheOrderAsked(t *testing.T) {
 func TestSeveralUsersAreAllOrNone(t *testing.T) {
 	inHouses(t, denizen.Options{}, func(t *testing.T, h *house) {
 		h.create(t, alice)
-		users, err := h.Users(t.Context(), sys, alice, bob)
+		users, err := h.UsersByID(t.Context(), sys, []denizen.UserID{alice, bob})
 		requireField(t, err, denizen.ErrNotFound, "user")
 		require.Nil(t, users)
-		_, err = h.Users(t.Context(), sys, alice, "short")
+		_, err = h.UsersByID(t.Context(), sys, []denizen.UserID{alice, "short"})
 		requireField(t, err, denizen.ErrInvalid, "user")
 	})
 }
@@ -368,12 +368,12 @@ func TestAHundredUsersAreReadAtOnceAndNoMore(t *testing.T) {
 	d := newMemory(t, denizen.Options{})
 	newUser(t, d, alice)
 	ids := slices.Repeat([]denizen.UserID{alice}, denizen.MaxList)
-	users, err := d.Users(t.Context(), sys, ids...)
+	users, err := d.UsersByID(t.Context(), sys, ids)
 	require.NoError(t, err)
 	require.Len(t, users, denizen.MaxList)
-	_, err = d.Users(t.Context(), sys, append(ids, alice)...)
+	_, err = d.UsersByID(t.Context(), sys, append(ids, alice))
 	requireField(t, err, denizen.ErrInvalid, "users")
-	_, err = d.UsersByLocator(t.Context(), sys, slices.Repeat([]string{"email:a@b.example"}, denizen.MaxList+1)...)
+	_, err = d.UsersByLocator(t.Context(), sys, slices.Repeat([]string{"email:a@b.example"}, denizen.MaxList+1))
 	requireField(t, err, denizen.ErrInvalid, "locators")
 }
 
@@ -386,7 +386,7 @@ func TestAPeerIsShownIDAndScreenNameAlone(t *testing.T) {
 		u, err := h.User(t.Context(), h.as(t, bob), alice)
 		require.NoError(t, err)
 		require.Equal(t, want, u)
-		users, err := h.Users(t.Context(), h.as(t, bob), bob, alice)
+		users, err := h.UsersByID(t.Context(), h.as(t, bob), []denizen.UserID{bob, alice})
 		require.NoError(t, err)
 		require.Equal(t, want, users[1])
 		require.NotEmpty(t, users[0].InternalID, "itself a user sees whole")
@@ -400,15 +400,15 @@ func TestUsersAreFoundByTheLocatorsTheyOwn(t *testing.T) {
 		b := h.create(t, bob, denizen.Email("bob@example.org"))
 		asked := []string{"email:BOB@example.org", "email:nobody@example.org", "tele:+1 (415) 555-0132", "email:alice@example.org"}
 		given := slices.Clone(asked)
-		users, err := h.UsersByLocator(ctx, sys, given...)
+		users, err := h.UsersByLocator(ctx, sys, given)
 		require.NoError(t, err)
 		require.Equal(t, []denizen.User{b, a}, users, "each once, in the order of the locators")
 		require.Equal(t, asked, given, "what was given is changed")
-		users, err = h.UsersByLocator(ctx, sys, "email:nobody@example.org")
+		users, err = h.UsersByLocator(ctx, sys, []string{"email:nobody@example.org"})
 		require.NoError(t, err)
 		require.Empty(t, users)
 		require.NotNil(t, users)
-		_, err = h.UsersByLocator(ctx, sys, "email:alice@example.org", "fax:1")
+		_, err = h.UsersByLocator(ctx, sys, []string{"email:alice@example.org", "fax:1"})
 		requireField(t, err, denizen.ErrInvalid, "locator")
 	})
 }
@@ -422,8 +422,8 @@ func TestEveryLimitPagesThroughAllUsersInTheOrderOfTheirIDs(t *testing.T) {
 		slices.Sort(ids)
 		for limit := 1; limit <= len(ids)+1; limit++ {
 			var seen []denizen.UserID
-			for q := (denizen.Query{Limit: limit}); ; {
-				page, err := h.UserPage(t.Context(), sys, q)
+			for q := (denizen.UserQuery{Limit: limit}); ; {
+				page, err := h.Users(t.Context(), sys, q)
 				require.NoError(t, err)
 				require.LessOrEqual(t, len(page.Users), limit)
 				for _, u := range page.Users {
@@ -445,11 +445,11 @@ func TestALimitOfAPageIsOneToAThousand(t *testing.T) {
 		newUser(t, d, denizen.UserID(fmt.Sprintf("user-%04d", i)))
 	}
 	for _, limit := range []int{-1, denizen.MaxPage + 1} {
-		_, err := d.UserPage(t.Context(), sys, denizen.Query{Limit: limit})
+		_, err := d.Users(t.Context(), sys, denizen.UserQuery{Limit: limit})
 		requireField(t, err, denizen.ErrInvalid, "limit")
 	}
 	for _, limit := range []int{0, denizen.MaxPage} {
-		page, err := d.UserPage(t.Context(), sys, denizen.Query{Limit: limit})
+		page, err := d.Users(t.Context(), sys, denizen.UserQuery{Limit: limit})
 		require.NoError(t, err)
 		require.Len(t, page.Users, denizen.MaxPage)
 		require.NotEmpty(t, page.Next)
@@ -465,7 +465,7 @@ func TestALimitOfAPageIsOneToAThousand(t *testing.T) {
 
 func TestAnEmptyDirectoryHasOneEmptyPage(t *testing.T) {
 	d := newMemory(t, denizen.Options{})
-	page, err := d.UserPage(t.Context(), sys, denizen.Query{})
+	page, err := d.Users(t.Context(), sys, denizen.UserQuery{})
 	require.NoError(t, err)
 	require.Empty(t, page.Users)
 	require.Empty(t, page.Next)
@@ -478,8 +478,8 @@ func TestPagingWhileOthersWriteSeesAllWhoStayOnce(t *testing.T) {
 			h.create(t, denizen.UserID(fmt.Sprintf("user-%04d", i*2)))
 		}
 		seen := map[denizen.UserID]int{}
-		for q, n := (denizen.Query{Limit: 3}), 0; ; n++ {
-			page, err := h.UserPage(ctx, sys, q)
+		for q, n := (denizen.UserQuery{Limit: 3}), 0; ; n++ {
+			page, err := h.Users(ctx, sys, q)
 			require.NoError(t, err)
 			for _, u := range page.Users {
 				seen[u.ID]++
@@ -562,7 +562,7 @@ func TestTheCountIsExactAfterTheFeedWasTrimmed(t *testing.T) {
 		b := h.create(t, bob)
 		require.NoError(t, h.DeleteUser(t.Context(), sys, alice))
 		h.create(t, "carol-01")
-		require.NoError(t, h.Trim(t.Context(), sys, denizen.Seq(b.Version)))
+		require.NoError(t, h.TrimFeed(t.Context(), sys, denizen.Seq(b.Version)))
 		requireCount(t, h.Directory, 2)
 		h.create(t, alice)
 		requireCount(t, h.Directory, 3)
@@ -665,20 +665,20 @@ func TestAScreenNameIsChanged(t *testing.T) {
 }
 
 // edits are the methods that change a user and take a version.
-var edits = map[string]func(context.Context, *house, ...denizen.Version) (denizen.User, error){
-	"SetScreenName": func(ctx context.Context, h *house, v ...denizen.Version) (denizen.User, error) {
+var edits = map[string]func(context.Context, *house, ...denizen.UserVersion) (denizen.User, error){
+	"SetScreenName": func(ctx context.Context, h *house, v ...denizen.UserVersion) (denizen.User, error) {
 		return h.SetScreenName(ctx, sys, alice, "Alice", v...)
 	},
-	"BlockUser": func(ctx context.Context, h *house, v ...denizen.Version) (denizen.User, error) {
+	"BlockUser": func(ctx context.Context, h *house, v ...denizen.UserVersion) (denizen.User, error) {
 		return h.BlockUser(ctx, sys, alice, v...)
 	},
-	"UnblockUser": func(ctx context.Context, h *house, v ...denizen.Version) (denizen.User, error) {
+	"UnblockUser": func(ctx context.Context, h *house, v ...denizen.UserVersion) (denizen.User, error) {
 		return h.UnblockUser(ctx, sys, alice, v...)
 	},
-	"SetLocators": func(ctx context.Context, h *house, v ...denizen.Version) (denizen.User, error) {
+	"SetLocators": func(ctx context.Context, h *house, v ...denizen.UserVersion) (denizen.User, error) {
 		return h.SetLocators(ctx, sys, alice, []denizen.NewLocator{denizen.Email("alice@example.org")}, v...)
 	},
-	"DeleteUser": func(ctx context.Context, h *house, v ...denizen.Version) (denizen.User, error) {
+	"DeleteUser": func(ctx context.Context, h *house, v ...denizen.UserVersion) (denizen.User, error) {
 		return denizen.User{}, h.DeleteUser(ctx, sys, alice, v...)
 	},
 }
@@ -691,12 +691,12 @@ func TestAnEditHappensAtTheExpectedVersionAlone(t *testing.T) {
 				u, err := h.SetScreenName(t.Context(), sys, alice, "Meanwhile")
 				require.NoError(t, err)
 				before := invariant.Of(t, h.store)
-				for _, v := range []denizen.Version{0, stale, u.Version + 1} {
+				for _, v := range []denizen.UserVersion{0, stale, u.Version + 1} {
 					_, err := edit(t.Context(), h, v)
 					requireField(t, err, denizen.ErrConflict, "version")
 				}
-				_, err = edit(t.Context(), h, u.Version, u.Version)
-				requireField(t, err, denizen.ErrInvalid, "version")
+				_, err = edit(t.Context(), h, u.Version, stale)
+				requireField(t, err, denizen.ErrConflict, "version")
 				require.Equal(t, before, invariant.Of(t, h.store))
 				_, err = edit(t.Context(), h, u.Version)
 				require.NoError(t, err)
@@ -824,7 +824,7 @@ func TestWhatADeletedUserHadIsFreeAgain(t *testing.T) {
 		require.NoError(t, h.DeleteUser(ctx, sys, alice))
 		_, err := h.User(ctx, sys, alice)
 		requireField(t, err, denizen.ErrNotFound, "user")
-		users, err := h.UsersByLocator(ctx, sys, "email:alice@example.org", "tele:+14155550132")
+		users, err := h.UsersByLocator(ctx, sys, []string{"email:alice@example.org", "tele:+14155550132"})
 		require.NoError(t, err)
 		require.Empty(t, users)
 		h.create(t, bob, locators...)
@@ -1037,7 +1037,7 @@ func TestAReferenceIsResolved(t *testing.T) {
 			{"so is nobody's", h.as(t, alice), "email:nobody@example.org", "", denizen.ErrDenied, ""},
 			{"a bad one is refused to a user too", h.as(t, alice), "email:x", "", denizen.ErrInvalid, "locator"},
 		} {
-			id, err := h.Resolve(ctx, row.by, row.ref)
+			id, err := h.ResolveUser(ctx, row.by, row.ref)
 			require.Equal(t, row.want, id, row.what)
 			if row.kind == nil {
 				require.NoError(t, err, row.what)
@@ -1051,7 +1051,7 @@ func TestAReferenceIsResolved(t *testing.T) {
 func TestAReferenceIsNotResolvedOnceTheDirectoryIsClosed(t *testing.T) {
 	d := newMemory(t, denizen.Options{})
 	require.NoError(t, d.Close())
-	_, err := d.Resolve(t.Context(), sys, "alice-01")
+	_, err := d.ResolveUser(t.Context(), sys, "alice-01")
 	require.ErrorIs(t, err, denizen.ErrClosed)
 }
 
@@ -1076,7 +1076,7 @@ func TestAnEmptyIDIsInvalidForTheApplicationToo(t *testing.T) {
 	d := newMemory(t, denizen.Options{})
 	for name, call := range map[string]func() error{
 		"User":            func() error { _, err := d.User(t.Context(), sys, ""); return err },
-		"Users":           func() error { _, err := d.Users(t.Context(), sys, ""); return err },
+		"UsersByID":       func() error { _, err := d.UsersByID(t.Context(), sys, []denizen.UserID{""}); return err },
 		"SetScreenName":   func() error { _, err := d.SetScreenName(t.Context(), sys, "", "Bob"); return err },
 		"DeleteUser":      func() error { return d.DeleteUser(t.Context(), sys, "") },
 		"Locators":        func() error { _, err := d.Locators(t.Context(), sys, ""); return err },
@@ -1099,12 +1099,12 @@ func TestWhoAsksForSeveralIsToldWhichAreMissing(t *testing.T) {
 		h.create(t, alice)
 		h.create(t, bob)
 		for _, by := range []denizen.Principal{sys, h.as(t, bob)} {
-			_, err := h.Users(ctx, by, "nobody-01", alice, "nobody-02")
+			_, err := h.UsersByID(ctx, by, []denizen.UserID{"nobody-01", alice, "nobody-02"})
 			requireField(t, err, denizen.ErrNotFound, "user")
 			require.Equal(t, []string{"nobody-01", "nobody-02"}, err.(*denizen.Error).Missing)
-			require.Equal(t, "denizen: Users: user: not found", err.Error())
+			require.Equal(t, "denizen: UsersByID: user: not found", err.Error())
 		}
-		_, err := h.Users(ctx, h.as(t, bob), "nobody-01", alice, "hidden-01")
+		_, err := h.UsersByID(ctx, h.as(t, bob), []denizen.UserID{"nobody-01", alice, "hidden-01"})
 		require.ErrorIs(t, err, denizen.ErrDenied)
 		require.Nil(t, err.(*denizen.Error).Missing, "who may not know one learns of none")
 
@@ -1112,10 +1112,10 @@ func TestWhoAsksForSeveralIsToldWhichAreMissing(t *testing.T) {
 		require.NoError(t, err)
 		_, err = h.SetAttribute(ctx, sys, alice, denizen.Attribute{Key: "secret", Value: "x"})
 		require.NoError(t, err)
-		_, err = h.Attributes(ctx, h.as(t, alice), alice, "secret", "none")
+		_, err = h.Attributes(ctx, h.as(t, alice), alice, []string{"secret", "none"})
 		requireField(t, err, denizen.ErrNotFound, "attribute")
 		require.Equal(t, []string{"secret", "none"}, err.(*denizen.Error).Missing)
-		_, err = h.Attributes(ctx, sys, alice, "secret", "none")
+		_, err = h.Attributes(ctx, sys, alice, []string{"secret", "none"})
 		require.Equal(t, []string{"none"}, err.(*denizen.Error).Missing)
 		given := []denizen.Attribute{{Key: "none"}, {Key: "secret"}, {Key: "nor this"}}
 		_, err = h.SetAttributes(ctx, sys, alice, given, denizen.Merge)

@@ -67,7 +67,7 @@ func lastUse(id string, noted []record.LastUse, stored *memo) record.LastUse {
 	if i := useOf(noted, id); i >= 0 {
 		return noted[i]
 	}
-	if r, ok := stored.value.(*record.Uses); ok {
+	if r, ok := stored.value.(*record.LastUses); ok {
 		if i := useOf(r.Uses, id); i >= 0 {
 			return r.Uses[i]
 		}
@@ -95,7 +95,7 @@ func (d *Directory) storeSomeUses(ctx context.Context, owners []UserID) error {
 		if owner != nobody {
 			lives = record.TokensKey(string(owner))
 		}
-		keys = append(keys, record.UsesKey(string(owner)), lives)
+		keys = append(keys, record.LastUsesKey(string(owner)), lives)
 	}
 	memos, _, err := d.loadAny(ctx, nil, keys)
 	if err != nil {
@@ -110,7 +110,7 @@ func (d *Directory) storeSomeUses(ctx context.Context, owners []UserID) error {
 	var batch batch
 	for i, owner := range owners {
 		uses := slices.Clone(taken[i])
-		if r, ok := memos[2*i].value.(*record.Uses); ok {
+		if r, ok := memos[2*i].value.(*record.LastUses); ok {
 			for _, l := range r.Uses {
 				if useOf(taken[i], l.ID) < 0 {
 					uses = append(uses, l)
@@ -123,7 +123,7 @@ func (d *Directory) storeSomeUses(ctx context.Context, owners []UserID) error {
 			continue
 		}
 		slices.SortFunc(uses, func(a, b record.LastUse) int { return strings.Compare(a.ID, b.ID) })
-		next := record.Uses{User: string(owner), Uses: uses}
+		next := record.LastUses{User: string(owner), Uses: uses}
 		// The record is dropped with the tokens, so it is written only while those stand.
 		batch.If = append(batch.If, condOf(keys[2*i], memos[2*i]), condOf(keys[2*i+1], memos[2*i+1]))
 		batch.put(keys[2*i], &next)

@@ -109,7 +109,7 @@ func TestThePeopleAreADirectoryAtRest(t *testing.T) {
 	by, err := p.dir.Authenticate(b.ctx, p.texts[7])
 	require.NoError(t, err)
 	require.Equal(t, p.ids[7], by.User())
-	found, err := p.dir.UsersByLocator(b.ctx, system, p.emails[7])
+	found, err := p.dir.UsersByLocator(b.ctx, system, []string{p.emails[7]})
 	require.NoError(t, err)
 	require.Len(t, found, 1)
 	require.Equal(t, p.ids[7], found[0].ID)

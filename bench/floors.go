@@ -108,10 +108,10 @@ var sequence atomic.Uint64
 // fresh is a number that nobody had, the next one far away.
 func fresh() uint64 { return sequence.Add(1) * 0x9E3779B97F4A7C15 >> 16 }
 
-func event(what, user string) pair {
+func event(kind denizen.EventKind, user string) pair {
 	return pair{
 		binary.BigEndian.AppendUint64(nil, 1<<40+sequence.Add(1)),
-		record.Encode(&record.Event{At: 1, What: what, Actor: ".system", User: user, Incarnation: user}),
+		record.Encode(&record.Event{At: 1, What: string(kind), Actor: ".system", User: user, Incarnation: user}),
 	}
 }
 
@@ -124,7 +124,7 @@ func newUser() func(tx *bbolt.Tx) error {
 		Locators: []record.Locator{{ID: "0123456789ABCDEFGHIJKLMNOP", Type: "email", Canonical: address, Raw: address, Status: "Verified", Owned: true, Added: 1}},
 	})
 	owner := record.Encode(&record.Owner{Locator: "email:" + address, User: id, Incarnation: id})
-	created := event(denizen.UserCreated, id)
+	created := event(denizen.EventUserCreated, id)
 	return func(tx *bbolt.Tx) error {
 		records := tx.Bucket(recordsBucket)
 		for _, p := range []pair{{[]byte(record.UserKey(id)), user}, {[]byte(record.OwnerKey("email:" + address)), owner}} {
@@ -142,7 +142,7 @@ func newUser() func(tx *bbolt.Tx) error {
 // newPresence answers what puts the presence of a user and an event.
 func newPresence(id string, chain presence.Chain) func(tx *bbolt.Tx) error {
 	devices := record.Encode(&record.Devices{User: id, Incarnation: id, Devices: []presence.Device{{Start: 1, Chain: chain}}})
-	set := event(denizen.PresenceSet, id)
+	set := event(denizen.EventPresenceSet, id)
 	return func(tx *bbolt.Tx) error {
 		if err := tx.Bucket(recordsBucket).Put([]byte(record.DevicesKey(id)), devices); err != nil {
 			return err

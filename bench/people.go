@@ -190,7 +190,7 @@ func (p *people) fill(ctx context.Context, all bool) error {
 	slices.SortFunc(byDigest, func(a, b int) int { return slices.Compare(digests[a][:], digests[b][:]) })
 	grant := func(at int) (store.Key, record.Record) {
 		i := byDigest[at]
-		return record.GrantKey(digests[i]), &record.Grant{
+		return record.TokenTextKey(digests[i]), &record.TokenText{
 			Digest: hex.EncodeToString(digests[i][:]), User: string(userID(i)), Incarnation: incarnation(i), Token: tokenID(i), Expires: expires,
 		}
 	}

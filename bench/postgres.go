@@ -45,7 +45,7 @@ func openDatabase(b *bench, n int) (_ *database, err error) {
 	if d.s, err = postgres.Open(b.ctx, d.pool, postgres.Options{Schema: schema}); err != nil {
 		return nil, err
 	}
-	if d.dir, err = denizen.New(b.ctx, d.s, denizen.Options{Freshness: time.Minute}); err != nil {
+	if d.dir, err = denizen.New(b.ctx, d.s, denizen.Options{MaxRevocationDelay: time.Minute}); err != nil {
 		return nil, err
 	}
 	if _, err := d.pool.Exec(b.ctx, `CREATE TABLE `+d.rows+` (id uuid PRIMARY KEY, email text NOT NULL UNIQUE, value jsonb NOT NULL)`); err != nil {

@@ -69,7 +69,7 @@ var tables = []table{
 			{"Postgres/get", "user by id"},
 			{"Postgres/create", "create with a locator, durably"},
 			{"Postgres/authenticate/first", "authenticate, for the first time"},
-			{"Postgres/authenticate/again", "authenticate, seen before (`Freshness` of a minute)"},
+			{"Postgres/authenticate/again", "authenticate, seen before (`MaxRevocationDelay` of a minute)"},
 		},
 	},
 }

@@ -33,7 +33,7 @@ func authenticate(b *bench, p *people, peers sides) error {
 	behind, texts := make([]keys, len(p.texts)), make([][]byte, len(p.texts))
 	for i, text := range p.texts {
 		texts[i] = []byte(text)
-		behind[i] = keys{[]byte(record.GrantKey(token.Digest(text))), []byte(record.UserKey(string(p.ids[i])))}
+		behind[i] = keys{[]byte(record.TokenTextKey(token.Digest(text))), []byte(record.UserKey(string(p.ids[i])))}
 	}
 	public, private, err := ed25519.GenerateKey(nil)
 	if err != nil {

@@ -22,7 +22,7 @@ func lookUp(b *bench, p *people, peers sides) error {
 	}
 	byLocator := func(n int) func(i uint64) error {
 		return func(i uint64) error {
-			found, err := p.dir.UsersByLocator(ctx, system, p.emails[i%uint64(n)])
+			found, err := p.dir.UsersByLocator(ctx, system, []string{p.emails[i%uint64(n)]})
 			if err == nil && len(found) != 1 {
 				return errAbsent
 			}
@@ -79,10 +79,10 @@ func lookUp(b *bench, p *people, peers sides) error {
 func pages(b *bench, p *people) error {
 	ctx := context.Background()
 	const size = 100
-	var cursors []denizen.Cursor
+	var cursors []denizen.UserCursor
 	var starts [][]byte
-	for page := (denizen.Query{Limit: size}); len(cursors) < 100; {
-		users, err := p.dir.UserPage(ctx, system, page)
+	for page := (denizen.UserQuery{Limit: size}); len(cursors) < 100; {
+		users, err := p.dir.Users(ctx, system, page)
 		if err != nil {
 			return err
 		}
@@ -98,7 +98,7 @@ func pages(b *bench, p *people) error {
 		name: "User/page", users: p.n, goroutines: 1,
 		sides: []side{
 			{name: "Denizen", do: func(i uint64) error {
-				page, err := p.dir.UserPage(ctx, system, denizen.Query{Limit: size, After: cursors[i%uint64(len(cursors))]})
+				page, err := p.dir.Users(ctx, system, denizen.UserQuery{Limit: size, After: cursors[i%uint64(len(cursors))]})
 				if err == nil && len(page.Users) != size {
 					return fmt.Errorf("%d users in a page", len(page.Users))
 				}

@@ -46,7 +46,7 @@ func TestAUserOwnsItsLocators(t *testing.T) {
 	alice := denizentest.User(t, dir, "Alice", denizen.Email("alice@example.org"), denizen.Tele("+1 201 555 0123"))
 	require.Equal(t, "Alice", alice.ScreenName)
 	for _, locator := range []string{"email:alice@example.org", "tele:+12015550123"} {
-		id, err := dir.Resolve(t.Context(), denizen.System(), locator)
+		id, err := dir.ResolveUser(t.Context(), denizen.System(), locator)
 		require.NoError(t, err)
 		require.Equal(t, alice.ID, id)
 	}

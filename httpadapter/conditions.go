@@ -29,16 +29,21 @@ func matches(headers []string, etag string, weakly bool) bool {
 const maxTags = 16
 
 // noVersion is the version of no record.
-const noVersion denizen.Version = math.MaxUint64
+const noVersion = math.MaxUint64
+
+// version is the version of what a write may rest on.
+type version interface {
+	denizen.UserVersion | denizen.ProfileVersion
+}
 
 // current reads what a write changes, as the caller is shown it: its tag, and its version.
-type current func() (tag string, version denizen.Version, err error)
+type current[V version] func() (tag string, version V, err error)
 
 // withVersion makes a write on condition of what If-Match names: without a version where the
 // header is not there or is *, otherwise for the version whose tag it names. Where it names none
 // that is present the write is made all the same, to be refused: who may not, or where nothing
 // is, learns that first.
-func (c *call) withVersion(now current, write func(expected ...denizen.Version) error) error {
+func withVersion[V version](c *call, now current[V], write func(expected ...V) error) error {
 	lines := c.r.Header["If-Match"]
 	if len(lines) == 0 || matches(lines, "*", false) {
 		return write()
@@ -80,8 +85,8 @@ func names(lines []string, tag string) bool {
 }
 
 // userNow reads the user that a write changes.
-func (c *call) userNow(id denizen.UserID) current {
-	return func() (string, denizen.Version, error) {
+func (c *call) userNow(id denizen.UserID) current[denizen.UserVersion] {
+	return func() (string, denizen.UserVersion, error) {
 		u, err := c.h.dir.User(c.r.Context(), c.by, id)
 		if err != nil {
 			return "", 0, err
@@ -91,8 +96,8 @@ func (c *call) userNow(id denizen.UserID) current {
 }
 
 // profileNow reads the profile that a write changes.
-func (c *call) profileNow(id denizen.UserID) current {
-	return func() (string, denizen.Version, error) {
+func (c *call) profileNow(id denizen.UserID) current[denizen.ProfileVersion] {
+	return func() (string, denizen.ProfileVersion, error) {
 		profile, err := c.h.dir.Profile(c.r.Context(), c.by, id)
 		if err != nil {
 			return "", 0, err

@@ -316,7 +316,7 @@ func TestAnAccessKeyIsMadeUsedAndDeleted(t *testing.T) {
 
 func TestATokenIsIssuedListedExtendedAndRevoked(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		a := newAPI(t, denizen.Options{ApplicationID: "app", TokenLongest: 10 * time.Hour}, httpadapter.Options{})
+		a := newAPI(t, denizen.Options{ApplicationID: "app", MaxTokenTTL: 10 * time.Hour}, httpadapter.Options{})
 		a.create(t, "alice-0001")
 		got := a.do("POST", "/v1/users/alice-0001/tokens", `{"ttl":3600,"label":"Phone"}`, app)
 		issued := decode[struct {

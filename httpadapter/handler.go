@@ -284,7 +284,7 @@ func (c *call) resolve(ref string) (denizen.UserID, error) {
 	if ref != "me" && !strings.Contains(ref, ":") {
 		return denizen.ParseUserID(ref)
 	}
-	id, err := c.h.dir.Resolve(c.r.Context(), c.by, ref)
+	id, err := c.h.dir.ResolveUser(c.r.Context(), c.by, ref)
 	if e, ok := errors.AsType[*denizen.Error](err); ok && e.Kind == denizen.ErrNotFound {
 		return "", c.entity(http.StatusNotFound, "entity_not_found", "there is no such ", "user")
 	}

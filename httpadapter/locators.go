@@ -158,7 +158,7 @@ func setLocators(c *call) (reply, error) {
 		given = append(given, n.Locator)
 	}
 	c.names = map[string]string{"locator": strings.Join(given, ",")}
-	return done(c.withVersion(c.userNow(id), func(expected ...denizen.Version) error {
+	return done(withVersion(c, c.userNow(id), func(expected ...denizen.UserVersion) error {
 		_, err := c.h.dir.SetLocators(c.r.Context(), c.by, id, ns, expected...)
 		return err
 	}))

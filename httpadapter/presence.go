@@ -139,7 +139,7 @@ func getPresence(c *call) (reply, error) {
 		}
 		return ok(newWiredPresence(p))
 	}
-	presences, err := c.h.dir.Presences(c.r.Context(), c.by, ids...)
+	presences, err := c.h.dir.Presences(c.r.Context(), c.by, ids)
 	if err != nil {
 		return reply{}, err
 	}

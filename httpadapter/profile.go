@@ -69,7 +69,7 @@ func defineAttribute(c *call) (reply, error) {
 	}
 	d := denizen.AttributeDef{
 		Key: f.text("key"), ContentTypes: f.texts("allowedContentTypes"), ContentEncodings: f.texts("allowedContentEncodings"),
-		NotEmpty: !f.flag("canBeEmpty", true), MaxBytes: int(min(max(f.whole("maxBytes"), -1), denizen.MaxAttribute+1)),
+		NotEmpty: !f.flag("canBeEmpty", true), MaxBytes: int(min(max(f.whole("maxBytes"), -1), denizen.MaxAttributeBytes+1)),
 		VisibleTo: denizen.Audience(f.text("visibleTo")), WritableBy: denizen.Audience(f.text("writableBy")),
 	}
 	if !f.has("key") {
@@ -179,7 +179,7 @@ func setAttributes(c *call) (reply, error) {
 	if err != nil {
 		return reply{}, err
 	}
-	return done(c.withVersion(c.profileNow(id), func(expected ...denizen.Version) error {
+	return done(withVersion(c, c.profileNow(id), func(expected ...denizen.ProfileVersion) error {
 		_, err := c.h.dir.SetAttributes(c.r.Context(), c.by, id, as, mode, expected...)
 		return err
 	}))
@@ -194,7 +194,7 @@ func getAttributes(c *call) (reply, error) {
 	if err != nil {
 		return reply{}, err
 	}
-	as, err := c.h.dir.Attributes(c.r.Context(), c.by, id, keys...)
+	as, err := c.h.dir.Attributes(c.r.Context(), c.by, id, keys)
 	if err != nil {
 		return reply{}, err
 	}
@@ -223,7 +223,7 @@ func setAttribute(c *call) (reply, error) {
 	if err != nil {
 		return reply{}, err
 	}
-	return done(c.withVersion(c.profileNow(id), func(expected ...denizen.Version) error {
+	return done(withVersion(c, c.profileNow(id), func(expected ...denizen.ProfileVersion) error {
 		_, err := c.h.dir.SetAttribute(c.r.Context(), c.by, id, a, expected...)
 		return err
 	}))
@@ -234,7 +234,7 @@ func removeAttribute(c *call) (reply, error) {
 	if err != nil {
 		return reply{}, err
 	}
-	return done(c.withVersion(c.profileNow(id), func(expected ...denizen.Version) error {
+	return done(withVersion(c, c.profileNow(id), func(expected ...denizen.ProfileVersion) error {
 		return c.h.dir.RemoveAttribute(c.r.Context(), c.by, id, key, expected...)
 	}))
 }

@@ -13,7 +13,7 @@ import (
 
 func TestAUserWhoChangesTooMuchIsToldWhenToComeBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		a := newAPI(t, denizen.Options{UserEventBurst: 2, UserEventEvery: 30 * time.Second}, httpadapter.Options{})
+		a := newAPI(t, denizen.Options{UserEventBurst: 2, UserEventInterval: 30 * time.Second}, httpadapter.Options{})
 		alice, _ := a.token(t, a.create(t, "alice-0001"))
 		bob, _ := a.token(t, a.create(t, "bob-00001"))
 		name := func(text string, by edit) answer {

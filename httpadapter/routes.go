@@ -23,11 +23,11 @@ const (
 // routes is all that is served. Where a path says {userIds} it takes a list, at most 100.
 var routes = []route{
 	{method: "POST", pattern: "/v1/users", operation: "CreateUser", takes: required, answer: createUser},
-	{method: "GET", pattern: "/v1/users", operation: "UserPage", answer: listUsers},
+	{method: "GET", pattern: "/v1/users", operation: "Users", answer: listUsers},
 	{method: "GET", pattern: "/v1/users/{userId}", operation: "User", answer: getUser},
 	{method: "PATCH", pattern: "/v1/users/{userId}", operation: "BlockUser", takes: required, answer: blockUser},
 	{method: "DELETE", pattern: "/v1/users/{userId}", operation: "DeleteUser", answer: deleteUser},
-	{method: "GET", pattern: "/v1/users/{userIds}/screenname", operation: "Users", answer: getScreenNames},
+	{method: "GET", pattern: "/v1/users/{userIds}/screenname", operation: "UsersByID", answer: getScreenNames},
 	{method: "PUT", pattern: "/v1/users/{userId}/screenname", operation: "SetScreenName", takes: required, answer: setScreenName},
 
 	{method: "GET", pattern: "/v1/users/{userId}/locators", operation: "Locators", answer: listLocators},
@@ -51,7 +51,7 @@ var routes = []route{
 	{method: "POST", pattern: "/v1/users/{userId}/presence", operation: "SetPresence", takes: required, answer: setPresence},
 	{method: "DELETE", pattern: "/v1/users/{userId}/presence", operation: "ClearPresence", answer: clearPresence},
 	{method: "GET", pattern: "/v1/users/{userId}/devices", operation: "Devices", answer: getDevices},
-	{method: "GET", pattern: "/v1/events", operation: "Changes", answer: noEvents},
+	{method: "GET", pattern: "/v1/events", operation: "Events", answer: noEvents},
 
 	{method: "GET", pattern: "/v1/applications/{applicationId}/accessKeys", operation: "AccessKeys", answer: listAccessKeys},
 	{method: "POST", pattern: "/v1/applications/{applicationId}/accessKeys", operation: "CreateAccessKey", takes: optional, answer: createAccessKey},

@@ -36,7 +36,7 @@ var notServed = map[string]string{
 	"Authenticate":         "is the Bearer, the header and the cookie",
 	"AuthenticateKey":      "is Basic authorization",
 	"AuthenticateSigned":   "is the signed request",
-	"Resolve":              "is a locator or me in place of a user id",
+	"ResolveUser":          "is a locator or me in place of a user id",
 	"UsersByLocator":       "is GET /v1/users?locators=",
 	"CountUsers":           "is a header of GET /v1/users",
 	"UnblockUser":          "is PATCH /v1/users/{userId} with blocked false",
@@ -47,12 +47,12 @@ var notServed = map[string]string{
 	"ProveLocator":         "signing in is the host's, which does it before IssueToken",
 	"RevokeTokensIssuedBy": "is DELETE of an access key with ?tokens=revoke",
 	"PutAccessKey":         "a secret comes from the host's configuration, not over the network",
-	"Wait":                 "is for programs",
-	"Trim":                 "is for programs",
+	"WaitForEvents":        "is for programs",
+	"TrimFeed":             "is for programs",
 	"ID":                   "is the issuer of every token",
 	"ApplicationID":        "is the audience of every token",
 	"Close":                "is the host's",
-	"Over":                 "is for the host's own transactions",
+	"InTx":                 "is for the host's own transactions",
 }
 
 func TestEveryMethodOfTheDirectoryIsServedOrSaysWhyNot(t *testing.T) {

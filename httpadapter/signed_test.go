@@ -648,7 +648,7 @@ func TestAPathSignedForOneAttributeDeletesNoOther(t *testing.T) {
 	s := newSigRequest("DELETE", profile+"a%252Fb", "")
 	s.signedPath = profile + "a%2Fb"
 	w.send(s.send()).refused(t, http.StatusUnauthorized, "authorization_error")
-	_, err := w.dir.Attributes(t.Context(), denizen.System(), secAlice.id, "a%2Fb", "a/b", "50%")
+	_, err := w.dir.Attributes(t.Context(), denizen.System(), secAlice.id, []string{"a%2Fb", "a/b", "50%"})
 	require.NoError(t, err)
 	// A percent sign that begins no escape is sent in one way alone.
 	s = newSigRequest("DELETE", strings.ReplaceAll(profile, "%23", "#")+"50%25", "")

@@ -245,7 +245,7 @@ func listUsers(c *call) (reply, error) {
 		}
 		left = n
 	}
-	list, next, err := c.userPage(denizen.Cursor(after), left, wantedAttributes(q))
+	list, next, err := c.userPage(denizen.UserCursor(after), left, wantedAttributes(q))
 	if err != nil {
 		return reply{}, err
 	}
@@ -272,7 +272,7 @@ const (
 // userPage encodes a page of users, of a number of them at most. It reads their attributes in
 // small steps and ends early once it is long, so that a page is bounded in bytes: the cursor says
 // where to go on. Users who cannot be read are left out, and count as if they were shown.
-func (c *call) userPage(after denizen.Cursor, left int, w wanted) (list []byte, next denizen.Cursor, err error) {
+func (c *call) userPage(after denizen.UserCursor, left int, w wanted) (list []byte, next denizen.UserCursor, err error) {
 	var b bytes.Buffer
 	b.WriteByte('[')
 	for {
@@ -280,7 +280,7 @@ func (c *call) userPage(after denizen.Cursor, left int, w wanted) (list []byte, 
 		if w.all || len(w.keys) > 0 {
 			step = min(left, profileStep)
 		}
-		page, err := c.h.dir.UserPage(c.r.Context(), c.by, denizen.Query{After: after, Limit: step})
+		page, err := c.h.dir.Users(c.r.Context(), c.by, denizen.UserQuery{After: after, Limit: step})
 		if err != nil {
 			return nil, "", err
 		}
@@ -320,7 +320,7 @@ func usersByLocator(c *call, q url.Values) (reply, error) {
 			locators = append(locators, strings.Split(value, ",")...)
 		}
 	}
-	users, err := c.h.dir.UsersByLocator(c.r.Context(), c.by, locators...)
+	users, err := c.h.dir.UsersByLocator(c.r.Context(), c.by, locators)
 	if err != nil {
 		return reply{}, err
 	}
@@ -368,7 +368,7 @@ func blockUser(c *call) (reply, error) {
 	if blocked {
 		change = c.h.dir.BlockUser
 	}
-	return done(c.withVersion(c.userNow(id), func(expected ...denizen.Version) error {
+	return done(withVersion(c, c.userNow(id), func(expected ...denizen.UserVersion) error {
 		_, err := change(c.r.Context(), c.by, id, expected...)
 		return err
 	}))
@@ -379,7 +379,7 @@ func deleteUser(c *call) (reply, error) {
 	if err != nil {
 		return reply{}, err
 	}
-	return done(c.withVersion(c.userNow(id), func(expected ...denizen.Version) error {
+	return done(withVersion(c, c.userNow(id), func(expected ...denizen.UserVersion) error {
 		return c.h.dir.DeleteUser(c.r.Context(), c.by, id, expected...)
 	}))
 }
@@ -389,7 +389,7 @@ func getScreenNames(c *call) (reply, error) {
 	if err != nil {
 		return reply{}, err
 	}
-	users, err := c.h.dir.Users(c.r.Context(), c.by, ids...)
+	users, err := c.h.dir.UsersByID(c.r.Context(), c.by, ids)
 	if err != nil {
 		return reply{}, err
 	}
@@ -415,7 +415,7 @@ func setScreenName(c *call) (reply, error) {
 	if err != nil {
 		return reply{}, err
 	}
-	return done(c.withVersion(c.userNow(id), func(expected ...denizen.Version) error {
+	return done(withVersion(c, c.userNow(id), func(expected ...denizen.UserVersion) error {
 		_, err := c.h.dir.SetScreenName(c.r.Context(), c.by, id, name, expected...)
 		return err
 	}))

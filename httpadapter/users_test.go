@@ -185,7 +185,7 @@ func TestAUserThatBreaksARuleIsNotCreated(t *testing.T) {
 			n, err := a.dir.CountUsers(t.Context(), denizen.System())
 			require.NoError(t, err)
 			require.Equal(t, 1, n)
-			found, err := a.dir.UsersByLocator(t.Context(), denizen.System(), "email:new@b.example")
+			found, err := a.dir.UsersByLocator(t.Context(), denizen.System(), []string{"email:new@b.example"})
 			require.NoError(t, err)
 			require.Empty(t, found)
 		})
@@ -531,7 +531,7 @@ func TestAddingAnOwnedLocatorWithAnotherStatusIsAConflict(t *testing.T) {
 // One signed-in user cannot push the feed: it is told when to come again.
 func TestAUserThatChangesThingsTooOftenIsToldWhen(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		a := newAPI(t, denizen.Options{UserEventBurst: 2, UserEventEvery: 3 * time.Second}, httpadapter.Options{})
+		a := newAPI(t, denizen.Options{UserEventBurst: 2, UserEventInterval: 3 * time.Second}, httpadapter.Options{})
 		a.create(t, "alice-0001")
 		token, _ := a.token(t, "alice-0001")
 		set := func(by edit) answer {

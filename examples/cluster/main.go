@@ -88,7 +88,7 @@ func serve(ctx context.Context, s settings) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, kept.Close()) }()
-	dir, err := denizen.New(ctx, kept, denizen.Options{ApplicationID: application, Freshness: freshness})
+	dir, err := denizen.New(ctx, kept, denizen.Options{ApplicationID: application, MaxRevocationDelay: freshness})
 	if err != nil {
 		return err
 	}

@@ -110,7 +110,7 @@ The token is revoked on the first, which refuses it at once, and the second does
   first   DELETE /v1/users/{alice}/tokens/{token} 204
   first   GET    /v1/users/me                     401 token_revoked
   second  GET    /v1/users/me                     401 token_revoked
-  refused by the second since TIME after, where Freshness allows TIME
+  refused by the second since TIME after, where MaxRevocationDelay allows TIME
 
 The first is killed while it renames her again and again
   first   signal: killed, after it acknowledged N names

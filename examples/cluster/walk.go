@@ -218,7 +218,7 @@ func (w *walk) revocation() {
 	}
 	w.step(&w.first, w.token, "GET", "/v1/users/me", "", 401, "token_revoked")
 	w.step(&w.second, w.token, "GET", "/v1/users/me", "", 401, "token_revoked")
-	w.say("  refused by the second since %s after, where Freshness allows %s", took.Round(time.Millisecond), freshness)
+	w.say("  refused by the second since %s after, where MaxRevocationDelay allows %s", took.Round(time.Millisecond), freshness)
 }
 
 func (w *walk) killing() {

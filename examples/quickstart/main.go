@@ -128,7 +128,7 @@ type printer func(format string, args ...any)
 // findOrCreate answers Alice: the one that an earlier run left, found by her address, or a
 // new one.
 func findOrCreate(ctx context.Context, say printer, dir *denizen.Directory) (denizen.User, error) {
-	found, err := dir.UsersByLocator(ctx, denizen.System(), "email:alice@example.org")
+	found, err := dir.UsersByLocator(ctx, denizen.System(), []string{"email:alice@example.org"})
 	if err != nil {
 		return denizen.User{}, err
 	}
@@ -267,7 +267,7 @@ func presence(ctx context.Context, say printer, dir *denizen.Directory, by deniz
 // feed tells the last of the changes, each of which was committed with its event.
 func feed(ctx context.Context, say printer, dir *denizen.Directory) error {
 	var events []denizen.Event
-	for e, err := range dir.Changes(ctx, denizen.System(), 0) {
+	for e, err := range dir.Events(ctx, denizen.System(), 0) {
 		if err != nil {
 			return err
 		}
@@ -275,7 +275,7 @@ func feed(ctx context.Context, say printer, dir *denizen.Directory) error {
 	}
 	say("  The feed holds %d events, in the order of their commits. The last ones:", len(events))
 	for _, e := range events[max(0, len(events)-5):] {
-		say("    %4d  %-16s by %s", e.Seq, e.What, e.Actor)
+		say("    %4d  %-16s by %s", e.Seq, e.Kind, e.Actor)
 	}
 	return nil
 }

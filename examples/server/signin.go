@@ -124,7 +124,7 @@ func (s *signIn) work(ctx context.Context) {
 func (s *signIn) send(ctx context.Context, start started) {
 	ctx, cancel := context.WithTimeout(ctx, sendingIn)
 	defer cancel()
-	found, err := s.dir.UsersByLocator(ctx, denizen.System(), start.address)
+	found, err := s.dir.UsersByLocator(ctx, denizen.System(), []string{start.address})
 	if err != nil {
 		s.log.Error("no code was made", "err", err)
 		return

@@ -54,13 +54,13 @@ func Check(t testing.TB, s store.Store) {
 	all := Of(t, s)
 	users := map[string]*record.User{}
 	owners := map[store.Key]*record.Owner{}
-	grants := map[store.Key]*record.Grant{}
+	grants := map[store.Key]*record.TokenText{}
 	tokens := map[string]*record.Tokens{}
 	profiles := map[string]*record.Profile{}
-	uses := map[store.Key]*record.Use{}
+	uses := map[store.Key]*record.AttributeRef{}
 	definitions := map[string]*record.Definition{}
 	devices := map[string]*record.Devices{}
-	lastUses := map[string]*record.Uses{}
+	lastUses := map[string]*record.LastUses{}
 	directories, rings := 0, 0
 	for _, r := range all.Records {
 		require.NotZero(t, r.Version)
@@ -88,7 +88,7 @@ func Check(t testing.TB, s store.Store) {
 		case *record.Owner:
 			owners[r.Key] = v
 			want = record.OwnerKey(v.Locator)
-		case *record.Grant:
+		case *record.TokenText:
 			grants[r.Key] = v
 			want = grantKey(t, v.Digest)
 		case *record.Tokens:
@@ -97,18 +97,18 @@ func Check(t testing.TB, s store.Store) {
 		case *record.Profile:
 			profiles[v.User] = v
 			want = record.ProfileKey(v.User)
-		case *record.Use:
+		case *record.AttributeRef:
 			uses[r.Key] = v
-			want = record.UseKey(v.Attribute, v.User)
+			want = record.AttributeRefKey(v.Attribute, v.User)
 		case *record.Definition:
 			definitions[v.Key] = v
 			want = record.DefinitionKey(v.Key)
 		case *record.Devices:
 			devices[v.User] = v
 			want = record.DevicesKey(v.User)
-		case *record.Uses:
+		case *record.LastUses:
 			lastUses[v.User] = v
-			want = record.UsesKey(v.User)
+			want = record.LastUsesKey(v.User)
 		}
 		require.Equal(t, want, r.Key, "a record lies under the key of another: %s", r.Value)
 	}
@@ -160,7 +160,7 @@ func Check(t testing.TB, s store.Store) {
 				key := grantKey(t, text.Digest)
 				require.False(t, listed[key], "a text is listed twice")
 				listed[key] = true
-				require.Equal(t, &record.Grant{
+				require.Equal(t, &record.TokenText{
 					Digest: text.Digest, User: id, Incarnation: r.Incarnation, Token: token.ID, Expires: text.Expires,
 				}, grants[key], "what a listed text of %s stands for", id)
 			}
@@ -177,7 +177,7 @@ func Check(t testing.TB, s store.Store) {
 		require.True(t, slices.IsSortedFunc(r.Attributes, func(a, b record.Attribute) int { return cmp.Compare(a.Key, b.Key) }))
 		Distinct(t, r.Attributes, func(a record.Attribute) string { return a.Key })
 		for _, a := range r.Attributes {
-			key := record.UseKey(a.Key, id)
+			key := record.AttributeRefKey(a.Key, id)
 			used[key] = true
 			require.NotNil(t, uses[key], "the use of %q by %s is not kept", a.Key, id)
 			require.NotNil(t, definitions[a.Key], "%q of %s has no definition", a.Key, id)
@@ -205,11 +205,11 @@ func Check(t testing.TB, s store.Store) {
 	for _, c := range all.Feed.Changes {
 		e, err := record.DecodeEvent(c.Event)
 		require.NoError(t, err)
-		switch e.What {
-		case denizen.UserCreated:
+		switch denizen.EventKind(e.What) {
+		case denizen.EventUserCreated:
 			require.Empty(t, told[e.User], "%s was created twice", e.User)
 			told[e.User] = e.Incarnation
-		case denizen.UserDeleted:
+		case denizen.EventUserDeleted:
 			require.Equal(t, told[e.User], e.Incarnation, "%s was deleted but not created", e.User)
 			delete(told, e.User)
 		}
@@ -228,7 +228,7 @@ func grantKey(t testing.TB, digest string) store.Key {
 	raw, err := hex.DecodeString(digest)
 	require.NoError(t, err)
 	require.Len(t, raw, 32)
-	return record.GrantKey([32]byte(raw))
+	return record.TokenTextKey([32]byte(raw))
 }
 
 // Distinct requires that no two of a list are the same in what of answers.

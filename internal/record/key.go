@@ -9,25 +9,25 @@ import (
 
 // The kinds of records, each the first byte of its keys.
 const (
-	kindDirectory   = 'd' // there is one
-	kindSigningKeys = 's' // there is one
-	kindAccessKeys  = 'a' // there is one
-	kindDefinition  = 'f' // attribute key
-	kindUse         = 'g' // attribute key, user id
-	kindCreated     = 'i' // day, idempotency key
-	kindOwner       = 'l' // type:canonical
-	kindNonce       = 'n' // minute, access key, nonce
-	kindProfile     = 'o' // user id
-	kindDevices     = 'p' // user id
-	kindTokens      = 't' // user id
-	kindUser        = 'u' // user id
-	kindUses        = 'w' // user id, none for the access keys
-	kindGrant       = 'x' // digest, 32 bytes
+	kindDirectory    = 'd' // there is one
+	kindSigningKeys  = 's' // there is one
+	kindAccessKeys   = 'a' // there is one
+	kindDefinition   = 'f' // attribute key
+	kindAttributeRef = 'g' // attribute key, user id
+	kindCreated      = 'i' // day, idempotency key
+	kindOwner        = 'l' // type:canonical
+	kindNonce        = 'n' // minute, access key, nonce
+	kindProfile      = 'o' // user id
+	kindDevices      = 'p' // user id
+	kindTokens       = 't' // user id
+	kindUser         = 'u' // user id
+	kindLastUses     = 'w' // user id, none for the access keys
+	kindTokenText    = 'x' // digest, 32 bytes
 )
 
 // Remembered is the kinds that are worth remembering: small records of a key of one part,
 // which are read with every call.
-var Remembered = []byte{kindUser, kindOwner, kindGrant, kindDevices, kindDefinition, kindAccessKeys}
+var Remembered = []byte{kindUser, kindOwner, kindTokenText, kindDevices, kindDefinition, kindAccessKeys}
 
 // The keys of which there is one.
 const (
@@ -41,7 +41,7 @@ const (
 	Users       store.Key = "u"
 	Definitions store.Key = "f"
 	AllTokens   store.Key = "t"
-	Grants      store.Key = "x"
+	TokenTexts  store.Key = "x"
 	Nonces      store.Key = "n"
 	Creations   store.Key = "i"
 )
@@ -59,7 +59,7 @@ func DevicesKey(id string) store.Key { return "p" + store.Key(id) }
 func TokensKey(id string) store.Key { return AllTokens + store.Key(id) }
 
 // UsesKey is of the last uses of a user's tokens, or of the access keys without an id.
-func UsesKey(id string) store.Key { return "w" + store.Key(id) }
+func LastUsesKey(id string) store.Key { return "w" + store.Key(id) }
 
 // OwnerKey is of the owner of a canonical serialized locator.
 func OwnerKey(locator string) store.Key { return "l" + store.Key(locator) }
@@ -68,13 +68,15 @@ func OwnerKey(locator string) store.Key { return "l" + store.Key(locator) }
 func DefinitionKey(key string) store.Key { return Definitions + store.Key(key) }
 
 // GrantKey is of what the signed text with a digest stands for.
-func GrantKey(digest [32]byte) store.Key { return "x" + store.Key(digest[:]) }
+func TokenTextKey(digest [32]byte) store.Key { return "x" + store.Key(digest[:]) }
 
 // UsesOf is the prefix of the uses of an attribute.
-func UsesOf(attribute string) store.Key { return keyOf(kindUse, attribute, "") }
+func AttributeRefsOf(attribute string) store.Key { return keyOf(kindAttributeRef, attribute, "") }
 
 // UseKey is of the use of an attribute by a user.
-func UseKey(attribute, user string) store.Key { return keyOf(kindUse, attribute, user) }
+func AttributeRefKey(attribute, user string) store.Key {
+	return keyOf(kindAttributeRef, attribute, user)
+}
 
 // CreatedKey is of an idempotency key used on a day, counted from 1970.
 func CreatedKey(day int64, key string) store.Key {
@@ -106,7 +108,7 @@ func Of(key store.Key) (kind, user string) {
 		return "presence", rest
 	case kindTokens:
 		return "tokens", rest
-	case kindUses:
+	case kindLastUses:
 		return "last uses", rest
 	case kindDirectory:
 		return "directory", ""
@@ -118,7 +120,7 @@ func Of(key store.Key) (kind, user string) {
 		return "attribute definition", ""
 	case kindOwner:
 		return "locator's owner", ""
-	case kindGrant:
+	case kindTokenText:
 		return "token text", ""
 	}
 	return "other", ""
@@ -126,7 +128,7 @@ func Of(key store.Key) (kind, user string) {
 
 // Disposable reports whether a record that is damaged counts as absent, and is replaced by the
 // next write: last uses and presence, which are set anew all the time.
-func Disposable(key store.Key) bool { return key[0] == kindUses || key[0] == kindDevices }
+func Disposable(key store.Key) bool { return key[0] == kindLastUses || key[0] == kindDevices }
 
 // Parts answers the kind of a key and what follows it: the whole of a key of one part.
 func Parts(key store.Key) (kind byte, rest string) { return key[0], string(key[1:]) }

@@ -23,17 +23,17 @@ func TestNoTwoRecordsShareAKey(t *testing.T) {
 	see(DirectoryKey, "directory")
 	see(SigningKeysKey, "signing keys")
 	see(AccessKeysKey, "access keys")
-	see(UsesKey(""), "uses of access keys")
+	see(LastUsesKey(""), "uses of access keys")
 	for _, a := range awkward {
 		see(UserKey(a), "user", a)
 		see(ProfileKey(a), "profile", a)
 		see(DevicesKey(a), "devices", a)
 		see(TokensKey(a), "tokens", a)
-		see(UsesKey(a), "uses", a)
+		see(LastUsesKey(a), "uses", a)
 		see(OwnerKey(a), "owner", a)
 		see(DefinitionKey(a), "definition", a)
 		for i, b := range awkward {
-			see(UseKey(a, b), "use", a, b)
+			see(AttributeRefKey(a, b), "use", a, b)
 			see(CreatedKey(int64(i), a), "created", i, a)
 			for minute := range int64(3) {
 				see(NonceKey(minute, a, b), "nonce", minute, a, b)
@@ -41,7 +41,7 @@ func TestNoTwoRecordsShareAKey(t *testing.T) {
 		}
 	}
 	for _, digest := range [][32]byte{{}, {1}, {31: 1}} {
-		see(GrantKey(digest), "grant", digest)
+		see(TokenTextKey(digest), "grant", digest)
 	}
 }
 
@@ -49,7 +49,7 @@ func TestWhatLiesUnderAnAttributeIsItsUsesAlone(t *testing.T) {
 	for _, attribute := range awkward {
 		for _, other := range awkward {
 			for _, user := range awkward {
-				require.Equal(t, attribute == other, UseKey(other, user).HasPrefix(UsesOf(attribute)), "%q under %q", other, attribute)
+				require.Equal(t, attribute == other, AttributeRefKey(other, user).HasPrefix(AttributeRefsOf(attribute)), "%q under %q", other, attribute)
 			}
 		}
 	}
@@ -107,7 +107,7 @@ func TestTheLongestKeysAreKeysOfAStore(t *testing.T) {
 	attribute := strings.Repeat("\U0001F600", 128)
 	id := strings.Repeat("a", 72)
 	require.NoError(t, store.CheckKeys(
-		UseKey(attribute, id), DefinitionKey(attribute), UserKey(id), OwnerKey("email:"+strings.Repeat("a", 254)),
+		AttributeRefKey(attribute, id), DefinitionKey(attribute), UserKey(id), OwnerKey("email:"+strings.Repeat("a", 254)),
 		NonceKey(1, strings.Repeat("a", 128), strings.Repeat("n", 128)), CreatedKey(1, strings.Repeat("f", 64)),
 	))
 }
@@ -122,9 +122,9 @@ func FuzzKey(f *testing.F) {
 			return // no part is as long
 		}
 		same := a == c && b == d
-		require.Equal(t, same, UseKey(a, b) == UseKey(c, d))
+		require.Equal(t, same, AttributeRefKey(a, b) == AttributeRefKey(c, d))
 		require.Equal(t, same, NonceKey(1, a, b) == NonceKey(1, c, d))
-		require.Equal(t, a == c, UseKey(a, b).HasPrefix(UsesOf(c)))
+		require.Equal(t, a == c, AttributeRefKey(a, b).HasPrefix(AttributeRefsOf(c)))
 		require.Equal(t, a == c, CreatedKey(7, a) == CreatedKey(7, c))
 		require.Equal(t, strings.Compare(a, c), strings.Compare(string(UserKey(a)), string(UserKey(c))))
 		require.False(t, NoncesBefore(NonceKey(7, a, b), 7))

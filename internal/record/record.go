@@ -207,12 +207,12 @@ func (r *Definition) fields(c *coder) {
 }
 
 // Use says that a user has an attribute, so that its definition stays.
-type Use struct {
+type AttributeRef struct {
 	Attribute string
 	User      string
 }
 
-func (r *Use) fields(c *coder) {
+func (r *AttributeRef) fields(c *coder) {
 	c.kind("use")
 	c.str("attribute", &r.Attribute)
 	c.str("user", &r.User)
@@ -292,7 +292,7 @@ func (r *Text) fields(c *coder) {
 }
 
 // Grant is what a signed text stands for.
-type Grant struct {
+type TokenText struct {
 	Digest      string
 	User        string
 	Incarnation string
@@ -301,7 +301,7 @@ type Grant struct {
 	Epoch       int64 // its user's TokenEpoch: with another one the text is ended
 }
 
-func (r *Grant) fields(c *coder) {
+func (r *TokenText) fields(c *coder) {
 	c.kind("grant")
 	c.str("digest", &r.Digest)
 	c.str("user", &r.User)
@@ -312,12 +312,12 @@ func (r *Grant) fields(c *coder) {
 }
 
 // Uses is when the tokens of a user, or the access keys, were last used.
-type Uses struct {
+type LastUses struct {
 	User string // empty: of the access keys
 	Uses []LastUse
 }
 
-func (r *Uses) fields(c *coder) {
+func (r *LastUses) fields(c *coder) {
 	c.kind("uses")
 	c.str("user", &r.User)
 	list(c, "uses", &r.Uses, (*LastUse).fields)
@@ -408,20 +408,20 @@ func Decode(key store.Key, value []byte) (any, error) {
 		return decoded(text, new(User))
 	case kindOwner:
 		return decoded(text, new(Owner))
-	case kindGrant:
-		return decoded(text, new(Grant))
+	case kindTokenText:
+		return decoded(text, new(TokenText))
 	case kindDevices:
 		return decoded(text, new(Devices))
 	case kindProfile:
 		return decoded(text, new(Profile))
 	case kindTokens:
 		return decoded(text, new(Tokens))
-	case kindUses:
-		return decoded(text, new(Uses))
+	case kindLastUses:
+		return decoded(text, new(LastUses))
 	case kindDefinition:
 		return decoded(text, new(Definition))
-	case kindUse:
-		return decoded(text, new(Use))
+	case kindAttributeRef:
+		return decoded(text, new(AttributeRef))
 	case kindAccessKeys:
 		return decoded(text, new(AccessKeys))
 	case kindSigningKeys:

@@ -30,11 +30,11 @@ var kinds = []struct {
 	{"owner", OwnerKey("email:a@b.example"), func() Record { return new(Owner) }},
 	{"profile", ProfileKey("alice-01"), func() Record { return new(Profile) }},
 	{"definition", DefinitionKey("bio"), func() Record { return new(Definition) }},
-	{"use", UseKey("bio", "alice-01"), func() Record { return new(Use) }},
+	{"use", AttributeRefKey("bio", "alice-01"), func() Record { return new(AttributeRef) }},
 	{"devices", DevicesKey("alice-01"), func() Record { return new(Devices) }},
 	{"tokens", TokensKey("alice-01"), func() Record { return new(Tokens) }},
-	{"grant", GrantKey([32]byte{}), func() Record { return new(Grant) }},
-	{"uses", UsesKey("alice-01"), func() Record { return new(Uses) }},
+	{"grant", TokenTextKey([32]byte{}), func() Record { return new(TokenText) }},
+	{"uses", LastUsesKey("alice-01"), func() Record { return new(LastUses) }},
 	{"nonce", NonceKey(1, "key", "nonce"), func() Record { return new(Nonce) }},
 	{"created", CreatedKey(1, "key"), func() Record { return new(Created) }},
 	{"event", "", func() Record { return new(Event) }},
@@ -247,9 +247,9 @@ func TestAStoreMaySpellAValueAnew(t *testing.T) {
 func TestMembersThatAreNotKnownAreIgnored(t *testing.T) {
 	for _, more := range []string{`1`, `-1.5e9`, `true`, `null`, `"x"`, `"\"}"`, `{}`, `[]`, `{"a":[{"b":"]}"}]}`, `[[["["]]]`} {
 		value := `{"newer":` + more + `,"kind":"use","user":"alice-01","older":` + more + `}`
-		got, err := Decode(UseKey("bio", "alice-01"), []byte(value))
+		got, err := Decode(AttributeRefKey("bio", "alice-01"), []byte(value))
 		require.NoError(t, err, value)
-		require.Equal(t, &Use{User: "alice-01"}, got, value)
+		require.Equal(t, &AttributeRef{User: "alice-01"}, got, value)
 	}
 }
 

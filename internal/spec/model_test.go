@@ -39,13 +39,13 @@ type model struct {
 	events  []denizen.Event
 	// forgotten is the last event that a trim took.
 	forgotten denizen.Seq
-	cursors   map[denizen.Cursor]denizen.UserID
+	cursors   map[denizen.UserCursor]denizen.UserID
 }
 
 type modelUser struct {
 	denizen.User
 	attributes []denizen.Attribute
-	version    denizen.Version // of the attributes
+	version    denizen.ProfileVersion // of the attributes
 	devices    []modelDevice
 	tokens     []*modelToken
 }
@@ -124,11 +124,11 @@ func refused(kind error, field string) error { return &denizen.Error{Kind: kind,
 func newModel(read func() (wall, mono int64)) *model {
 	m := &model{
 		read: read, users: map[denizen.UserID]*modelUser{}, defs: map[string]denizen.AttributeDef{}, nonces: map[string]bool{},
-		born: map[string]modelCreation{}, texts: map[string]modelText{}, cursors: map[denizen.Cursor]denizen.UserID{},
+		born: map[string]modelCreation{}, texts: map[string]modelText{}, cursors: map[denizen.UserCursor]denizen.UserID{},
 	}
 	m.reopen()
 	m.ring = []*modelSigning{{id: m.id(), signs: m.now()}}
-	m.commit(modelPrincipal{name: ".system"}, denizen.DirectoryFounded, nil)
+	m.commit(modelPrincipal{name: ".system"}, denizen.EventDirectoryFounded, nil)
 	return m
 }
 
@@ -151,16 +151,16 @@ func (m *model) id() string {
 	return fmt.Sprintf("00000000-%08d", m.ids)
 }
 
-func (m *model) commit(by modelPrincipal, what string, u *modelUser, subjects ...string) denizen.Version {
+func (m *model) commit(by modelPrincipal, what denizen.EventKind, u *modelUser, subjects ...string) denizen.UserVersion {
 	m.seq++
 	e := denizen.Event{
-		Seq: m.seq, At: time.UnixMilli(m.now()), What: what, Actor: by.String(), AccessKey: by.key, Subjects: subjects,
+		Seq: m.seq, At: time.UnixMilli(m.now()), Kind: what, Actor: by.String(), AccessKey: by.key, Subjects: subjects,
 	}
 	if u != nil {
 		e.User, e.InternalID = u.ID, u.InternalID
 	}
 	m.events = append(m.events, e)
-	return denizen.Version(m.seq)
+	return denizen.UserVersion(m.seq)
 }
 
 // Who may do what: the letters of the wire contract, and A for any user about anything.
@@ -263,12 +263,11 @@ func (m *model) seen(by modelPrincipal, target denizen.UserID) (*modelUser, erro
 // system is enter for what only .system may, about no user.
 func (m *model) system(by modelPrincipal) error { return m.enter("S", 0, by, "") }
 
-func expected(versions []denizen.Version, is denizen.Version) error {
-	if len(versions) > 1 {
-		return refused(denizen.ErrInvalid, "version")
-	}
-	if len(versions) == 1 && versions[0] != is {
-		return refused(denizen.ErrConflict, "version")
+func expected[V comparable](versions []V, is V) error {
+	for _, v := range versions {
+		if v != is {
+			return refused(denizen.ErrConflict, "version")
+		}
 	}
 	return nil
 }
@@ -348,9 +347,9 @@ func (m *model) CreateUser(_ context.Context, by modelPrincipal, n denizen.NewUs
 		}
 	}
 	m.users[u.ID] = u
-	u.Version = m.commit(by, denizen.UserCreated, u)
+	u.Version = m.commit(by, denizen.EventUserCreated, u)
 	if len(u.attributes) > 0 {
-		u.version = u.Version
+		u.version = denizen.ProfileVersion(u.Version)
 	}
 	if i.Key != "" {
 		m.born[born(0)] = modelCreation{digest: i.Digest, user: u.ID, internal: u.InternalID, at: now}
@@ -371,14 +370,14 @@ func (u *modelUser) shown() denizen.User {
 }
 
 func (m *model) User(_ context.Context, by modelPrincipal, id denizen.UserID) (denizen.User, error) {
-	users, err := m.Users(context.Background(), by, id)
+	users, err := m.UsersByID(context.Background(), by, []denizen.UserID{id})
 	if err != nil {
 		return denizen.User{}, err
 	}
 	return users[0], nil
 }
 
-func (m *model) Users(_ context.Context, by modelPrincipal, ids ...denizen.UserID) ([]denizen.User, error) {
+func (m *model) UsersByID(_ context.Context, by modelPrincipal, ids []denizen.UserID) ([]denizen.User, error) {
 	users, err := m.all(denizen.FacetScreenName, by, ids)
 	var shown []denizen.User
 	for _, u := range users {
@@ -414,7 +413,7 @@ func (m *model) all(what denizen.Facet, by modelPrincipal, ids []denizen.UserID)
 	return users, nil
 }
 
-func (m *model) Resolve(_ context.Context, by modelPrincipal, ref string) (denizen.UserID, error) {
+func (m *model) ResolveUser(_ context.Context, by modelPrincipal, ref string) (denizen.UserID, error) {
 	if err := first(m.enter("SA", 0, by, ""), m.stands(by)); err != nil {
 		return "", err
 	}
@@ -443,7 +442,7 @@ func (m *model) Resolve(_ context.Context, by modelPrincipal, ref string) (deniz
 	return "", refused(denizen.ErrDenied, "")
 }
 
-func (m *model) UsersByLocator(_ context.Context, by modelPrincipal, locators ...string) (users []denizen.User, err error) {
+func (m *model) UsersByLocator(_ context.Context, by modelPrincipal, locators []string) (users []denizen.User, err error) {
 	if err := m.system(by); err != nil {
 		return nil, err
 	}
@@ -464,7 +463,7 @@ func (m *model) UsersByLocator(_ context.Context, by modelPrincipal, locators ..
 	return users, nil
 }
 
-func (m *model) UserPage(_ context.Context, by modelPrincipal, q denizen.Query) (page denizen.Page, err error) {
+func (m *model) Users(_ context.Context, by modelPrincipal, q denizen.UserQuery) (page denizen.UserPage, err error) {
 	if err := m.system(by); err != nil {
 		return page, err
 	}
@@ -483,7 +482,7 @@ func (m *model) UserPage(_ context.Context, by modelPrincipal, q denizen.Query) 
 			continue
 		}
 		if len(page.Users) == cmp.Or(q.Limit, denizen.MaxPage) {
-			page.Next = denizen.Cursor("after " + page.Users[len(page.Users)-1].ID)
+			page.Next = denizen.UserCursor("after " + page.Users[len(page.Users)-1].ID)
 			m.cursors[page.Next] = page.Users[len(page.Users)-1].ID
 			break
 		}
@@ -494,7 +493,7 @@ func (m *model) UserPage(_ context.Context, by modelPrincipal, q denizen.Query) 
 
 func (m *model) AllUsers(ctx context.Context, by modelPrincipal) iter.Seq2[denizen.User, error] {
 	return func(yield func(denizen.User, error) bool) {
-		page, err := m.UserPage(ctx, by, denizen.Query{})
+		page, err := m.Users(ctx, by, denizen.UserQuery{})
 		for _, u := range page.Users {
 			if !yield(u, nil) {
 				return
@@ -511,12 +510,12 @@ func (m *model) CountUsers(_ context.Context, by modelPrincipal) (int, error) {
 }
 
 // edited is what every change of a user's own record does to it.
-func (m *model) edited(by modelPrincipal, what string, u *modelUser, subjects ...string) {
+func (m *model) edited(by modelPrincipal, what denizen.EventKind, u *modelUser, subjects ...string) {
 	u.Version = m.commit(by, what, u, subjects...)
 	u.UpdatedAt = time.UnixMilli(m.now())
 }
 
-func (m *model) SetScreenName(_ context.Context, by modelPrincipal, id denizen.UserID, name string, versions ...denizen.Version) (denizen.User, error) {
+func (m *model) SetScreenName(_ context.Context, by modelPrincipal, id denizen.UserID, name string, versions ...denizen.UserVersion) (denizen.User, error) {
 	if err := m.enter("SU", 0, by, id); err != nil {
 		return denizen.User{}, err
 	}
@@ -532,20 +531,20 @@ func (m *model) SetScreenName(_ context.Context, by modelPrincipal, id denizen.U
 	}
 	if u.ScreenName != name {
 		u.ScreenName = name
-		m.edited(by, denizen.UserRenamed, u)
+		m.edited(by, denizen.EventUserRenamed, u)
 	}
 	return u.shown(), nil
 }
 
-func (m *model) BlockUser(_ context.Context, by modelPrincipal, id denizen.UserID, versions ...denizen.Version) (denizen.User, error) {
-	return m.block(by, id, true, denizen.UserBlocked, versions)
+func (m *model) BlockUser(_ context.Context, by modelPrincipal, id denizen.UserID, versions ...denizen.UserVersion) (denizen.User, error) {
+	return m.block(by, id, true, denizen.EventUserBlocked, versions)
 }
 
-func (m *model) UnblockUser(_ context.Context, by modelPrincipal, id denizen.UserID, versions ...denizen.Version) (denizen.User, error) {
-	return m.block(by, id, false, denizen.UserUnblocked, versions)
+func (m *model) UnblockUser(_ context.Context, by modelPrincipal, id denizen.UserID, versions ...denizen.UserVersion) (denizen.User, error) {
+	return m.block(by, id, false, denizen.EventUserUnblocked, versions)
 }
 
-func (m *model) block(by modelPrincipal, id denizen.UserID, blocked bool, what string, versions []denizen.Version) (denizen.User, error) {
+func (m *model) block(by modelPrincipal, id denizen.UserID, blocked bool, what denizen.EventKind, versions []denizen.UserVersion) (denizen.User, error) {
 	u, err := m.about("S", 0, by, id)
 	if err != nil {
 		return denizen.User{}, err
@@ -560,7 +559,7 @@ func (m *model) block(by modelPrincipal, id denizen.UserID, blocked bool, what s
 	return u.shown(), nil
 }
 
-func (m *model) DeleteUser(_ context.Context, by modelPrincipal, id denizen.UserID, versions ...denizen.Version) error {
+func (m *model) DeleteUser(_ context.Context, by modelPrincipal, id denizen.UserID, versions ...denizen.UserVersion) error {
 	u, err := m.about("S", 0, by, id)
 	if err != nil {
 		return err
@@ -569,7 +568,7 @@ func (m *model) DeleteUser(_ context.Context, by modelPrincipal, id denizen.User
 		return err
 	}
 	delete(m.users, id)
-	m.commit(by, denizen.UserDeleted, u)
+	m.commit(by, denizen.EventUserDeleted, u)
 	return nil
 }
 
@@ -668,7 +667,7 @@ func (m *model) take(l *denizen.Locator, u *modelUser) error {
 	return nil
 }
 
-func (m *model) AddLocator(_ context.Context, by modelPrincipal, id denizen.UserID, n denizen.NewLocator) (l denizen.Locator, err error) {
+func (m *model) AddLocator(_ context.Context, by modelPrincipal, id denizen.UserID, n denizen.NewLocator, versions ...denizen.UserVersion) (l denizen.Locator, err error) {
 	if err := m.enter("SU", 0, by, id); err != nil {
 		return l, err
 	}
@@ -687,6 +686,9 @@ func (m *model) AddLocator(_ context.Context, by modelPrincipal, id denizen.User
 	if err != nil {
 		return l, err
 	}
+	if err := expected(versions, u.Version); err != nil {
+		return l, err
+	}
 	if i := u.has(denizen.Locator{Canonical: s.canonical}); i >= 0 {
 		l := u.Locators[i]
 		if l.Owned && by.IsSystem() && explicit != "" && explicit != l.Status {
@@ -703,7 +705,7 @@ func (m *model) AddLocator(_ context.Context, by modelPrincipal, id denizen.User
 		}
 		m.setStatus(&l, n.Status)
 		u.Locators[i] = l
-		m.edited(by, denizen.LocatorOwned, u, string(l.ID))
+		m.edited(by, denizen.EventLocatorOwned, u, string(l.ID))
 		return l, nil
 	}
 	if by.IsSystem() && u.owned() >= denizen.MaxLocators || by.user != "" && len(u.Locators)-u.owned() >= denizen.MaxClaims {
@@ -718,11 +720,11 @@ func (m *model) AddLocator(_ context.Context, by modelPrincipal, id denizen.User
 		}
 	}
 	u.Locators = append(u.Locators, l)
-	m.edited(by, denizen.LocatorAdded, u, string(l.ID))
+	m.edited(by, denizen.EventLocatorAdded, u, string(l.ID))
 	return l, nil
 }
 
-func (m *model) SetLocators(_ context.Context, by modelPrincipal, id denizen.UserID, locators []denizen.NewLocator, versions ...denizen.Version) (denizen.User, error) {
+func (m *model) SetLocators(_ context.Context, by modelPrincipal, id denizen.UserID, locators []denizen.NewLocator, versions ...denizen.UserVersion) (denizen.User, error) {
 	if err := m.enter("S", 0, by, id); err != nil {
 		return denizen.User{}, err
 	}
@@ -778,12 +780,12 @@ func (m *model) SetLocators(_ context.Context, by modelPrincipal, id denizen.Use
 	}
 	if !slices.Equal(set, u.Locators) {
 		u.Locators = set
-		m.edited(by, denizen.LocatorsSet, u)
+		m.edited(by, denizen.EventLocatorsSet, u)
 	}
 	return u.shown(), nil
 }
 
-func (m *model) SetVerification(_ context.Context, by modelPrincipal, id denizen.UserID, locator denizen.LocatorID, status denizen.VerificationStatus) (denizen.Locator, error) {
+func (m *model) SetVerification(_ context.Context, by modelPrincipal, id denizen.UserID, locator denizen.LocatorID, status denizen.VerificationStatus, versions ...denizen.UserVersion) (denizen.Locator, error) {
 	if err := m.enter("S", 0, by, id); err != nil {
 		return denizen.Locator{}, err
 	}
@@ -794,6 +796,9 @@ func (m *model) SetVerification(_ context.Context, by modelPrincipal, id denizen
 	if err != nil {
 		return denizen.Locator{}, err
 	}
+	if err := expected(versions, u.Version); err != nil {
+		return denizen.Locator{}, err
+	}
 	i, err := u.locator(locator)
 	if err != nil {
 		return denizen.Locator{}, err
@@ -802,9 +807,9 @@ func (m *model) SetVerification(_ context.Context, by modelPrincipal, id denizen
 	if l.Status == status && status != denizen.Verified {
 		return l, nil
 	}
-	what := denizen.LocatorVerification
+	what := denizen.EventLocatorVerification
 	if status == denizen.Verified && !l.Owned {
-		what = denizen.LocatorOwned
+		what = denizen.EventLocatorOwned
 		if u.owned() >= denizen.MaxLocators {
 			return denizen.Locator{}, refused(denizen.ErrLimited, "locators")
 		}
@@ -818,9 +823,12 @@ func (m *model) SetVerification(_ context.Context, by modelPrincipal, id denizen
 	return l, nil
 }
 
-func (m *model) RemoveLocator(_ context.Context, by modelPrincipal, id denizen.UserID, locator denizen.LocatorID) error {
+func (m *model) RemoveLocator(_ context.Context, by modelPrincipal, id denizen.UserID, locator denizen.LocatorID, versions ...denizen.UserVersion) error {
 	u, err := m.about("SU", 0, by, id)
 	if err != nil {
+		return err
+	}
+	if err := expected(versions, u.Version); err != nil {
 		return err
 	}
 	i, err := u.locator(locator)
@@ -828,7 +836,7 @@ func (m *model) RemoveLocator(_ context.Context, by modelPrincipal, id denizen.U
 		return err
 	}
 	u.Locators = slices.Delete(slices.Clone(u.Locators), i, i+1)
-	m.edited(by, denizen.LocatorRemoved, u, string(locator))
+	m.edited(by, denizen.EventLocatorRemoved, u, string(locator))
 	return nil
 }
 
@@ -848,17 +856,17 @@ func (m *model) DefineAttribute(_ context.Context, by modelPrincipal, def denize
 		return denizen.AttributeDef{}, refused(denizen.ErrTaken, "key")
 	}
 	m.defs[def.Key] = def
-	m.commit(by, denizen.AttributeDefined, nil, def.Key)
+	m.commit(by, denizen.EventAttributeDefined, nil, def.Key)
 	return def, nil
 }
 
 func definable(def *denizen.AttributeDef) error {
-	def.MaxBytes = cmp.Or(def.MaxBytes, denizen.MaxAttribute)
+	def.MaxBytes = cmp.Or(def.MaxBytes, denizen.MaxAttributeBytes)
 	def.VisibleTo, def.WritableBy = cmp.Or(def.VisibleTo, denizen.ToSelf), cmp.Or(def.WritableBy, denizen.ToSelf)
 	switch {
 	case !validKey(def.Key):
 		return refused(denizen.ErrInvalid, "key")
-	case def.MaxBytes < 0 || def.MaxBytes > denizen.MaxAttribute:
+	case def.MaxBytes < 0 || def.MaxBytes > denizen.MaxAttributeBytes:
 		return refused(denizen.ErrInvalid, "maxBytes")
 	case !slices.Contains([]denizen.Audience{denizen.ToSelf, denizen.ToPeers, denizen.ToSystem}, def.VisibleTo):
 		return refused(denizen.ErrInvalid, "visibleTo")
@@ -918,7 +926,7 @@ func (m *model) DropAttributeDef(_ context.Context, by modelPrincipal, key strin
 		}
 	}
 	delete(m.defs, key)
-	m.commit(by, denizen.AttributeDropped, nil, key)
+	m.commit(by, denizen.EventAttributeDropped, nil, key)
 	return nil
 }
 
@@ -987,11 +995,11 @@ func (m *model) patch(by modelPrincipal, u *modelUser, attributes []denizen.Attr
 	return changed, nil
 }
 
-func (m *model) SetAttribute(ctx context.Context, by modelPrincipal, id denizen.UserID, a denizen.Attribute, versions ...denizen.Version) (denizen.Profile, error) {
+func (m *model) SetAttribute(ctx context.Context, by modelPrincipal, id denizen.UserID, a denizen.Attribute, versions ...denizen.ProfileVersion) (denizen.Profile, error) {
 	return m.SetAttributes(ctx, by, id, []denizen.Attribute{a}, denizen.Merge, versions...)
 }
 
-func (m *model) SetAttributes(_ context.Context, by modelPrincipal, id denizen.UserID, attributes []denizen.Attribute, mode denizen.PatchMode, versions ...denizen.Version) (denizen.Profile, error) {
+func (m *model) SetAttributes(_ context.Context, by modelPrincipal, id denizen.UserID, attributes []denizen.Attribute, mode denizen.PatchMode, versions ...denizen.ProfileVersion) (denizen.Profile, error) {
 	if err := m.enter("SU", 0, by, id); err != nil {
 		return denizen.Profile{}, err
 	}
@@ -1016,12 +1024,12 @@ func (m *model) SetAttributes(_ context.Context, by modelPrincipal, id denizen.U
 }
 
 func (m *model) profileChanged(by modelPrincipal, u *modelUser, keys ...string) {
-	if u.version = m.commit(by, denizen.ProfileChanged, u, keys...); len(u.attributes) == 0 {
+	if u.version = denizen.ProfileVersion(m.commit(by, denizen.EventProfileChanged, u, keys...)); len(u.attributes) == 0 {
 		u.version = 0
 	}
 }
 
-func (m *model) RemoveAttribute(_ context.Context, by modelPrincipal, id denizen.UserID, key string, versions ...denizen.Version) error {
+func (m *model) RemoveAttribute(_ context.Context, by modelPrincipal, id denizen.UserID, key string, versions ...denizen.ProfileVersion) error {
 	if err := m.enter("SU", 0, by, id); err != nil {
 		return err
 	}
@@ -1069,7 +1077,7 @@ func (m *model) Profile(_ context.Context, by modelPrincipal, id denizen.UserID)
 	return m.profile(by, u), nil
 }
 
-func (m *model) Attributes(_ context.Context, by modelPrincipal, id denizen.UserID, keys ...string) (attributes []denizen.Attribute, err error) {
+func (m *model) Attributes(_ context.Context, by modelPrincipal, id denizen.UserID, keys []string) (attributes []denizen.Attribute, err error) {
 	if err := m.enter("SUP", denizen.FacetProfile, by, id); err != nil {
 		return nil, err
 	}
@@ -1185,9 +1193,9 @@ func (m *model) SetPresence(_ context.Context, by modelPrincipal, id denizen.Use
 	}
 	u.devices = append(u.devices, set)
 	if set.name == "" {
-		m.commit(by, denizen.PresenceSet, u)
+		m.commit(by, denizen.EventPresenceSet, u)
 	} else {
-		m.commit(by, denizen.PresenceSet, u, set.name)
+		m.commit(by, denizen.EventPresenceSet, u, set.name)
 	}
 	return nil
 }
@@ -1205,7 +1213,7 @@ func (m *model) ClearPresence(_ context.Context, by modelPrincipal, id denizen.U
 		return refused(denizen.ErrNotFound, "device")
 	}
 	u.devices = slices.Delete(u.devices, i, i+1)
-	m.commit(by, denizen.PresenceCleared, u, device)
+	m.commit(by, denizen.EventPresenceCleared, u, device)
 	return nil
 }
 
@@ -1216,7 +1224,7 @@ func (m *model) ClearAllPresence(_ context.Context, by modelPrincipal, id denize
 	}
 	if len(u.devices) > 0 {
 		u.devices = nil
-		m.commit(by, denizen.PresenceCleared, u)
+		m.commit(by, denizen.EventPresenceCleared, u)
 	}
 	return nil
 }
@@ -1246,7 +1254,7 @@ func (m *model) Presence(ctx context.Context, by modelPrincipal, id denizen.User
 	return users[0].presence(m.now()), nil
 }
 
-func (m *model) Presences(_ context.Context, by modelPrincipal, ids ...denizen.UserID) (presences []denizen.UserPresence, err error) {
+func (m *model) Presences(_ context.Context, by modelPrincipal, ids []denizen.UserID) (presences []denizen.UserPresence, err error) {
 	for _, id := range ids {
 		if err := m.enter("SUP", denizen.FacetPresence, by, id); err != nil {
 			return nil, err
@@ -1366,7 +1374,7 @@ func (m *model) IssueToken(_ context.Context, by modelPrincipal, id denizen.User
 		latest: wholeSecond(now + modelLongest.Milliseconds()),
 	}
 	u.tokens = append(u.tokens, t)
-	m.commit(by, denizen.TokenIssued, u, string(t.ID))
+	m.commit(by, denizen.EventTokenIssued, u, string(t.ID))
 	return m.sign(u, t, wholeSecond(now+o.TTL.Milliseconds())), nil
 }
 
@@ -1410,7 +1418,7 @@ func (m *model) ExtendToken(_ context.Context, by modelPrincipal, id denizen.Use
 		t.texts = slices.DeleteFunc(t.texts, func(s string) bool { return s == soonest })
 	}
 	u.tokens = live
-	m.commit(by, denizen.TokenExtended, u, string(t.ID))
+	m.commit(by, denizen.EventTokenExtended, u, string(t.ID))
 	return m.sign(u, t, expires), nil
 }
 
@@ -1447,7 +1455,7 @@ func (m *model) RevokeTokens(_ context.Context, by modelPrincipal, id denizen.Us
 		left, ended = slices.Delete(left, i, i+1), append(ended, string(token))
 	}
 	u.tokens = left
-	m.commit(by, denizen.TokenRevoked, u, ended...)
+	m.commit(by, denizen.EventTokenRevoked, u, ended...)
 	return nil
 }
 
@@ -1472,7 +1480,7 @@ func (m *model) revoke(by modelPrincipal, u *modelUser, which func(*modelToken) 
 	})
 	if len(ended) > 0 {
 		u.tokens = left
-		m.commit(by, denizen.TokenRevoked, u, ended...)
+		m.commit(by, denizen.EventTokenRevoked, u, ended...)
 	}
 	return len(ended)
 }
@@ -1587,7 +1595,7 @@ func (m *model) addKey(by modelPrincipal, key, secret string) error {
 	}
 	m.ids++
 	m.keys = append(m.keys, &modelKey{denizen.AccessKey{Key: key, CreatedAt: time.UnixMilli(m.now())}, secret, m.ids})
-	m.commit(by, denizen.AccessKeyCreated, nil, key)
+	m.commit(by, denizen.EventAccessKeyCreated, nil, key)
 	return nil
 }
 
@@ -1611,7 +1619,7 @@ func (m *model) DeleteAccessKey(_ context.Context, by modelPrincipal, key string
 	}
 	m.keys = slices.Delete(m.keys, i, i+1)
 	m.deleted = append(m.deleted, key)
-	m.commit(by, denizen.AccessKeyDeleted, nil, key)
+	m.commit(by, denizen.EventAccessKeyDeleted, nil, key)
 	return nil
 }
 
@@ -1703,7 +1711,7 @@ func (m *model) RotateSigningKey(_ context.Context, by modelPrincipal, notice ti
 	}
 	next.id = m.id()
 	m.ring = append(ring, next)
-	m.commit(by, denizen.SigningKeyRotated, nil, next.id)
+	m.commit(by, denizen.EventSigningKeyRotated, nil, next.id)
 	return nil
 }
 
@@ -1722,7 +1730,7 @@ func (m *model) DropSigningKey(_ context.Context, by modelPrincipal, id string) 
 	}
 	m.ring[i].dropped = true
 	m.ring = slices.Delete(slices.Clone(m.ring), i, i+1)
-	m.commit(by, denizen.SigningKeyDropped, nil, id)
+	m.commit(by, denizen.EventSigningKeyDropped, nil, id)
 	return nil
 }
 
@@ -1758,7 +1766,7 @@ func (m *model) verify(signed string) (denizen.Claims, error) {
 
 // The feed.
 
-func (m *model) Changes(_ context.Context, by modelPrincipal, after denizen.Seq) iter.Seq2[denizen.Event, error] {
+func (m *model) Events(_ context.Context, by modelPrincipal, after denizen.Seq) iter.Seq2[denizen.Event, error] {
 	return func(yield func(denizen.Event, error) bool) {
 		err := first(m.system(by), m.stands(by))
 		if err == nil && after < m.forgotten {
@@ -1776,7 +1784,7 @@ func (m *model) Changes(_ context.Context, by modelPrincipal, after denizen.Seq)
 	}
 }
 
-func (m *model) Wait(_ context.Context, by modelPrincipal, after denizen.Seq) error {
+func (m *model) WaitForEvents(_ context.Context, by modelPrincipal, after denizen.Seq) error {
 	if err := first(m.system(by), m.stands(by)); err != nil {
 		return err
 	}
@@ -1786,7 +1794,7 @@ func (m *model) Wait(_ context.Context, by modelPrincipal, after denizen.Seq) er
 	return errWouldWait
 }
 
-func (m *model) Trim(_ context.Context, by modelPrincipal, upTo denizen.Seq) error {
+func (m *model) TrimFeed(_ context.Context, by modelPrincipal, upTo denizen.Seq) error {
 	if err := first(m.system(by), m.stands(by)); err != nil || upTo == 0 {
 		return err
 	}

@@ -125,7 +125,7 @@ func TestWhatOneProcessEndsAnotherRefuses(t *testing.T) {
 		"delete": func(p *process, id denizen.UserID, _ denizen.TokenID) error { return p.DeleteUser(ctx, system, id) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			ps := newProcesses(t, denizen.Options{Freshness: time.Minute}, 0, 0)
+			ps := newProcesses(t, denizen.Options{MaxRevocationDelay: time.Minute}, 0, 0)
 			id, token := ps[0].alice(t)
 			require.Eventually(t, func() bool { // it follows the feed
 				_, err := ps[1].Authenticate(ctx, token.Signed)
@@ -141,7 +141,7 @@ func TestWhatOneProcessEndsAnotherRefuses(t *testing.T) {
 }
 
 func TestPresenceSetInOneProcessIsReadInAnother(t *testing.T) {
-	ps := newProcesses(t, denizen.Options{Freshness: time.Minute}, 0, 0)
+	ps := newProcesses(t, denizen.Options{MaxRevocationDelay: time.Minute}, 0, 0)
 	id, _ := ps[0].alice(t)
 	for i, state := range []denizen.Presence{denizen.Online(time.Minute), denizen.Away(), denizen.Online(time.Minute), denizen.Online(time.Minute)} {
 		set, read := ps[i%2], ps[(i+1)%2]
@@ -228,7 +228,7 @@ func TestAUserAndTheHostsRowAreWrittenTogetherOrNotAtAll(t *testing.T) {
 	t.Cleanup(func() { _, _ = p.pool.Exec(ctx, "DROP TABLE "+table) })
 	order := func(id denizen.UserID, fails bool) error {
 		return pgx.BeginFunc(ctx, p.pool, func(tx pgx.Tx) error {
-			dir := p.Over(p.store.InTx(tx))
+			dir := p.InTx(p.store.InTx(tx))
 			u, err := dir.CreateUser(ctx, system, denizen.NewUser{ID: id, ScreenName: "Buyer", Locators: []denizen.NewLocator{denizen.Email(string(id) + "@example.org")}})
 			if err != nil {
 				return err
@@ -268,7 +268,7 @@ func TestAUserAndTheHostsRowAreWrittenTogetherOrNotAtAll(t *testing.T) {
 // order is how a host writes its own row with a user.
 func order(ctx context.Context, db *pgxpool.Pool, dir *denizen.Directory, people *postgres.Store, buyer denizen.NewUser, item string) error {
 	return pgx.BeginFunc(ctx, db, func(tx pgx.Tx) error {
-		u, err := dir.Over(people.InTx(tx)).CreateUser(ctx, denizen.System(), buyer)
+		u, err := dir.InTx(people.InTx(tx)).CreateUser(ctx, denizen.System(), buyer)
 		if err != nil {
 			return err
 		}
@@ -295,7 +295,7 @@ func TestARefusalLeavesTheHostsTransactionUsable(t *testing.T) {
 	p := newProcesses(t, denizen.Options{}, 0)[0]
 	id, token := p.alice(t)
 	require.NoError(t, pgx.BeginFunc(ctx, p.pool, func(tx pgx.Tx) error {
-		dir := p.Over(p.store.InTx(tx))
+		dir := p.InTx(p.store.InTx(tx))
 		_, err := dir.CreateUser(ctx, system, denizen.NewUser{ID: id, ScreenName: "Taken"})
 		require.ErrorIs(t, err, denizen.ErrTaken)
 		by, err := dir.Authenticate(ctx, token.Signed)
@@ -315,7 +315,7 @@ func TestOthersWaitForATransactionAtMostTheLockTimeout(t *testing.T) {
 	tx, err := ps[0].pool.Begin(ctx)
 	require.NoError(t, err)
 	defer func() { _ = tx.Rollback(ctx) }()
-	_, err = ps[0].Over(ps[0].store.InTx(tx)).SetScreenName(ctx, system, id, "Held")
+	_, err = ps[0].InTx(ps[0].store.InTx(tx)).SetScreenName(ctx, system, id, "Held")
 	require.NoError(t, err)
 	_, err = ps[1].SetScreenName(ctx, system, id, "Waits")
 	require.ErrorIs(t, err, denizen.ErrUnavailable)

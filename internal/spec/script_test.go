@@ -162,16 +162,16 @@ func anyOf[T any](pool []T, n int) T { return pool[n%len(pool)] }
 type subject[P any] interface {
 	AccessKeys(ctx context.Context, by P) ([]denizen.AccessKey, error)
 	ActAs(ctx context.Context, by P, user denizen.UserID) (P, error)
-	AddLocator(ctx context.Context, by P, user denizen.UserID, n denizen.NewLocator) (denizen.Locator, error)
+	AddLocator(ctx context.Context, by P, user denizen.UserID, n denizen.NewLocator, expected ...denizen.UserVersion) (denizen.Locator, error)
 	AllUsers(ctx context.Context, by P) iter.Seq2[denizen.User, error]
 	AttributeDef(ctx context.Context, by P, key string) (denizen.AttributeDef, error)
 	AttributeDefs(ctx context.Context, by P) ([]denizen.AttributeDef, error)
-	Attributes(ctx context.Context, by P, user denizen.UserID, keys ...string) ([]denizen.Attribute, error)
+	Attributes(ctx context.Context, by P, user denizen.UserID, keys []string) ([]denizen.Attribute, error)
 	Authenticate(ctx context.Context, signed string) (P, error)
 	AuthenticateKey(ctx context.Context, key, secret string) (P, error)
 	AuthenticateSigned(ctx context.Context, r denizen.SignedRequest) (P, error)
-	BlockUser(ctx context.Context, by P, id denizen.UserID, expected ...denizen.Version) (denizen.User, error)
-	Changes(ctx context.Context, by P, after denizen.Seq) iter.Seq2[denizen.Event, error]
+	BlockUser(ctx context.Context, by P, id denizen.UserID, expected ...denizen.UserVersion) (denizen.User, error)
+	Events(ctx context.Context, by P, after denizen.Seq) iter.Seq2[denizen.Event, error]
 	ClearAllPresence(ctx context.Context, by P, user denizen.UserID) error
 	ClearPresence(ctx context.Context, by P, user denizen.UserID, device string) error
 	CountUsers(ctx context.Context, by P) (int, error)
@@ -179,7 +179,7 @@ type subject[P any] interface {
 	CreateUser(ctx context.Context, by P, n denizen.NewUser) (denizen.User, error)
 	DefineAttribute(ctx context.Context, by P, def denizen.AttributeDef) (denizen.AttributeDef, error)
 	DeleteAccessKey(ctx context.Context, by P, key string) error
-	DeleteUser(ctx context.Context, by P, id denizen.UserID, expected ...denizen.Version) error
+	DeleteUser(ctx context.Context, by P, id denizen.UserID, expected ...denizen.UserVersion) error
 	Devices(ctx context.Context, by P, user denizen.UserID) ([]denizen.UserPresence, error)
 	DropAttributeDef(ctx context.Context, by P, key string) error
 	DropSigningKey(ctx context.Context, by P, id string) error
@@ -189,30 +189,30 @@ type subject[P any] interface {
 	Locators(ctx context.Context, by P, user denizen.UserID) ([]denizen.Locator, error)
 	Logout(ctx context.Context, by P) error
 	Presence(ctx context.Context, by P, user denizen.UserID) (denizen.UserPresence, error)
-	Presences(ctx context.Context, by P, users ...denizen.UserID) ([]denizen.UserPresence, error)
+	Presences(ctx context.Context, by P, users []denizen.UserID) ([]denizen.UserPresence, error)
 	Profile(ctx context.Context, by P, user denizen.UserID) (denizen.Profile, error)
 	PutAccessKey(ctx context.Context, by P, key, secret string) error
-	RemoveAttribute(ctx context.Context, by P, user denizen.UserID, key string, expected ...denizen.Version) error
-	RemoveLocator(ctx context.Context, by P, user denizen.UserID, id denizen.LocatorID) error
-	Resolve(ctx context.Context, by P, ref string) (denizen.UserID, error)
+	RemoveAttribute(ctx context.Context, by P, user denizen.UserID, key string, expected ...denizen.ProfileVersion) error
+	RemoveLocator(ctx context.Context, by P, user denizen.UserID, id denizen.LocatorID, expected ...denizen.UserVersion) error
+	ResolveUser(ctx context.Context, by P, ref string) (denizen.UserID, error)
 	RevokeAllTokens(ctx context.Context, by P, user denizen.UserID) error
 	RevokeTokens(ctx context.Context, by P, user denizen.UserID, ids ...denizen.TokenID) error
 	RevokeTokensIssuedBy(ctx context.Context, by P, accessKey string) (int, error)
 	RotateSigningKey(ctx context.Context, by P, notice time.Duration) error
-	SetAttribute(ctx context.Context, by P, user denizen.UserID, a denizen.Attribute, expected ...denizen.Version) (denizen.Profile, error)
-	SetAttributes(ctx context.Context, by P, user denizen.UserID, attributes []denizen.Attribute, mode denizen.PatchMode, expected ...denizen.Version) (denizen.Profile, error)
-	SetLocators(ctx context.Context, by P, user denizen.UserID, locators []denizen.NewLocator, expected ...denizen.Version) (denizen.User, error)
+	SetAttribute(ctx context.Context, by P, user denizen.UserID, a denizen.Attribute, expected ...denizen.ProfileVersion) (denizen.Profile, error)
+	SetAttributes(ctx context.Context, by P, user denizen.UserID, attributes []denizen.Attribute, mode denizen.PatchMode, expected ...denizen.ProfileVersion) (denizen.Profile, error)
+	SetLocators(ctx context.Context, by P, user denizen.UserID, locators []denizen.NewLocator, expected ...denizen.UserVersion) (denizen.User, error)
 	SetPresence(ctx context.Context, by P, user denizen.UserID, p denizen.Presence) error
-	SetScreenName(ctx context.Context, by P, id denizen.UserID, screenName string, expected ...denizen.Version) (denizen.User, error)
-	SetVerification(ctx context.Context, by P, user denizen.UserID, id denizen.LocatorID, status denizen.VerificationStatus) (denizen.Locator, error)
+	SetScreenName(ctx context.Context, by P, id denizen.UserID, screenName string, expected ...denizen.UserVersion) (denizen.User, error)
+	SetVerification(ctx context.Context, by P, user denizen.UserID, id denizen.LocatorID, status denizen.VerificationStatus, expected ...denizen.UserVersion) (denizen.Locator, error)
 	Tokens(ctx context.Context, by P, user denizen.UserID) ([]denizen.Token, error)
-	Trim(ctx context.Context, by P, upTo denizen.Seq) error
-	UnblockUser(ctx context.Context, by P, id denizen.UserID, expected ...denizen.Version) (denizen.User, error)
+	TrimFeed(ctx context.Context, by P, upTo denizen.Seq) error
+	UnblockUser(ctx context.Context, by P, id denizen.UserID, expected ...denizen.UserVersion) (denizen.User, error)
 	User(ctx context.Context, by P, id denizen.UserID) (denizen.User, error)
-	UserPage(ctx context.Context, by P, q denizen.Query) (denizen.Page, error)
-	Users(ctx context.Context, by P, ids ...denizen.UserID) ([]denizen.User, error)
-	UsersByLocator(ctx context.Context, by P, locators ...string) ([]denizen.User, error)
-	Wait(ctx context.Context, by P, after denizen.Seq) error
+	Users(ctx context.Context, by P, q denizen.UserQuery) (denizen.UserPage, error)
+	UsersByID(ctx context.Context, by P, ids []denizen.UserID) ([]denizen.User, error)
+	UsersByLocator(ctx context.Context, by P, locators []string) ([]denizen.User, error)
+	WaitForEvents(ctx context.Context, by P, after denizen.Seq) error
 }
 
 // caller is a principal of a Directory or of a model.
@@ -242,14 +242,14 @@ type side[P caller] struct {
 	op       string
 	names    map[string]string
 	numbers  []uint64 // versions and sequences
-	versions map[string][]denizen.Version
+	versions map[string][]uint64
 	made     []denizen.UserID // ids that were generated
 	locators []ownedBy[denizen.LocatorID]
 	tokens   []ownedBy[denizen.TokenID]
 	texts    []string
 	keys     []denizen.NewAccessKey
 	signing  []string
-	cursors  []denizen.Cursor
+	cursors  []denizen.UserCursor
 	used     []time.Time // the last uses that this step answered
 }
 
@@ -260,7 +260,7 @@ type ownedBy[ID ~string] struct {
 }
 
 func newSide[P caller](s subject[P], c *scriptClock, sys P) *side[P] {
-	return &side[P]{subject: s, clock: c, sys: sys, names: map[string]string{}, versions: map[string][]denizen.Version{}}
+	return &side[P]{subject: s, clock: c, sys: sys, names: map[string]string{}, versions: map[string][]uint64{}}
 }
 
 // answer is what a step was answered: the call and what may come of it, of which a
@@ -384,8 +384,8 @@ func (s *side[P]) refusal(err error) string {
 
 func (s *side[P]) user(u denizen.User) string {
 	key := "user " + string(u.ID)
-	if !slices.Contains(s.versions[key], u.Version) {
-		s.versions[key] = append(s.versions[key], u.Version)
+	if !slices.Contains(s.versions[key], uint64(u.Version)) {
+		s.versions[key] = append(s.versions[key], uint64(u.Version))
 	}
 	return fmt.Sprintf("user(%s %s %q blocked=%t created=%s updated=%s %s %s)", s.id(u.ID), s.name("i", u.InternalID), u.ScreenName,
 		u.Blocked, s.at(u.CreatedAt), s.at(u.UpdatedAt), s.number(uint64(u.Version)), s.locatorList(u.ID, u.Locators))
@@ -414,8 +414,8 @@ func (s *side[P]) locator(user denizen.UserID, l denizen.Locator) string {
 
 func (s *side[P]) profile(p denizen.Profile) string {
 	key := "profile " + string(p.User)
-	if p.User != "" && !slices.Contains(s.versions[key], p.Version) {
-		s.versions[key] = append(s.versions[key], p.Version)
+	if p.User != "" && !slices.Contains(s.versions[key], uint64(p.Version)) {
+		s.versions[key] = append(s.versions[key], uint64(p.Version))
 	}
 	return fmt.Sprintf("%s %s %s", s.id(p.User), s.number(uint64(p.Version)), attributesText(p.Attributes))
 }
@@ -462,12 +462,12 @@ func (s *side[P]) key(k denizen.AccessKey) string {
 
 func (s *side[P]) event(e denizen.Event) string {
 	for _, subject := range e.Subjects {
-		if e.What == denizen.SigningKeyRotated && !slices.Contains(s.signing, subject) {
+		if e.Kind == denizen.EventSigningKeyRotated && !slices.Contains(s.signing, subject) {
 			s.signing = append(s.signing, subject)
 			s.name("s", subject)
 		}
 	}
-	return fmt.Sprintf("{%s %s %s by %s/%s of %s/%s %s}", s.number(uint64(e.Seq)), s.at(e.At), e.What, s.known(e.Actor), s.known(e.AccessKey),
+	return fmt.Sprintf("{%s %s %s by %s/%s of %s/%s %s}", s.number(uint64(e.Seq)), s.at(e.At), e.Kind, s.known(e.Actor), s.known(e.AccessKey),
 		s.known(string(e.User)), s.name("i", e.InternalID), inOrder(e.Subjects, s.known))
 }
 
@@ -519,24 +519,34 @@ func (s *side[P]) anybody(n int) denizen.UserID {
 	return ids[4]
 }
 
-// expecting answers the version that a step expects of a user or profile: mostly any, or the
-// newest that was seen, an older one, none at all or, against the rule, two.
-func (s *side[P]) expecting(kind string, id denizen.UserID, n int) ([]denizen.Version, string) {
-	seen := s.versions[kind+" "+string(id)]
-	var chosen []denizen.Version
+// expectUser returns the versions that a step expects of a user: mostly any, or the newest that was
+// seen, an older one, none at all, or two, which no user is at.
+func (s *side[P]) expectUser(id denizen.UserID, n int) ([]denizen.UserVersion, string) {
+	return expecting[denizen.UserVersion](s, "user "+string(id), n)
+}
+
+// expectProfile is expectUser for a profile.
+func (s *side[P]) expectProfile(id denizen.UserID, n int) ([]denizen.ProfileVersion, string) {
+	return expecting[denizen.ProfileVersion](s, "profile "+string(id), n)
+}
+
+func expecting[V ~uint64, P caller](s *side[P], of string, n int) (chosen []V, text string) {
+	seen := s.versions[of]
+	some := []uint64{0}
 	switch n %= 10; {
 	case n < 5:
 		return nil, ""
 	case n < 8 && len(seen) > 0:
-		chosen = seen[len(seen)-1:]
+		some = seen[len(seen)-1:]
 	case n == 8 && len(seen) > 0:
-		chosen = seen[:1]
+		some = seen[:1]
 	case n == 9 && len(seen) > 1:
-		chosen = seen[len(seen)-2:]
-	default:
-		chosen = []denizen.Version{0}
+		some = seen[len(seen)-2:]
 	}
-	return chosen, "at " + inOrder(chosen, func(v denizen.Version) string { return s.number(uint64(v)) })
+	for _, v := range some {
+		chosen = append(chosen, V(v))
+	}
+	return chosen, "at " + inOrder(some, s.number)
 }
 
 func (s *side[P]) newLocator(n, status int) denizen.NewLocator {
@@ -654,13 +664,13 @@ func operations[P caller]() []operation[P] {
 			u, err := s.User(ctx, by, id)
 			return s.says(a, err, s.user(u))
 		}},
-		{"Users", 2, func(s *side[P], st step) answer {
+		{"UsersByID", 2, func(s *side[P], st step) answer {
 			by, some := s.by(st), s.some(st)
 			a := s.calls(by, inOrder(some, s.id))
-			users, err := s.Users(ctx, by, some...)
+			users, err := s.UsersByID(ctx, by, some)
 			return s.says(a, err, s.users(users))
 		}},
-		{"Resolve", 3, func(s *side[P], st step) answer {
+		{"ResolveUser", 3, func(s *side[P], st step) answer {
 			by, ref := s.by(st), anyOf(locators, st.args[0])
 			switch st.args[1] % 6 {
 			case 0:
@@ -669,7 +679,7 @@ func operations[P caller]() []operation[P] {
 				ref = "me"
 			}
 			a := s.calls(by, s.known(ref))
-			id, err := s.Resolve(ctx, by, ref)
+			id, err := s.ResolveUser(ctx, by, ref)
 			return s.says(a, err, s.id(id))
 		}},
 		{"UsersByLocator", 2, func(s *side[P], st step) answer {
@@ -679,14 +689,14 @@ func operations[P caller]() []operation[P] {
 				wanted = append(wanted, anyOf(locators, st.args[0]+3*i))
 			}
 			a, given := s.calls(by, wanted), slices.Clone(wanted)
-			users, err := s.UsersByLocator(ctx, by, given...)
+			users, err := s.UsersByLocator(ctx, by, given)
 			if !slices.Equal(given, wanted) {
 				return s.says(a, nil, "changed what it was given")
 			}
 			return s.says(a, err, s.users(users))
 		}},
-		{"UserPage", 3, func(s *side[P], st step) answer {
-			by, q := s.by(st), denizen.Query{Limit: anyOf([]int{1, 2, 0, 1, 3, 1000, 1001, -1}, st.args[0])}
+		{"Users", 3, func(s *side[P], st step) answer {
+			by, q := s.by(st), denizen.UserQuery{Limit: anyOf([]int{1, 2, 0, 1, 3, 1000, 1001, -1}, st.args[0])}
 			if n := st.args[1] % (len(s.cursors) + 2); n < len(s.cursors) {
 				q.After = s.cursors[n]
 			}
@@ -694,7 +704,7 @@ func operations[P caller]() []operation[P] {
 			if q.After != "" && st.args[2]%8 == 0 {
 				a.call, q.After = a.call+" forged", q.After+"A"
 			}
-			page, err := s.UserPage(ctx, by, q)
+			page, err := s.Users(ctx, by, q)
 			if page.Next != "" && s.names[string(page.Next)] == "" {
 				s.cursors = append(s.cursors, page.Next)
 			}
@@ -704,7 +714,7 @@ func operations[P caller]() []operation[P] {
 			by := s.by(st)
 			a := s.calls(by)
 			users, err := collect(s.AllUsers(ctx, by))
-			s.op = "UserPage" // whose refusal it is
+			s.op = "Users" // whose refusal it is
 			return s.says(a, err, s.users(users))
 		}},
 		{"CountUsers", 2, func(s *side[P], st step) answer {
@@ -714,28 +724,28 @@ func operations[P caller]() []operation[P] {
 		}},
 		{"SetScreenName", 4, func(s *side[P], st step) answer {
 			by, id, name := s.by(st), s.target(st), anyOf(scriptNames, st.args[0])
-			at, text := s.expecting("user", id, st.args[1])
+			at, text := s.expectUser(id, st.args[1])
 			a := s.calls(by, s.id(id), strconv.Quote(name), text)
 			u, err := s.SetScreenName(ctx, by, id, name, at...)
 			return s.says(a, err, s.user(u))
 		}},
 		{"BlockUser", 3, func(s *side[P], st step) answer {
 			by, id := s.by(st), s.target(st)
-			at, text := s.expecting("user", id, st.args[1])
+			at, text := s.expectUser(id, st.args[1])
 			a := s.calls(by, s.id(id), text)
 			u, err := s.BlockUser(ctx, by, id, at...)
 			return s.says(a, err, s.user(u))
 		}},
 		{"UnblockUser", 4, func(s *side[P], st step) answer {
 			by, id := s.by(st), s.target(st)
-			at, text := s.expecting("user", id, st.args[1])
+			at, text := s.expectUser(id, st.args[1])
 			a := s.calls(by, s.id(id), text)
 			u, err := s.UnblockUser(ctx, by, id, at...)
 			return s.says(a, err, s.user(u))
 		}},
 		{"DeleteUser", 4, func(s *side[P], st step) answer {
 			by, id := s.by(st), s.target(st)
-			at, text := s.expecting("user", id, st.args[1])
+			at, text := s.expectUser(id, st.args[1])
 			a := s.calls(by, s.id(id), text)
 			return s.says(a, s.DeleteUser(ctx, by, id, at...))
 		}},
@@ -757,8 +767,9 @@ func operations[P caller]() []operation[P] {
 		}},
 		{"AddLocator", 9, func(s *side[P], st step) answer {
 			by, id, n := s.by(st), s.target(st), s.newLocator(st.args[0], st.args[1])
-			a := s.calls(by, s.id(id), n)
-			l, err := s.AddLocator(ctx, by, id, n)
+			at, text := s.expectUser(id, st.args[2])
+			a := s.calls(by, s.id(id), n, text)
+			l, err := s.AddLocator(ctx, by, id, n, at...)
 			if err != nil {
 				return s.says(a, err)
 			}
@@ -770,7 +781,7 @@ func operations[P caller]() []operation[P] {
 			for i := range st.args[0] % 4 {
 				list = append(list, s.newLocator(st.args[1]+5*i, st.args[0]/4))
 			}
-			at, text := s.expecting("user", id, st.args[2])
+			at, text := s.expectUser(id, st.args[2])
 			a := s.calls(by, s.id(id), list, text)
 			u, err := s.SetLocators(ctx, by, id, list, at...)
 			return s.says(a, err, s.user(u))
@@ -779,8 +790,9 @@ func operations[P caller]() []operation[P] {
 			by := s.by(st)
 			id, locator := ofTarget(s.locators, s.target(st), st.args[0])
 			status := anyOf(append(slices.Clone(statuses), denizen.Verified, denizen.Verified, "Sure"), st.args[1])
-			a := s.calls(by, s.id(id), s.known(string(locator)), status)
-			l, err := s.SetVerification(ctx, by, id, locator, status)
+			at, text := s.expectUser(id, st.args[2])
+			a := s.calls(by, s.id(id), s.known(string(locator)), status, text)
+			l, err := s.SetVerification(ctx, by, id, locator, status, at...)
 			if err != nil {
 				return s.says(a, err)
 			}
@@ -789,8 +801,9 @@ func operations[P caller]() []operation[P] {
 		{"RemoveLocator", 4, func(s *side[P], st step) answer {
 			by := s.by(st)
 			id, locator := ofTarget(s.locators, s.target(st), st.args[0])
-			a := s.calls(by, s.id(id), s.known(string(locator)))
-			return s.says(a, s.RemoveLocator(ctx, by, id, locator))
+			at, text := s.expectUser(id, st.args[1])
+			a := s.calls(by, s.id(id), s.known(string(locator)), text)
+			return s.says(a, s.RemoveLocator(ctx, by, id, locator, at...))
 		}},
 		{"DefineAttribute", 4, func(s *side[P], st step) answer {
 			by, n := s.by(st), st.args[1]
@@ -808,7 +821,7 @@ func operations[P caller]() []operation[P] {
 			}
 			switch st.args[2] % 16 {
 			case 15:
-				def.MaxBytes = denizen.MaxAttribute + 1
+				def.MaxBytes = denizen.MaxAttributeBytes + 1
 			case 14:
 				def.VisibleTo = "everybody"
 			case 13:
@@ -835,7 +848,7 @@ func operations[P caller]() []operation[P] {
 		}},
 		{"SetAttribute", 5, func(s *side[P], st step) answer {
 			by, id, attribute := s.by(st), s.target(st), newAttribute(st.args[0], st.args[1])
-			at, text := s.expecting("profile", id, st.args[2])
+			at, text := s.expectProfile(id, st.args[2])
 			a := s.calls(by, s.id(id), fmt.Sprintf("%+q", attribute), text)
 			p, err := s.SetAttribute(ctx, by, id, attribute, at...)
 			return s.says(a, err, s.profile(p))
@@ -847,14 +860,14 @@ func operations[P caller]() []operation[P] {
 				list = append(list, newAttribute(st.args[0]+st.args[1]*i, st.args[1]+i))
 			}
 			mode := anyOf([]denizen.PatchMode{denizen.Merge, denizen.Replace, denizen.Merge, denizen.Replace, 2}, st.args[2]/10)
-			at, text := s.expecting("profile", id, st.args[2])
+			at, text := s.expectProfile(id, st.args[2])
 			a := s.calls(by, s.id(id), fmt.Sprintf("%+q", list), mode, text)
 			p, err := s.SetAttributes(ctx, by, id, list, mode, at...)
 			return s.says(a, err, s.profile(p))
 		}},
 		{"RemoveAttribute", 6, func(s *side[P], st step) answer {
 			by, id, key := s.by(st), s.target(st), anyOf(attributeKeys, st.args[0]%9)
-			at, text := s.expecting("profile", id, st.args[2])
+			at, text := s.expectProfile(id, st.args[2])
 			a := s.calls(by, s.id(id), key, text)
 			return s.says(a, s.RemoveAttribute(ctx, by, id, key, at...))
 		}},
@@ -871,7 +884,7 @@ func operations[P caller]() []operation[P] {
 				keys = append(keys, anyOf(attributeKeys, st.args[1]+i))
 			}
 			a := s.calls(by, s.id(id), keys)
-			attributes, err := s.Attributes(ctx, by, id, keys...)
+			attributes, err := s.Attributes(ctx, by, id, keys)
 			return s.says(a, err, attributesText(attributes))
 		}},
 		{"SetPresence", 9, func(s *side[P], st step) answer {
@@ -916,7 +929,7 @@ func operations[P caller]() []operation[P] {
 		{"Presences", 2, func(s *side[P], st step) answer {
 			by, some := s.by(st), s.some(st)
 			a := s.calls(by, inOrder(some, s.id))
-			ps, err := s.Presences(ctx, by, some...)
+			ps, err := s.Presences(ctx, by, some)
 			return s.says(a, err, inOrder(ps, s.presence))
 		}},
 		{"IssueToken", 7, func(s *side[P], st step) answer {
@@ -1090,26 +1103,26 @@ func operations[P caller]() []operation[P] {
 			c, err := s.verify(s.texts[len(s.texts)-1-n])
 			return s.says(a, err, s.id(c.User), s.name("i", c.InternalID), s.name("t", string(c.Token)), s.at(c.IssuedAt), s.at(c.ExpiresAt))
 		}},
-		{"Changes", 4, func(s *side[P], st step) answer {
+		{"Events", 4, func(s *side[P], st step) answer {
 			by, after := s.by(st), s.place(st.args[0])
 			a := s.calls(by, s.number(uint64(after)))
-			events, err := collect(s.Changes(ctx, by, after))
+			events, err := collect(s.Events(ctx, by, after))
 			if e, ok := err.(*denizen.Error); ok && e.Kind == denizen.ErrMissed {
 				// Where to go on is after everything, and before whatever comes.
-				later, again := collect(s.Changes(ctx, by, e.Resume))
+				later, again := collect(s.Events(ctx, by, e.Resume))
 				if len(later) > 0 || again != nil {
 					return s.says(a, again, "more after all")
 				}
 			}
 			return s.says(a, err, inOrder(events, s.event))
 		}},
-		{"Wait", 2, func(s *side[P], st step) answer {
+		{"WaitForEvents", 2, func(s *side[P], st step) answer {
 			by, after := s.by(st), s.place(st.args[0])
 			return s.says(s.calls(by, s.number(uint64(after))), s.wait(by, after))
 		}},
-		{"Trim", 1, func(s *side[P], st step) answer {
+		{"TrimFeed", 1, func(s *side[P], st step) answer {
 			by, upTo := s.by(st), s.place(st.args[0])
-			return s.says(s.calls(by, s.number(uint64(upTo))), s.Trim(ctx, by, upTo))
+			return s.says(s.calls(by, s.number(uint64(upTo))), s.TrimFeed(ctx, by, upTo))
 		}},
 		{"Audit", 1, func(s *side[P], st step) answer { return s.audit() }},
 		{"Advance", 14, nil},
@@ -1138,7 +1151,7 @@ func (s *side[P]) audit() answer {
 		says, used = append(says, op+": "+b.says[0]), append(used, b.used...)
 	}
 	users, err := collect(s.AllUsers(ctx, s.sys))
-	add("UserPage", err, s.users(users))
+	add("Users", err, s.users(users))
 	n, err := s.CountUsers(ctx, s.sys)
 	add("CountUsers", err, strconv.Itoa(n))
 	for _, u := range users {
@@ -1150,15 +1163,15 @@ func (s *side[P]) audit() answer {
 		add("Tokens", err, inOrder(tokens, func(t denizen.Token) string { return s.token(u.ID, t) }))
 	}
 	for _, l := range locators[:9] {
-		id, err := s.Resolve(ctx, s.sys, l)
-		add("Resolve", err, s.id(id))
+		id, err := s.ResolveUser(ctx, s.sys, l)
+		add("ResolveUser", err, s.id(id))
 	}
 	defs, err := s.AttributeDefs(ctx, s.sys)
 	add("AttributeDefs", err, inOrder(defs, defText))
 	keys, err := s.AccessKeys(ctx, s.sys)
 	add("AccessKeys", err, inOrder(keys, s.key))
-	events, err := collect(s.Changes(ctx, s.sys, 0))
-	add("Changes", err, inOrder(events, s.event))
+	events, err := collect(s.Events(ctx, s.sys, 0))
+	add("Events", err, inOrder(events, s.event))
 	a.says, a.used = []string{strings.Join(says, "\n      ")}, used
 	return a
 }
@@ -1212,9 +1225,9 @@ func (d *stand) open() error {
 		wall, mono = d.clock.read()
 		return wall * 1e6, mono * 1e6
 	})
-	o := denizen.Options{MaySee: maySee, TokenTTL: modelTTL, TokenLongest: modelLongest, FeedKeep: 10000 * time.Hour}
+	o := denizen.Options{MaySee: maySee, TokenTTL: modelTTL, MaxTokenTTL: modelLongest, FeedMaxAge: 10000 * time.Hour}
 	if !d.clock.sleeps {
-		o.PresenceFlush = 1000 * time.Hour // nothing happens behind the back of a script that is over at once
+		o.HeartbeatInterval = 1000 * time.Hour // nothing happens behind the back of a script that is over at once
 	}
 	var err error
 	switch {
@@ -1233,7 +1246,7 @@ func (d *stand) open() error {
 	s := d.stored
 	switch d.kind {
 	case "following":
-		o.Freshness = time.Hour
+		o.MaxRevocationDelay = time.Hour
 		fallthrough
 	case "shared":
 		s = shared{s}
@@ -1348,7 +1361,7 @@ func play(t *testing.T, s script, kind, path string, c *scriptClock, seen outcom
 	}()
 	want := newSide[modelPrincipal](m, c, modelPrincipal{name: ".system"})
 	want.published, want.verify = m.published, m.verify
-	want.wait = func(by modelPrincipal, after denizen.Seq) error { return m.Wait(ctx, by, after) }
+	want.wait = func(by modelPrincipal, after denizen.Seq) error { return m.WaitForEvents(ctx, by, after) }
 	got := newSide[denizen.Principal](d, c, denizen.System())
 	got.published, got.verify = d.published, d.verify
 	got.wait = d.waits
@@ -1437,12 +1450,12 @@ func play(t *testing.T, s script, kind, path string, c *scriptClock, seen outcom
 // else to do.
 func (d *stand) waits(by denizen.Principal, after denizen.Seq) error {
 	if !d.clock.sleeps {
-		return d.Wait(ctx, by, after)
+		return d.WaitForEvents(ctx, by, after)
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	ended := make(chan error, 1)
-	go func() { ended <- d.Wait(ctx, by, after) }()
+	go func() { ended <- d.WaitForEvents(ctx, by, after) }()
 	synctest.Wait()
 	select {
 	case err := <-ended:
@@ -1493,7 +1506,7 @@ func newScript(r *rand.Rand) script {
 				s.steps = append(s.steps, step{o.name, r.IntN(16), r.IntN(28), [3]int{r.IntN(100), r.IntN(100), r.IntN(100)}})
 				switch last := s.steps[len(s.steps)-1]; o.name {
 				case "RotateSigningKey":
-					s.steps = append(s.steps, step{name: "Changes"}, step{name: "DropSigningKey", args: [3]int{1 + r.IntN(20)}})
+					s.steps = append(s.steps, step{name: "Events"}, step{name: "DropSigningKey", args: [3]int{1 + r.IntN(20)}})
 				case "DeleteUser":
 					s.steps = append(s.steps, step{name: "CreateUser", who: last.who | 1, args: [3]int{r.IntN(6)}})
 				case "SetAttribute":
@@ -1636,7 +1649,7 @@ func scriptNumber(t *testing.T, env string, otherwise uint64) uint64 {
 func requireAllMet(t *testing.T, seen outcomes) {
 	t.Helper()
 	// Health tells of the machine, too; ProveLocator has scripts of its own.
-	without := []string{"ApplicationID", "Close", "Health", "ID", "Over", "ProveLocator"}
+	without := []string{"ApplicationID", "Close", "Health", "ID", "InTx", "ProveLocator"}
 	for m := range reflect.TypeFor[*denizen.Directory]().Methods() {
 		if slices.Contains(without, m.Name) {
 			continue
