@@ -29,6 +29,7 @@ type op uint8
 
 const (
 	opActAs op = iota
+	opCheck
 	opResolveUser
 	opCreateUser
 	opReadUser
@@ -65,6 +66,7 @@ const (
 // access is who may do what. Nothing else decides it.
 var access = [numOps][numRoles]verdict{
 	opActAs:           {system: allow},
+	opCheck:           {self: allow, system: allow},
 	opResolveUser:     {other: allow, self: allow, system: allow},
 	opCreateUser:      {system: allow},
 	opReadUser:        {other: peer, self: allow, system: allow},
@@ -99,7 +101,7 @@ var access = [numOps][numRoles]verdict{
 
 // aboutNobody is the operations that have no user for a target, or none that is looked at.
 var aboutNobody = [numOps]bool{
-	opActAs: true, opResolveUser: true, opCreateUser: true, opListUsers: true, opFindUsers: true, opProve: true, opDefine: true,
+	opActAs: true, opCheck: true, opResolveUser: true, opCreateUser: true, opListUsers: true, opFindUsers: true, opProve: true, opDefine: true,
 	opReadDefinitions: true, opLogout: true, opAccessKeys: true, opSigningKeys: true, opFeed: true, opHealth: true,
 }
 

@@ -28,6 +28,7 @@ const (
 // user every user is another, but for those that are always about the caller.
 var specified = []denizen.AccessRow{
 	{Name: "act as a user", Cells: [4]string{no, no, no, yes}},
+	{Name: "ask whether it still stands", Cells: [4]string{no, no, yes, yes}},
 	{Name: "resolve a reference", Cells: [4]string{no, yes, yes, yes}},
 	{Name: "create a user", Cells: [4]string{no, no, no, yes}},
 	{Name: "read a user", Cells: [4]string{no, ifMaySee, yes, yes}},
@@ -61,7 +62,7 @@ var specified = []denizen.AccessRow{
 }
 
 // aboutTheCaller are the methods whose target is whoever calls.
-var aboutTheCaller = []string{"ResolveUser", "Logout"}
+var aboutTheCaller = []string{"Check", "ResolveUser", "Logout"}
 
 // leavesOut are the methods whose answer lacks who is not there.
 var leavesOut = []string{"Presences"}
@@ -366,7 +367,7 @@ func TestAPeerSeesTheIDAndTheScreenNameAlone(t *testing.T) {
 		w := newWorld(t, cached, denizen.Options{MaySee: func(context.Context, denizen.UserID, denizen.UserID, denizen.Facet) (bool, error) {
 			return true, nil
 		}}, nil)
-		want := denizen.User{ID: w.alice, ScreenName: "Alice"}
+		want := denizen.User{ID: w.alice, ScreenName: "Alice", Peer: true}
 		u, err := w.User(t.Context(), w.byBob, w.alice)
 		require.NoError(t, err)
 		require.Equal(t, want, u)

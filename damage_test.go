@@ -592,5 +592,5 @@ func TestAPlaceBeyondTheHeadIsMissed(t *testing.T) {
 	require.ErrorIs(t, last, denizen.ErrMissed)
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 	defer cancel()
-	require.NoError(t, d.WaitForEvents(ctx, denizen.System(), 99))
+	require.NoError(t, waitForEvents(ctx, d, denizen.System(), 99))
 }

@@ -400,28 +400,37 @@ func (d *Directory) usable() error {
 	switch {
 	case d.closed.Load() || d.beneath != nil && d.beneath.closed.Load():
 		return refuse(ErrClosed, "", "")
-	case d.beneath != nil && d.beneath.cache != nil:
-		return refuse(ErrInvalid, "store", "is for one directory alone, which nothing can be over")
 	}
 	return nil
 }
 
-// InTx answers the directory as seen through another Store: a transaction of the same database,
-// which the caller began, by store/postgres's InTx. What is written through it commits or not
-// with that transaction, and is seen by nobody else before; a method that returned is durable
-// only once it has committed. It remembers nothing, coalesces nothing, has no goroutine and
-// need not be closed. It is for one goroutine at a time if the transaction is, and must not be used
-// after its end. What ends a token or a user by it is known to others, this process included, once
-// they read the feed: within Options.MaxRevocationDelay. Over a store that is for one directory alone
-// all it answers is ErrInvalid.
-func (d *Directory) InTx(s store.Store) *Directory {
-	over := &Directory{
+// InTx returns the directory as seen through another Store: a transaction of the same database that
+// the caller began, from the InTx of store/postgres. What is written through it commits or not with
+// that transaction, and nobody else sees it before. A method that returned is durable only once the
+// transaction has committed.
+//
+// It remembers nothing, stores each heartbeat at once, has no goroutine and need not be closed. It is
+// for one goroutine at a time if the transaction is, and must not be used after its end. What it ends,
+// a token or a user, other directories learn from the feed, this process included: within
+// Options.MaxRevocationDelay.
+//
+// A directory whose store is for it alone, in memory or in a file, has no such transactions:
+// ErrInvalid with Field "store".
+func (d *Directory) InTx(s store.Store) (inTx *Directory, err error) {
+	defer naming("InTx", &err)
+	if err := d.usable(); err != nil {
+		return nil, err
+	}
+	if d.cache != nil {
+		return nil, refuse(ErrInvalid, "store", "is for one directory alone and has no transactions for others")
+	}
+	inTx = &Directory{
 		store: s, options: d.options, clock: d.clock, release: func() {}, beneath: d,
 		id: d.id, applicationID: d.applicationID, sealer: d.sealer, stranger: d.stranger, cursors: d.cursors,
 		turns: newTurns(), buckets: d.buckets, beating: newBeating(), uses: d.uses, health: d.health,
 	}
-	over.background = background{start: d.background.start, ctx: d.background.ctx, cancel: func() {}}
-	return over
+	inTx.background = background{start: d.background.start, ctx: d.background.ctx, cancel: func() {}}
+	return inTx, nil
 }
 
 // What is sealed carries how: in the clear, or under the root key, bound to the directory

@@ -84,7 +84,7 @@
 // afterwards, in every process that has the store; processes other than the one that ended
 // it may be as late as Options.MaxRevocationDelay says, which is not at all unless it is set. A
 // directory that cannot look it up lets nobody in. Programs elsewhere may check the signature with the keys of
-// [Directory.PublicKeys], by [VerifyOffline] or a JWT library that knows EdDSA; to them a
+// [Directory.PublicKeys], by a [Verifier] or a JWT library that knows EdDSA; to them a
 // revoked token is good until it expires.
 //
 // # Time

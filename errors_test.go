@@ -192,7 +192,7 @@ func refusals(ctx context.Context, w *world) []error {
 	note(err)
 	_, err = w.Users(ctx, sys, denizen.UserQuery{After: canaryText})
 	note(err)
-	_, err = denizen.VerifyOffline(denizen.KeySet{}, w.ID(), w.ApplicationID(), canaryText)
+	_, err = denizen.Verifier{Keys: denizen.KeySet{}, Issuer: w.ID(), Audience: w.ApplicationID()}.Verify(canaryText)
 	note(err)
 	_, _, err = denizen.ParseLocator("email:" + canaryLocator + "@")
 	note(err)

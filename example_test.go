@@ -194,11 +194,11 @@ func ExamplePrincipal() {
 	alice := exampleUser(dir, "user-alice", "Alice")
 
 	by := exampleSignIn(dir, alice.ID)
-	fmt.Println(by.User(), by.MayParticipate(), by.IsSystem(), by.IsAnonymous())
+	fmt.Println(by.User(), by.IsUser(), by.MayParticipate(), by.IsSystem(), by.IsAnonymous())
 	fmt.Println(by.Token() != "", by.AccessKey() == "")
 	fmt.Println(by == exampleSignIn(dir, alice.ID)) // another token: another principal
 	// Output:
-	// user-alice true false false
+	// user-alice true true false false
 	// true true
 	// false
 }
@@ -328,7 +328,7 @@ func ExampleDirectory_User() {
 	// denizen: User: user: not found
 }
 
-func ExampleDirectory_Users() {
+func ExampleDirectory_UsersByID() {
 	ctx, dir := exampleDirectory()
 	exampleUser(dir, "user-alice", "Alice")
 	exampleUser(dir, "user-bob", "Bob")
@@ -376,7 +376,7 @@ func ExampleDirectory_UsersByLocator() {
 	// Output: user-alice
 }
 
-func ExampleDirectory_Users_page() {
+func ExampleDirectory_Users() {
 	ctx, dir := exampleDirectory()
 	for _, id := range []denizen.UserID{"user-alice", "user-bob", "user-carol"} {
 		exampleUser(dir, id, "A user")
@@ -479,7 +479,7 @@ func ExampleDirectory_DeleteUser() {
 
 // transaction stands for one of the host's database; with store/postgres it is
 //
-//	dir.InTx(people.InTx(tx))
+//	inTx, err := dir.InTx(people.InTx(tx))
 type transaction struct{ store.Store }
 
 func ExampleDirectory_InTx() {
@@ -491,7 +491,11 @@ func ExampleDirectory_InTx() {
 	}
 	defer dir.Close()
 	// The user and the host's own row are written in one transaction.
-	u, err := dir.InTx(database).CreateUser(ctx, denizen.System(), denizen.NewUser{ID: "alice-0001", ScreenName: "Alice"})
+	inTx, err := dir.InTx(database)
+	if err != nil {
+		log.Fatal(err)
+	}
+	u, err := inTx.CreateUser(ctx, denizen.System(), denizen.NewUser{ID: "alice-0001", ScreenName: "Alice"})
 	fmt.Println(u.ScreenName, err)
 	// Output: Alice <nil>
 }
@@ -670,11 +674,11 @@ func ExampleDirectory_DefineAttribute() {
 
 func ExampleDirectory_AttributeDef() {
 	ctx, dir := exampleDirectory()
-	exampleAttribute(dir, denizen.AttributeBio)
+	exampleAttribute(dir, "bio")
 
-	def, err := dir.AttributeDef(ctx, denizen.System(), denizen.AttributeBio)
+	def, err := dir.AttributeDef(ctx, denizen.System(), "bio")
 	fmt.Println(def.Key, def.VisibleTo, err)
-	// Output: mitter.upa.Bio self <nil>
+	// Output: bio self <nil>
 }
 
 func ExampleDirectory_AttributeDefs() {
@@ -715,10 +719,10 @@ func ExampleDirectory_DropAttributeDef() {
 func ExampleDirectory_SetAttribute() {
 	ctx, dir := exampleDirectory()
 	exampleUser(dir, "user-alice", "Alice")
-	exampleAttribute(dir, denizen.AttributeBio)
+	exampleAttribute(dir, "bio")
 	by := exampleSignIn(dir, "user-alice")
 
-	p, err := dir.SetAttribute(ctx, by, "user-alice", denizen.Attribute{Key: denizen.AttributeBio, Value: "Down the hole."})
+	p, err := dir.SetAttribute(ctx, by, "user-alice", denizen.Attribute{Key: "bio", Value: "Down the hole."})
 	fmt.Println(p.Attributes[0].Value, err)
 	_, err = dir.SetAttribute(ctx, by, "user-alice", denizen.Attribute{Key: "shoe size", Value: "36"})
 	fmt.Println(err)
@@ -1124,12 +1128,12 @@ func ExampleKeySet() {
 	if err := json.Unmarshal(published, &fetched); err != nil {
 		log.Fatal(err)
 	}
-	claims, err := denizen.VerifyOffline(fetched, dir.ID(), dir.ApplicationID(), token.Signed)
+	claims, err := denizen.Verifier{Keys: fetched, Issuer: dir.ID(), Audience: dir.ApplicationID()}.Verify(token.Signed)
 	fmt.Println(claims.User, err, len(fetched.IDs()))
 	// Output: user-alice <nil> 1
 }
 
-func ExampleVerifyOffline() {
+func ExampleVerifier() {
 	ctx, dir := exampleDirectory()
 	exampleUser(dir, "user-alice", "Alice")
 	token := exampleToken(dir, "user-alice")
@@ -1142,13 +1146,13 @@ func ExampleVerifyOffline() {
 	}
 
 	// Nobody was asked, so a revoked token passes until it expires.
-	claims, err := denizen.VerifyOffline(keys, dir.ID(), dir.ApplicationID(), token.Signed)
+	claims, err := denizen.Verifier{Keys: keys, Issuer: dir.ID(), Audience: dir.ApplicationID()}.Verify(token.Signed)
 	fmt.Println(claims.User, err)
-	_, err = denizen.VerifyOffline(keys, dir.ID(), "another application", token.Signed)
+	_, err = denizen.Verifier{Keys: keys, Issuer: dir.ID(), Audience: "another application"}.Verify(token.Signed)
 	fmt.Println(err)
 	// Output:
 	// user-alice <nil>
-	// denizen: VerifyOffline: token: unauthenticated: is none of this directory's
+	// denizen: Verify: token: unauthenticated: is none of this directory's
 }
 
 func ExampleDirectory_RotateSigningKey() {
@@ -1362,7 +1366,7 @@ func ExampleDirectory_Events() {
 	// user.renamed user-alice by user-alice
 }
 
-func ExampleDirectory_WaitForEvents() {
+func ExampleDirectory_Follow() {
 	ctx, dir := exampleDirectory()
 	exampleUser(dir, "user-alice", "Alice")
 	go func() {
@@ -1371,18 +1375,14 @@ func ExampleDirectory_WaitForEvents() {
 		}
 	}()
 
-	for seen := denizen.Seq(0); ; {
-		if err := dir.WaitForEvents(ctx, denizen.System(), seen); err != nil {
+	seen := denizen.Seq(0) // kept by the consumer, to go on from
+	for e, err := range dir.Follow(ctx, denizen.System(), seen) {
+		if err != nil {
 			log.Fatal(err)
 		}
-		for e, err := range dir.Events(ctx, denizen.System(), seen) {
-			if err != nil {
-				log.Fatal(err)
-			}
-			fmt.Println(e.Kind)
-			if seen = e.Seq; e.Kind == denizen.EventUserDeleted {
-				return
-			}
+		fmt.Println(e.Kind)
+		if seen = e.Seq; e.Kind == denizen.EventUserDeleted {
+			break
 		}
 	}
 	// Output:
@@ -1430,4 +1430,33 @@ func ExampleError_LogValue() {
 	}))
 	log.Error("not let in", "err", err)
 	// Output: level=ERROR msg="not let in" err.op=ParseUserID err.kind=invalid err.field=user
+}
+
+func ExampleDirectory_Head() {
+	ctx, dir := exampleDirectory()
+	exampleUser(dir, "user-alice", "Alice")
+	head, err := dir.Head(ctx, denizen.System()) // then read what is there now, and follow
+	if err != nil {
+		log.Fatal(err)
+	}
+	exampleUser(dir, "user-bob", "Bob")
+	for e, err := range dir.Events(ctx, denizen.System(), head) {
+		fmt.Println(e.Kind, e.User, err)
+	}
+	// Output: user.created user-bob <nil>
+}
+
+func ExampleDirectory_Check() {
+	ctx, dir := exampleDirectory()
+	exampleUser(dir, "user-alice", "Alice")
+	alice := exampleSignIn(dir, "user-alice") // at the start of a connection that stays open
+	fmt.Println(dir.Check(ctx, alice))
+
+	if err := dir.RevokeAllTokens(ctx, denizen.System(), "user-alice"); err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(errors.Is(dir.Check(ctx, alice), denizen.ErrRevoked)) // by the minute: end it
+	// Output:
+	// <nil>
+	// true
 }

@@ -27,6 +27,7 @@ func AccessTable() []AccessRow {
 		opVouch:           "vouch for a locator",
 		opProve:           "prove a locator",
 		opDefine:          "define an attribute or drop a definition",
+		opCheck:           "ask whether it still stands",
 		opReadDefinitions: "read definitions",
 		opReadProfile:     "read the profile",
 		opWriteProfile:    "write the profile",

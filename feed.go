@@ -57,23 +57,52 @@ type Event struct {
 	Subjects   []string // ids or keys of what changed; may be empty
 }
 
-// Events goes through the events after a place, in the order of their commits and without
-// gaps, up to the newest, and then ends; WaitForEvents tells when to come again. An event is seen
-// as soon as what it tells of is. Resume after the Seq of the last event that was dealt
-// with: every event is then seen at least once. If some are forgotten it yields ErrMissed,
-// with Resume where to go on after the present state was read; so it does where the store went
-// back behind the place. An event that is damaged is an error with nothing but its Seq in the
-// Event, and the events after it follow. For .system only.
+// Events goes through the events after a place, in the order of their commits and without gaps, up
+// to the newest, and then ends: [Directory.Follow] waits for more. An event is seen as soon as what
+// it tells of is. A consumer that goes on after the Seq of the last event it dealt with sees every
+// event at least once.
+//
+// If some are forgotten, or the store went back behind the place, it yields ErrMissed and ends:
+// Resume is where to go on once the present state was read. A damaged event is ErrCorrupt beside an
+// Event of nothing but its Seq, and the events after it follow. For .system only.
 func (d *Directory) Events(ctx context.Context, by Principal, after Seq) iter.Seq2[Event, error] {
 	return func(yield func(Event, error) bool) {
-		err := d.events(ctx, by, after, yield)
+		err := d.events(ctx, "Events", by, after, yield)
 		if naming("Events", &err); err != nil {
 			yield(Event{}, err)
 		}
 	}
 }
 
-func (d *Directory) events(ctx context.Context, by Principal, after Seq, yield func(Event, error) bool) error {
+// Follow goes through the events after a place as [Directory.Events] does, and then waits for the
+// next ones. It ends with an error: ErrUnavailable once ctx ends, ErrClosed once the directory is
+// closed, ErrRevoked once the access key of by is gone, ErrMissed as Events does. For .system only.
+func (d *Directory) Follow(ctx context.Context, by Principal, after Seq) iter.Seq2[Event, error] {
+	return func(yield func(Event, error) bool) {
+		last, stopped := after, false
+		next := func(e Event, err error) bool {
+			last = e.Seq
+			stopped = !yield(e, err)
+			return !stopped
+		}
+		for {
+			err := d.events(ctx, "Follow", by, last, next)
+			if err == nil && !stopped {
+				err = d.waitForEvents(ctx, by, last)
+			}
+			if stopped {
+				return
+			}
+			if naming("Follow", &err); err != nil {
+				yield(Event{}, err)
+				return
+			}
+		}
+	}
+}
+
+// events yields the events after a place, for a method that is called op.
+func (d *Directory) events(ctx context.Context, op string, by Principal, after Seq, yield func(Event, error) bool) error {
 	c, err := d.enter(ctx, opFeed, by, nobody)
 	if err != nil {
 		return err
@@ -90,23 +119,12 @@ func (d *Directory) events(ctx context.Context, by Principal, after Seq, yield f
 			return err
 		}
 		for _, ch := range feed.Changes {
-			r, err := decodeEvent(ch)
-			if err != nil {
-				naming("Events", &err)
-				if !yield(Event{Seq: Seq(ch.Seq)}, err) {
-					return nil
-				}
-				after = Seq(ch.Seq)
-				continue
-			}
-			e := Event{
-				Seq: Seq(ch.Seq), At: at(r.At), Kind: EventKind(r.What), Actor: r.Actor, AccessKey: r.AccessKey,
-				User: UserID(r.User), InternalID: r.Incarnation, Subjects: r.Subjects,
-			}
-			if !yield(e, nil) {
+			after = Seq(ch.Seq)
+			e, err := eventOf(ch)
+			naming(op, &err)
+			if !yield(e, err) {
 				return nil
 			}
-			after = e.Seq
 		}
 		if len(feed.Changes) < MaxPage {
 			return nil
@@ -114,10 +132,20 @@ func (d *Directory) events(ctx context.Context, by Principal, after Seq, yield f
 	}
 }
 
-// WaitForEvents returns once there is an event after a place, or one that is forgotten by now. For
-// .system only.
-func (d *Directory) WaitForEvents(ctx context.Context, by Principal, after Seq) (err error) {
-	defer naming("WaitForEvents", &err)
+// eventOf decodes an event of the feed. One that is damaged has nothing but its Seq.
+func eventOf(ch store.Change) (Event, error) {
+	r, err := decodeEvent(ch)
+	if err != nil {
+		return Event{Seq: Seq(ch.Seq)}, err
+	}
+	return Event{
+		Seq: Seq(ch.Seq), At: at(r.At), Kind: EventKind(r.What), Actor: r.Actor, AccessKey: r.AccessKey,
+		User: UserID(r.User), InternalID: r.Incarnation, Subjects: r.Subjects,
+	}, nil
+}
+
+// waitForEvents returns once there is an event after a place, or one that is forgotten by now.
+func (d *Directory) waitForEvents(ctx context.Context, by Principal, after Seq) error {
 	c, err := d.enter(ctx, opFeed, by, nobody)
 	if err != nil {
 		return err
@@ -145,6 +173,24 @@ func (d *Directory) WaitForEvents(ctx context.Context, by Principal, after Seq) 
 			return closedOr(ctx, err)
 		}
 	}
+}
+
+// Head returns the place of the newest commit. [Directory.Events] and [Directory.Follow] after it
+// have what comes later and nothing else. For .system only.
+func (d *Directory) Head(ctx context.Context, by Principal) (head Seq, err error) {
+	defer naming("Head", &err)
+	c, err := d.enter(ctx, opFeed, by, nobody)
+	if err != nil {
+		return 0, err
+	}
+	feed, err := headOf(ctx, d.store)
+	if err != nil {
+		return 0, err
+	}
+	if _, err := d.read(ctx, &c); err != nil {
+		return 0, err
+	}
+	return Seq(feed.Head), nil
 }
 
 // closedOr answers why ctx ended if the directory was closed, and err otherwise.

@@ -388,10 +388,21 @@ func firstEvent(events func(func(denizen.Event, error) bool)) (e denizen.Event, 
 
 // Waiting
 
-// waiting starts a Wait and answers where its outcome comes.
+// waitForEvents returns once there is an event after a place, or one that is forgotten by now.
+func waitForEvents(ctx context.Context, d *denizen.Directory, by denizen.Principal, after denizen.Seq) error {
+	for _, err := range d.Follow(ctx, by, after) {
+		if errors.Is(err, denizen.ErrMissed) {
+			return nil
+		}
+		return err
+	}
+	return errors.New("ended without an error")
+}
+
+// waiting starts to wait and returns where the outcome comes.
 func waiting(ctx context.Context, d *denizen.Directory, by denizen.Principal, after denizen.Seq) chan error {
 	outcome := make(chan error, 1)
-	go func() { outcome <- d.WaitForEvents(ctx, by, after) }()
+	go func() { outcome <- waitForEvents(ctx, d, by, after) }()
 	synctest.Wait()
 	return outcome
 }
@@ -411,9 +422,9 @@ func TestWaitingEndsWithAnEventAndNothingLess(t *testing.T) {
 		chain := denizen.Online(time.Hour)
 		require.NoError(t, d.SetPresence(t.Context(), sys, "alice-user", chain))
 		head := eventsAfter(t, d, 0)[3].Seq
-		require.NoError(t, d.WaitForEvents(t.Context(), sys, head-1))
+		require.NoError(t, waitForEvents(t.Context(), d, sys, head-1))
 		outcome := waiting(t.Context(), d, sys, head)
-		require.NoError(t, d.WaitForEvents(t.Context(), sys, head+1000), "of a history that was lost")
+		require.NoError(t, waitForEvents(t.Context(), d, sys, head+1000), "of a history that was lost")
 		requireWaiting(t, outcome)
 		// Commits without an event.
 		require.NoError(t, signedKind(t, d, sign(signedNow("the-key-1", secretA))))
@@ -439,7 +450,7 @@ func TestWaitingForWhatIsForgottenEndsAtOnce(t *testing.T) {
 	overStores(t, denizen.Options{}, func(t *testing.T, d *denizen.Directory) {
 		all := fillFeed(t, d, 5)
 		require.NoError(t, d.TrimFeed(t.Context(), sys, all[4].Seq))
-		require.NoError(t, d.WaitForEvents(t.Context(), sys, all[1].Seq))
+		require.NoError(t, waitForEvents(t.Context(), d, sys, all[1].Seq))
 	})
 }
 
@@ -450,7 +461,7 @@ func TestWaitingEndsWithItsContext(t *testing.T) {
 		outcome := waiting(ctx, d, sys, 1)
 		requireWaiting(t, outcome)
 		err := <-outcome
-		requireRefused(t, err, "WaitForEvents", denizen.ErrUnavailable, "")
+		requireRefused(t, err, "Follow", denizen.ErrUnavailable, "")
 		require.ErrorIs(t, err, context.DeadlineExceeded)
 	})
 }
@@ -461,7 +472,7 @@ func TestWaitingEndsWhenTheDirectoryIsClosed(t *testing.T) {
 		requireWaiting(t, outcome)
 		require.NoError(t, d.Close())
 		err := <-outcome
-		requireRefused(t, err, "WaitForEvents", denizen.ErrClosed, "")
+		requireRefused(t, err, "Follow", denizen.ErrClosed, "")
 	})
 }
 
@@ -490,16 +501,16 @@ func TestAFollowerSeesEveryEventOnceWhileOthersWrite(t *testing.T) {
 		}
 		seen := map[denizen.UserID]int{}
 		last := denizen.Seq(1) // the founding
-		for len(seen) < writers*each {
-			require.NoError(t, d.WaitForEvents(t.Context(), sys, last))
-			for e, err := range d.Events(t.Context(), sys, last) {
-				require.NoError(t, err)
-				require.Greater(t, e.Seq, last)
-				last = e.Seq
-				seen[e.User]++
-				// It is seen as soon as what it tells of is, and not before.
-				_, err := d.User(t.Context(), sys, e.User)
-				require.NoError(t, err)
+		for e, err := range d.Follow(t.Context(), sys, last) {
+			require.NoError(t, err)
+			require.Greater(t, e.Seq, last)
+			last = e.Seq
+			seen[e.User]++
+			// It is seen as soon as what it tells of is, and not before.
+			_, err := d.User(t.Context(), sys, e.User)
+			require.NoError(t, err)
+			if len(seen) == writers*each {
+				break
 			}
 		}
 		all.Wait()
@@ -674,4 +685,52 @@ func TestEventNamesAreAllDifferent(t *testing.T) {
 		denizen.EventSigningKeyRotated, denizen.EventSigningKeyDropped,
 	}
 	invariant.Distinct(t, names, func(k denizen.EventKind) string { return strings.ToLower(string(k)) })
+}
+
+func TestHeadIsWhereWhatComesLaterBegins(t *testing.T) {
+	overStores(t, denizen.Options{}, func(t *testing.T, d *denizen.Directory) {
+		fillFeed(t, d, 3)
+		head, err := d.Head(t.Context(), sys)
+		require.NoError(t, err)
+		require.Empty(t, eventsAfter(t, d, head))
+		newUser(t, d, "later-user")
+		later := eventsAfter(t, d, head)
+		require.Len(t, later, 1)
+		require.Equal(t, denizen.UserID("later-user"), later[0].User)
+	})
+}
+
+func TestFollowBeginsAnewEachTimeItIsRangedOver(t *testing.T) {
+	overStores(t, denizen.Options{}, func(t *testing.T, d *denizen.Directory) {
+		fillFeed(t, d, 3)
+		events := d.Follow(t.Context(), sys, 0)
+		for range 2 {
+			for e, err := range events {
+				require.NoError(t, err)
+				require.Equal(t, denizen.EventDirectoryFounded, e.Kind)
+				break
+			}
+		}
+	})
+}
+
+func TestFollowGoesOnPastADamagedEvent(t *testing.T) {
+	s := memory.New()
+	d := newOver(t, s, denizen.Options{})
+	newUser(t, d, "alice-user")
+	_, err := s.Commit(t.Context(), store.Batch{Emit: []byte(`{"of":"another format"}`)})
+	require.NoError(t, err)
+	newUser(t, d, "later-user")
+	var damaged int
+	for e, err := range d.Follow(t.Context(), sys, 0) {
+		if err != nil {
+			requireRefused(t, err, "Follow", denizen.ErrCorrupt, "")
+			require.NotZero(t, e.Seq)
+			damaged++
+		}
+		if e.User == "later-user" {
+			break
+		}
+	}
+	require.Equal(t, 1, damaged)
 }

@@ -290,16 +290,32 @@ func TestABadFreshnessIsRefused(t *testing.T) {
 	}
 }
 
-func TestNothingIsOverAStoreForOneDirectoryAlone(t *testing.T) {
+func TestInTxIsRefusedOverAStoreForOneDirectoryAlone(t *testing.T) {
 	d := newMemory(t, denizen.Options{})
-	_, err := d.InTx(shared{memory.New()}).CreateUser(t.Context(), denizen.System(), denizen.NewUser{ScreenName: "Alice"})
-	require.ErrorIs(t, err, denizen.ErrInvalid)
+	_, err := d.InTx(shared{memory.New()})
+	requireRefused(t, err, "InTx", denizen.ErrInvalid, "store")
+}
+
+func TestInTxOfAClosedDirectoryIsRefused(t *testing.T) {
+	s := shared{memory.New()}
+	d := newOver(t, s, denizen.Options{})
+	require.NoError(t, d.Close())
+	_, err := d.InTx(s)
+	requireRefused(t, err, "InTx", denizen.ErrClosed, "")
+}
+
+// inTx is the directory seen through a transaction.
+func inTx(t testing.TB, d *denizen.Directory, s store.Store) *denizen.Directory {
+	t.Helper()
+	over, err := d.InTx(s)
+	require.NoError(t, err)
+	return over
 }
 
 func TestOverATransactionAllIsAsItIsWithout(t *testing.T) {
 	s := shared{memory.New()}
 	d := newOver(t, s, denizen.Options{MaxRevocationDelay: time.Second})
-	over := d.InTx(s)
+	over := inTx(t, d, s)
 	u, err := over.CreateUser(t.Context(), denizen.System(), denizen.NewUser{ScreenName: "Alice", Locators: []denizen.NewLocator{denizen.Email("a@b.example")}})
 	require.NoError(t, err)
 	token, err := over.IssueToken(t.Context(), denizen.System(), u.ID, denizen.TokenOptions{})
@@ -315,7 +331,7 @@ func TestOverATransactionAllIsAsItIsWithout(t *testing.T) {
 	require.ErrorIs(t, err, denizen.ErrClosed)
 	_, err = d.User(t.Context(), by, u.ID)
 	require.NoError(t, err, "closing it closes nothing else")
-	over = d.InTx(s)
+	over = inTx(t, d, s)
 	require.NoError(t, d.Close())
 	_, err = over.User(t.Context(), by, u.ID)
 	require.ErrorIs(t, err, denizen.ErrClosed)

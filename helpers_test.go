@@ -346,6 +346,9 @@ var methods = []method{
 		_, err := w.ActAs(ctx, by, user)
 		return err
 	}},
+	{"Check", "ask whether it still stands", false, func(ctx context.Context, w *world, by denizen.Principal, _ denizen.UserID) error {
+		return w.Check(ctx, by)
+	}},
 	{"ResolveUser", "resolve a reference", false, func(ctx context.Context, w *world, by denizen.Principal, user denizen.UserID) error {
 		_, err := w.ResolveUser(ctx, by, string(user))
 		return err
@@ -536,8 +539,12 @@ var methods = []method{
 		}
 		return nil
 	}},
-	{"WaitForEvents", "follow and trim the feed", false, func(ctx context.Context, w *world, by denizen.Principal, _ denizen.UserID) error {
-		return w.WaitForEvents(ctx, by, 0)
+	{"Follow", "follow and trim the feed", false, func(ctx context.Context, w *world, by denizen.Principal, _ denizen.UserID) error {
+		return waitForEvents(ctx, w.Directory, by, 0)
+	}},
+	{"Head", "follow and trim the feed", false, func(ctx context.Context, w *world, by denizen.Principal, _ denizen.UserID) error {
+		_, err := w.Head(ctx, by)
+		return err
 	}},
 	{"TrimFeed", "follow and trim the feed", false, func(ctx context.Context, w *world, by denizen.Principal, _ denizen.UserID) error {
 		return w.TrimFeed(ctx, by, 1)

@@ -3,6 +3,7 @@ package denizen
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/denizenhq/denizen/internal/record"
@@ -14,12 +15,10 @@ import (
 // @ or #, compared byte for byte. No reserved name is ever one.
 type UserID string
 
-// The reserved names. They are principals or were users, and never user ids.
+// The names of the principals that are no users. They are never user ids.
 const (
 	systemName    = ".system"
 	anonymousName = ".anonymous"
-	// Deleted is what may stand where a deleted user's id stood.
-	Deleted = ".deleted"
 )
 
 // ParseUserID answers s as a user id, or ErrInvalid with Field "user". It looks nobody up.
@@ -88,6 +87,9 @@ func (p Principal) IsSystem() bool { return p.kind == kindSystem }
 
 // IsAnonymous reports whether p is nobody.
 func (p Principal) IsAnonymous() bool { return p.kind == kindAnonymous }
+
+// IsUser reports whether p is a user, one that an application acts for included.
+func (p Principal) IsUser() bool { return p.kind == kindUser }
 
 // MayParticipate reports whether p may be let into a channel, a conversation or the like:
 // users may, .system and .anonymous never.
@@ -201,6 +203,37 @@ func (d *Directory) ActAs(ctx context.Context, by Principal, user UserID) (actin
 		kind: kindUser, user: user, incarnation: u.Incarnation,
 		accessKey: by.accessKey, keyIncarnation: by.keyIncarnation,
 	}, nil
+}
+
+// Check returns nil while by still stands: its user is there, not blocked and not replaced by another
+// of the same id, the token it came with was neither revoked nor reached its end, and its access key
+// is there. Otherwise it is ErrRevoked.
+//
+// It is for connections that stay open, whose requests are not authenticated one by one: ask by the
+// minute, and after a while without an answer end the connection. System always stands; the zero
+// Principal is ErrDenied.
+func (d *Directory) Check(ctx context.Context, by Principal) (err error) {
+	defer naming("Check", &err)
+	c, err := d.enter(ctx, opCheck, by, by.user)
+	if err != nil {
+		return err
+	}
+	if by.token == "" {
+		_, err := d.read(ctx, &c)
+		return err
+	}
+	memos, err := d.read(ctx, &c, record.TokensKey(string(by.user)))
+	if err != nil {
+		return err
+	}
+	r, ok := memos[0].value.(*record.Tokens)
+	if !ok || r.Incarnation != by.incarnation {
+		return refuse(ErrRevoked, "token", "")
+	}
+	if !slices.ContainsFunc(r.Tokens, func(t record.Token) bool { return t.ID == string(by.token) && c.now < end(t) }) {
+		return refuse(ErrRevoked, "token", "")
+	}
+	return nil
 }
 
 // at answers the time of a stored instant, the zero time for none.

@@ -39,6 +39,20 @@ func TestWorkOnAnAccessKeyIsAsLongForAllSecretsAndForNone(t *testing.T) {
 	}
 }
 
+// An unknown key costs what a known one does because a secret is opened and compared for it, too:
+// one that cannot be opened is met whether a key is known or not.
+func TestForAnUnknownAccessKeyASecretIsOpenedToo(t *testing.T) {
+	d := keysOfAllLengths(t, bytes.Repeat([]byte{7}, 32))
+	d.stranger = d.stranger[:len(d.stranger)-8]
+	secret := base64.StdEncoding.EncodeToString(bytes.Repeat([]byte{1}, 32))
+	_, err := d.AuthenticateKey(context.Background(), "nobodys-key", secret)
+	require.ErrorIs(t, err, ErrCorrupt)
+	_, err = d.AuthenticateSigned(context.Background(), SignedRequest{AccessKey: "nobodys-key"})
+	require.ErrorIs(t, err, ErrCorrupt)
+	_, err = d.AuthenticateKey(context.Background(), "key-of-32", secret)
+	require.NoError(t, err)
+}
+
 func keysOfAllLengths(t *testing.T, root []byte) *Directory {
 	t.Helper()
 	d, err := New(context.Background(), memory.New(), Options{RootKey: root})

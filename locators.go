@@ -77,6 +77,10 @@ func (l Locator) String() string { return string(l.Type) + ":" + l.Address }
 type NewLocator struct {
 	Locator string
 	Status  VerificationStatus // from a user it is ignored
+
+	// Claim says that this was read as a pending claim. SetLocators then leaves it out where the
+	// user has taken it back since, unless Status is Verified. Other methods ignore it.
+	Claim bool
 }
 
 // Email is an e-mail address to be added: a dot-atom address (RFC 5322 §3.4.1), in ASCII but
@@ -379,8 +383,10 @@ func (p *plan) take(r *record.User, asked []string, ls ...*record.Locator) error
 // all. Those it has already keep their id, and their status unless one is given. A pending
 // claim stays a claim, so that a list that is set as it was read changes nothing; only a
 // Status of Verified makes it the user's own. Every other locator is new, and the user's own
-// at once. If other users own some of them the error is ErrTaken, and Error.Missing holds
-// those as they were given. More than MaxLocators owned ones are ErrLimited. For .system only.
+// at once, but for a NewLocator.Claim, which is left out: its user may take a claim back while
+// the list is on its way, and must not come to own it by that. If other users own some of them
+// the error is ErrTaken, and Error.Missing holds those as they were given. More than MaxLocators
+// owned ones are ErrLimited. For .system only.
 func (d *Directory) SetLocators(ctx context.Context, by Principal, user UserID, locators []NewLocator, expected ...UserVersion) (u User, err error) {
 	defer naming("SetLocators", &err)
 	c, err := d.enter(ctx, opSetLocators, by, user)
@@ -416,11 +422,13 @@ func (d *Directory) SetLocators(ctx context.Context, by Principal, user UserID, 
 				if n.Status != "" && string(n.Status) != l.Status {
 					setStatus(&l, n.Status, c.now)
 				}
+			} else if n.Claim && n.Status != Verified {
+				continue
 			} else if l, err = newLocator(n, c.now); err != nil {
 				return err
 			}
 			if !l.Owned && !claim {
-				asked, taking = append(asked, n.Locator), append(taking, i)
+				asked, taking = append(asked, n.Locator), append(taking, len(r.Locators))
 			}
 			r.Locators = append(r.Locators, l)
 		}

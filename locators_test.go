@@ -534,6 +534,41 @@ func TestAListThatIsSetAsItWasReadChangesNothing(t *testing.T) {
 	})
 }
 
+// Between reading a list and setting it a user takes a claim back, on an address of somebody
+// else perhaps: that must not make the address its own.
+func TestAClaimThatWasTakenBackSinceItWasReadIsNotMadeOwned(t *testing.T) {
+	inHouses(t, denizen.Options{}, func(t *testing.T, h *house) {
+		ctx := t.Context()
+		h.create(t, alice, denizen.Email("alice@example.org"))
+		claim, err := h.AddLocator(ctx, h.as(t, alice), alice, denizen.Email("victim@example.org"))
+		require.NoError(t, err)
+		list := []denizen.NewLocator{
+			{Locator: "email:victim@example.org", Claim: true}, denizen.Email("alice@example.org"), denizen.Email("new@example.org"),
+		}
+		set, err := h.SetLocators(ctx, sys, alice, list)
+		require.NoError(t, err)
+		require.Equal(t, claim.ID, set.Locators[0].ID, "while it is there it stays, a claim")
+		require.False(t, set.Locators[0].Owned)
+
+		require.NoError(t, h.RemoveLocator(ctx, h.as(t, alice), alice, claim.ID))
+		set, err = h.SetLocators(ctx, sys, alice, list)
+		require.NoError(t, err)
+		require.Len(t, set.Locators, 2)
+		requireOwner(t, h, "email:victim@example.org")
+		requireOwner(t, h, "email:new@example.org", alice)
+
+		list[0].Status = denizen.Verified // the application vouches for it
+		_, err = h.SetLocators(ctx, sys, alice, list)
+		require.NoError(t, err)
+		requireOwner(t, h, "email:victim@example.org", alice)
+		list[0].Status = "" // and what is owned stays so
+		_, err = h.SetLocators(ctx, sys, alice, list)
+		require.NoError(t, err)
+		requireOwner(t, h, "email:victim@example.org", alice)
+		invariant.Check(t, h.store)
+	})
+}
+
 func TestAnOwnedLocatorIsNotAddedWithAnotherStatus(t *testing.T) {
 	inHouses(t, denizen.Options{}, func(t *testing.T, h *house) {
 		ctx := t.Context()

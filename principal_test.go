@@ -183,6 +183,7 @@ func TestAPrincipalSaysWhoItIs(t *testing.T) {
 		require.Equal(t, row.withToken, row.by.Token() != "")
 		require.Equal(t, row.system, row.by.IsSystem())
 		require.Equal(t, row.anonymous, row.by.IsAnonymous())
+		require.Equal(t, row.user != "", row.by.IsUser())
 		require.Equal(t, row.admits, row.by.MayParticipate())
 	}
 }
@@ -240,4 +241,67 @@ func TestAPrincipalOfAnotherDirectoryIsRevoked(t *testing.T) {
 	require.ErrorIs(t, err, denizen.ErrUnauthenticated)
 	_, err = here.AuthenticateKey(t.Context(), there.key.Key, there.key.Secret)
 	require.ErrorIs(t, err, denizen.ErrUnauthenticated)
+}
+
+func TestCheckIsNilWhileAPrincipalStands(t *testing.T) {
+	inHouses(t, denizen.Options{}, func(t *testing.T, h *house) {
+		h.create(t, alice)
+		issued, err := h.IssueToken(t.Context(), sys, alice, denizen.TokenOptions{TTL: time.Hour})
+		require.NoError(t, err)
+		byToken, err := h.Authenticate(t.Context(), issued.Signed)
+		require.NoError(t, err)
+		acting, err := h.ActAs(t.Context(), sys, alice)
+		require.NoError(t, err)
+		for _, by := range []denizen.Principal{sys, byToken, acting} {
+			require.NoError(t, h.Check(t.Context(), by), by)
+		}
+		requireRefused(t, h.Check(t.Context(), denizen.Principal{}), "Check", denizen.ErrDenied, "")
+	})
+}
+
+func TestCheckIsRevokedOnceAPrincipalStandsNoMore(t *testing.T) {
+	ends := map[string]func(t *testing.T, h *house, token denizen.TokenID){
+		"its token is revoked": func(t *testing.T, h *house, token denizen.TokenID) {
+			require.NoError(t, h.RevokeTokens(t.Context(), sys, alice, token))
+		},
+		"its token expires": func(*testing.T, *house, denizen.TokenID) { time.Sleep(time.Hour) },
+		"its user is blocked": func(t *testing.T, h *house, _ denizen.TokenID) {
+			_, err := h.BlockUser(t.Context(), sys, alice)
+			require.NoError(t, err)
+		},
+		"its user is another": func(t *testing.T, h *house, _ denizen.TokenID) {
+			require.NoError(t, h.DeleteUser(t.Context(), sys, alice))
+			h.create(t, alice)
+			_, err := h.IssueToken(t.Context(), sys, alice, denizen.TokenOptions{})
+			require.NoError(t, err)
+		},
+	}
+	for name, end := range ends {
+		t.Run(name, func(t *testing.T) {
+			inHouses(t, denizen.Options{}, func(t *testing.T, h *house) {
+				h.create(t, alice)
+				issued, err := h.IssueToken(t.Context(), sys, alice, denizen.TokenOptions{TTL: time.Hour})
+				require.NoError(t, err)
+				by, err := h.Authenticate(t.Context(), issued.Signed)
+				require.NoError(t, err)
+				end(t, h, issued.ID)
+				require.ErrorIs(t, h.Check(t.Context(), by), denizen.ErrRevoked)
+			})
+		})
+	}
+}
+
+func TestCheckIsRevokedOnceTheAccessKeyIsGone(t *testing.T) {
+	inHouses(t, denizen.Options{}, func(t *testing.T, h *house) {
+		h.create(t, alice)
+		key := newKey(t, h.Directory)
+		system := byKey(t, h.Directory, key.Key, key.Secret)
+		acting, err := h.ActAs(t.Context(), system, alice)
+		require.NoError(t, err)
+		require.NoError(t, h.Check(t.Context(), system))
+		require.NoError(t, h.Check(t.Context(), acting))
+		require.NoError(t, h.DeleteAccessKey(t.Context(), sys, key.Key))
+		require.ErrorIs(t, h.Check(t.Context(), system), denizen.ErrRevoked)
+		require.ErrorIs(t, h.Check(t.Context(), acting), denizen.ErrRevoked)
+	})
 }

@@ -276,17 +276,24 @@ type Claims struct {
 	ExpiresAt  time.Time
 }
 
-// VerifyOffline checks the signature and the times of a token with a directory's public
-// keys, its ID and its ApplicationID, without asking the directory. Revocation was not
-// looked at: a token that was revoked passes until it expires. So that a clock that is
-// behind does not refuse a fresh token, one that becomes valid within a minute passes; an
-// end is an end. The errors are ErrExpired and ErrUnauthenticated.
-func VerifyOffline(keys KeySet, id, applicationID, signed string) (claims Claims, err error) {
-	defer naming("VerifyOffline", &err)
-	want, now := token.Want{Issuer: id, Audience: applicationID}, time.Now()
-	c, err := token.Verify(signed, keys.keys, want, now.Unix())
+// Verifier checks tokens of a directory where the directory itself cannot be asked. Its fields are
+// for the program to set, and must not change while it is used; many goroutines may use it at once.
+type Verifier struct {
+	Keys     KeySet // of Directory.PublicKeys
+	Issuer   string // the ID of the directory
+	Audience string // its ApplicationID
+}
+
+// Verify checks the signature and the times of a token. It does not see revocation: a token that
+// was revoked passes until it expires. So that a clock that is behind does not refuse a fresh
+// token, one that becomes valid within a minute passes; an end is an end. The errors are ErrExpired
+// and ErrUnauthenticated.
+func (v Verifier) Verify(signed string) (claims Claims, err error) {
+	defer naming("Verify", &err)
+	want, now := token.Want{Issuer: v.Issuer, Audience: v.Audience}, time.Now()
+	c, err := token.Verify(signed, v.Keys.keys, want, now.Unix())
 	if errors.Is(err, token.ErrNotYetValid) {
-		c, err = token.Verify(signed, keys.keys, want, now.Add(time.Minute).Unix())
+		c, err = token.Verify(signed, v.Keys.keys, want, now.Add(time.Minute).Unix())
 	}
 	switch {
 	case errors.Is(err, token.ErrExpired):

@@ -939,7 +939,7 @@ func requireOffline(t testing.TB, d *denizen.Directory, signed string) denizen.C
 	t.Helper()
 	keys, err := d.PublicKeys(context.Background())
 	require.NoError(t, err)
-	claims, err := denizen.VerifyOffline(keys, d.ID(), d.ApplicationID(), signed)
+	claims, err := denizen.Verifier{Keys: keys, Issuer: d.ID(), Audience: d.ApplicationID()}.Verify(signed)
 	require.NoError(t, err)
 	return claims
 }
@@ -964,7 +964,7 @@ func TestASigningKeyIsAnnouncedSignsIsPublishedAndGoes(t *testing.T) {
 		time.Sleep(time.Millisecond)
 		require.Equal(t, second, signsNow(t, d), "signing")
 		fresh := newToken(t, d, "alice-user", denizen.TokenOptions{})
-		_, err = denizen.VerifyOffline(fetched, d.ID(), d.ApplicationID(), fresh.Signed)
+		_, err = denizen.Verifier{Keys: fetched, Issuer: d.ID(), Audience: d.ApplicationID()}.Verify(fresh.Signed)
 		require.NoError(t, err)
 
 		time.Sleep(time.Until(last.ExpiresAt) - time.Second)
@@ -1168,7 +1168,7 @@ func TestADroppedSigningKeyIsPublishedNoMoreAndLogsNobodyOut(t *testing.T) {
 		require.NoError(t, authenticated(t, d, issued.Signed))
 		keys, err := d.PublicKeys(t.Context())
 		require.NoError(t, err)
-		_, err = denizen.VerifyOffline(keys, d.ID(), d.ApplicationID(), issued.Signed)
+		_, err = denizen.Verifier{Keys: keys, Issuer: d.ID(), Audience: d.ApplicationID()}.Verify(issued.Signed)
 		require.ErrorIs(t, err, denizen.ErrUnauthenticated)
 		require.ErrorIs(t, d.DropSigningKey(t.Context(), sys, leaked), denizen.ErrNotFound)
 	})
@@ -1201,12 +1201,12 @@ func TestATokenIsVerifiedOfflineWithKeysThatTravelledAsJSON(t *testing.T) {
 		var fetched denizen.KeySet
 		require.NoError(t, json.Unmarshal(text, &fetched))
 		require.Equal(t, keys, fetched)
-		claims, err := denizen.VerifyOffline(fetched, d.ID(), "the-app", issued.Signed)
+		claims, err := denizen.Verifier{Keys: fetched, Issuer: d.ID(), Audience: "the-app"}.Verify(issued.Signed)
 		require.NoError(t, err)
 		require.Equal(t, denizen.Claims{
 			User: "alice-user", InternalID: u.InternalID, Token: issued.ID, IssuedAt: time.Now().UTC(), ExpiresAt: issued.ExpiresAt,
 		}, claims)
-		_, err = denizen.VerifyOffline(fetched, d.ID(), "the-app", later.Signed)
+		_, err = denizen.Verifier{Keys: fetched, Issuer: d.ID(), Audience: "the-app"}.Verify(later.Signed)
 		require.NoError(t, err)
 	})
 }
@@ -1222,8 +1222,8 @@ func TestATokenIsRefusedOffline(t *testing.T) {
 		require.NoError(t, err)
 		refused := func(keys denizen.KeySet, id, app, signed string, kind error) {
 			t.Helper()
-			claims, err := denizen.VerifyOffline(keys, id, app, signed)
-			requireRefused(t, err, "VerifyOffline", kind, "token")
+			claims, err := denizen.Verifier{Keys: keys, Issuer: id, Audience: app}.Verify(signed)
+			requireRefused(t, err, "Verify", kind, "token")
 			require.Zero(t, claims)
 		}
 		refused(denizen.KeySet{}, d.ID(), "the-app", signed, denizen.ErrUnauthenticated)
@@ -1262,7 +1262,7 @@ func TestAClockThatIsAMinuteBehindDoesNotRefuseAFreshToken(t *testing.T) {
 			issued := newToken(t, d, "alice-user", denizen.TokenOptions{TTL: time.Hour})
 			keys, err := d.PublicKeys(t.Context())
 			require.NoError(t, err)
-			_, err = denizen.VerifyOffline(keys, d.ID(), d.ApplicationID(), issued.Signed)
+			_, err = denizen.Verifier{Keys: keys, Issuer: d.ID(), Audience: d.ApplicationID()}.Verify(issued.Signed)
 			require.Equal(t, kind, kindOf(t, err), ahead)
 			require.NoError(t, d.Close())
 		}

@@ -15,7 +15,7 @@ import (
 
 var update = flag.Bool("update", false, "write what is printed from the last full run into RESULTS.md and the project's README")
 
-// The last full run, and where its tables stand between two marks.
+// The last full run, and the marks that its tables are between.
 const (
 	recorded = "results/full.txt"
 	begin    = "<!-- figures -->\n"
@@ -100,7 +100,8 @@ func TestAnAimThatIsMissedIsSaid(t *testing.T) {
 	require.False(t, goal{}.holds(figure{median: 1}), "no allocation")
 }
 
-// What is loaded is what the directory would have stored, or other things would be measured.
+// The loaded records must be those that the directory would have stored. Otherwise something else
+// would be measured.
 func TestThePeopleAreADirectoryAtRest(t *testing.T) {
 	b := &bench{ctx: t.Context(), scratch: t.TempDir()}
 	p, err := newPeople(b, 500, true)

@@ -7,7 +7,7 @@ import (
 	"github.com/denizenhq/denizen"
 )
 
-// create makes users with a locator, durably, one caller alone and 64 at once.
+// create creates users with a locator, durably, with one caller and with 64 at once.
 func create(b *bench, p *people, peers sides) error {
 	ctx := context.Background()
 	ours := func(uint64) error {
@@ -39,7 +39,7 @@ func create(b *bench, p *people, peers sides) error {
 	})
 }
 
-// disk is what one confirmed write costs on this disk.
+// disk measures what one synced write costs on this disk.
 func disk(b *bench) error {
 	s, err := newSyncs(b.scratch)
 	if err != nil {

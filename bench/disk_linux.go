@@ -14,7 +14,7 @@ var filesystems = map[int64]string{
 	0x1021994: "tmpfs, in memory: what is durable costs nothing",
 }
 
-// filesystem is what dir lies on.
+// filesystem returns the kind of file system that dir is on.
 func filesystem(dir string) string {
 	var on syscall.Statfs_t
 	if err := syscall.Statfs(dir, &on); err != nil {

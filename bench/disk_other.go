@@ -9,5 +9,5 @@ import (
 
 func datasync(f *os.File) error { return f.Sync() }
 
-// filesystem is what dir lies on, which is not known here.
+// filesystem returns the kind of file system that dir is on, which is not known here.
 func filesystem(string) string { return "a file system of " + runtime.GOOS }

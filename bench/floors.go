@@ -17,14 +17,15 @@ import (
 	"github.com/denizenhq/denizen/internal/record"
 )
 
-// What an operation costs at the least, with nothing of ours and nothing that could be left out.
+// The floors: the least that an operation costs, without any of our code and with nothing that
+// could be left out.
 
 var (
 	recordsBucket = []byte("records")
 	feedBucket    = []byte("feed")
 )
 
-// openBare opens a file with bbolt alone, with the settings that store/bolt has.
+// openBare opens a file with bbolt alone, with the settings of store/bolt.
 func openBare(path string) (*bbolt.DB, error) {
 	db, err := bbolt.Open(path, 0o600, &bbolt.Options{FreelistType: bbolt.FreelistArrayType, NoStatistics: true})
 	if err != nil {
@@ -39,7 +40,7 @@ func openBare(path string) (*bbolt.DB, error) {
 
 var errAbsent = errors.New("what was asked for is not there")
 
-// get reads values in one transaction. What it answers would be used after that, so it is copied.
+// get reads values in one transaction. It copies them, because they would be used after that.
 func get(db *bbolt.DB, keys ...[]byte) error {
 	return db.View(func(tx *bbolt.Tx) error {
 		bucket := tx.Bucket(recordsBucket)
@@ -54,8 +55,8 @@ func get(db *bbolt.DB, keys ...[]byte) error {
 
 type pair struct{ key, value []byte }
 
-// group is the plainest group commit over bbolt: whatever queued up while one transaction was
-// syncing goes into the next, without a timer.
+// group is the simplest group commit over bbolt: all that is queued while one transaction syncs
+// goes into the next. There is no timer.
 type group struct {
 	db *bbolt.DB
 	in chan waiting
@@ -105,7 +106,7 @@ func (g *group) close() { close(g.in) }
 
 var sequence atomic.Uint64
 
-// fresh is a number that nobody had, the next one far away.
+// fresh returns an unused number, far from the previous one.
 func fresh() uint64 { return sequence.Add(1) * 0x9E3779B97F4A7C15 >> 16 }
 
 func event(kind denizen.EventKind, user string) pair {
@@ -115,7 +116,8 @@ func event(kind denizen.EventKind, user string) pair {
 	}
 }
 
-// newUser answers what puts a user with a locator: two records, which must not be there yet, and an event.
+// newUser returns a function that puts a user with a locator: two records, which must not exist
+// yet, and an event.
 func newUser() func(tx *bbolt.Tx) error {
 	id := uuid.Must(uuid.NewV7()).String()
 	address := fmt.Sprintf("new%012x@example.com", fresh())
@@ -139,7 +141,7 @@ func newUser() func(tx *bbolt.Tx) error {
 	}
 }
 
-// newPresence answers what puts the presence of a user and an event.
+// newPresence returns a function that puts the presence of a user and an event.
 func newPresence(id string, chain presence.Chain) func(tx *bbolt.Tx) error {
 	devices := record.Encode(&record.Devices{User: id, Incarnation: id, Devices: []presence.Device{{Start: 1, Chain: chain}}})
 	set := event(denizen.EventPresenceSet, id)
@@ -151,7 +153,7 @@ func newPresence(id string, chain presence.Chain) func(tx *bbolt.Tx) error {
 	}
 }
 
-// syncs appends 4 KiB to a file and has the disk confirm it.
+// syncs appends 4 KiB to a file and syncs it.
 type syncs struct{ file *os.File }
 
 func newSyncs(dir string) (*syncs, error) {
@@ -168,7 +170,8 @@ func (s *syncs) append(uint64) error {
 	return datasync(s.file)
 }
 
-// sharded is a map of 64 shards under locks: what it takes to keep a time for each user.
+// sharded is a map of 64 shards with a lock each, the least that is needed to keep a time for each
+// user.
 type sharded [64]struct {
 	sync.RWMutex
 	m map[denizen.UserID]int64

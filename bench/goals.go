@@ -16,8 +16,8 @@ type goal struct {
 	share          float64 // of what is measured, where the figure is another machine's
 }
 
-// goals are what was aimed at, row by row. Where no number of callers is named it is to hold for one
-// caller and for one on each core.
+// goals are the goals, row by row. A goal without a number of callers is for one caller and for one
+// per core.
 func goals(rs *results) []goal {
 	main := rs.main()
 	at := func(operation string, users, goroutines int) row {
@@ -69,12 +69,12 @@ func goals(rs *results) []goal {
 	}
 }
 
-// kratos is the rate of Ory Kratos's answer to GET admin/identities/{id} with 64 connections, by the
-// rate of a bare net/http server beside it, where both were measured: v1.3.1 over SQLite on
-// another machine of two cores. It cannot be imported.
+// kratos is the rate of GET admin/identities/{id} of Ory Kratos with 64 connections, divided by
+// that of a bare net/http server beside it. Both were measured on another machine of two cores,
+// with v1.3.1 over SQLite. Kratos cannot be imported.
 const kratos = 2288.0 / 48632.0
 
-// measured answers the ratio of a goal with so many callers.
+// measured returns the ratio of a goal for a number of callers.
 func (g goal) measured(rs *results, goroutines int) (figure, bool) {
 	a, b := g.row, g.row
 	a.goroutines, b.goroutines = goroutines, goroutines
@@ -95,7 +95,7 @@ func (g goal) measured(rs *results, goroutines int) (figure, bool) {
 	return f, is
 }
 
-// holds reports whether the aim is met, by the figure as it is printed.
+// holds reports whether the goal is met by the figure as printed.
 func (g goal) holds(f figure) bool {
 	median := math.Round(f.median*100) / 100
 	return median >= g.least && (g.least > 0 || median <= g.most)

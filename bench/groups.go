@@ -4,7 +4,7 @@ import (
 	"os"
 )
 
-// groups are what is measured one after another, each with what it needs for it alone.
+// groups are measured one after another. Each sets up what only it needs.
 var groups = []struct {
 	name    string
 	measure func(b *bench) error
@@ -16,7 +16,7 @@ var groups = []struct {
 	{"importer", importer},
 }
 
-// sides are peers, by the operation that they do.
+// sides are peers by operation.
 type sides map[string][]side
 
 func (s sides) add(more sides) {
@@ -25,8 +25,9 @@ func (s sides) add(more sides) {
 	}
 }
 
-// reads asks directories of each size. The peers are beside it at one size: a million users in a
-// full run, though those of PocketBase and SQLite are never more than 100,000, in their favour.
+// reads reads from directories of each size. The peers are measured at one size only: a million
+// users in a full run. PocketBase and SQLite never have more than 100,000, which is in their
+// favour.
 func reads(b *bench) (err error) {
 	for _, n := range b.users {
 		var beside sides
@@ -70,7 +71,7 @@ func readsOf(b *bench, n int, beside sides) error {
 	return os.Remove(p.path)
 }
 
-// readers are the peers that are read from.
+// readers returns the peers to read from.
 func (b *bench) readers() (_ sides, stop func() error, err error) {
 	pb, err := openPocketBase(b, "NORMAL", min(b.main(), b.pocketBase))
 	if err != nil {
@@ -105,7 +106,7 @@ func (b *bench) readers() (_ sides, stop func() error, err error) {
 	return beside, func() error { return first(stopRedis(), stopEntries(), stopSQLite(), stopSessions(), pb.close()) }, nil
 }
 
-// writes writes to directories of as many users, and to as many of each peer.
+// writes writes to directories of a number of users, and to peers with as many.
 func writes(b *bench) (err error) {
 	p, err := newPeople(b, written, true)
 	if err != nil {
@@ -178,7 +179,7 @@ func postgresGroup(b *bench) error {
 	return first(overPostgres(b, d), d.close())
 }
 
-// main is the size at which the peers are beside it.
+// main is the size at which the peers are measured.
 func (b *bench) main() int {
 	largest := 0
 	for _, n := range b.users {

@@ -30,7 +30,7 @@ import (
 	"github.com/denizenhq/denizen/store/memory"
 )
 
-// connections is how many keep-alive connections are open at a time.
+// connections is the number of keep-alive connections.
 const connections = 64
 
 const (
@@ -71,8 +71,8 @@ func (s *served) close() {
 	s.server.Close()
 }
 
-// ask sends requests that were made before, so that what is measured is the server and not the
-// client, which shares its cores and its allocations.
+// ask sends requests that were built before. So the server is measured, and not the client, which
+// shares its cores and its allocations.
 func (s *served) ask(name string, request func(i uint64) []byte) side {
 	return side{name: name, do: func(i uint64) error {
 		c := <-s.free
@@ -84,7 +84,7 @@ func (s *served) ask(name string, request func(i uint64) []byte) side {
 	}}
 }
 
-// skipAnswer reads an answer of 200 with a Content-Length, without keeping it.
+// skipAnswer reads a response of 200 with a Content-Length, and discards it.
 func skipAnswer(r *bufio.Reader) error {
 	length := -1
 	for first := true; ; first = false {
@@ -110,10 +110,10 @@ func skipAnswer(r *bufio.Reader) error {
 	}
 }
 
-// one is a request that is sent again and again.
+// one returns a request that is sent repeatedly.
 func one(request []byte) func(uint64) []byte { return func(uint64) []byte { return request } }
 
-// overHTTP asks for a user with its token, over 64 connections that stay open.
+// overHTTP requests a user with its token, over 64 keep-alive connections.
 func overHTTP(b *bench, pb *pocketBase) (err error) {
 	dir, err := denizen.Open(b.ctx, b.file("http"), denizen.Options{})
 	if err != nil {
@@ -185,7 +185,7 @@ func overHTTP(b *bench, pb *pocketBase) (err error) {
 	return signed(b, ours)
 }
 
-// api is the HTTP API of a directory, with a user and the request of one who asks after itself.
+// api is the HTTP API of a directory, with a user and the request of that user for itself.
 type api struct {
 	handler       http.Handler
 	user          denizen.UserID
@@ -217,7 +217,7 @@ func newAPI(ctx context.Context, dir *denizen.Directory) (*api, error) {
 	return a, nil
 }
 
-// bare writes the same bytes, and does nothing else.
+// bare writes the same bytes and does nothing else.
 func bare(body []byte) http.Handler {
 	length := strconv.Itoa(len(body))
 	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -227,8 +227,8 @@ func bare(body []byte) http.Handler {
 	})
 }
 
-// handWritten is what somebody would write by hand for this one route: the mux, an HMAC token
-// with an expiry and a map of revoked ones, the record from bbolt, decoded and encoded.
+// handWritten is what one would write by hand for this one route: the mux, an HMAC token with an
+// expiry and a map of revoked ones, and the record from bbolt, decoded and encoded.
 func handWritten(b *bench, body []byte) (h http.Handler, request []byte, stop func() error, err error) {
 	db, err := openBare(b.file("hand"))
 	if err != nil {
@@ -309,7 +309,7 @@ func handWritten(b *bench, body []byte) (h http.Handler, request []byte, stop fu
 	return mux, fmt.Appendf(nil, "GET /v1/users/%s HTTP/1.1\r\nHost: a.example\r\nAuthorization: Bearer %s\r\n\r\n", u.UserID, token), db.Close, nil
 }
 
-// handUser has the members of the same answer.
+// handUser has the members of the same response.
 type handUser struct {
 	UserID     string `json:"userId"`
 	Identifier string `json:"identifier"`
@@ -339,8 +339,8 @@ type handUser struct {
 	} `json:"auditInfo"`
 }
 
-// signed asks for the same as the application: each request is signed, and its nonce spent
-// durably. The floor is the bare server with a group commit of a nonce in it.
+// signed requests the same as the application. Each request is signed, and its nonce is stored
+// durably. The floor is the bare server with a group commit of a nonce.
 func signed(b *bench, a *api) (err error) {
 	ours, err := serve(a.handler)
 	if err != nil {

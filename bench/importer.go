@@ -14,8 +14,8 @@ import (
 	"github.com/denizenhq/denizen/bench/internal/usage"
 )
 
-// importer measures what a program pays for having a directory in it: its size, and what it
-// takes from its start to its end.
+// importer measures what a directory adds to a program: its size, and its time and memory from
+// start to end.
 func importer(b *bench) error {
 	const here = "github.com/denizenhq/denizen/bench/internal/"
 	type program struct {

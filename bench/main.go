@@ -1,5 +1,5 @@
-// Command bench measures a directory beside what people would use instead, and beside what the
-// same work costs at the least, in turns of one run: see README.md.
+// Command bench measures a directory side by side with the alternatives, and with the least that
+// the same work costs. They take turns in one run. See README.md.
 package main
 
 import (
@@ -20,7 +20,8 @@ import (
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM) // or the servers would stay
+	// Without this the servers would keep running.
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if err := run(ctx, os.Args[1:]); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
@@ -109,7 +110,7 @@ func measure(b *bench, dir, raw string, withServers bool, only string) (err erro
 	return nil
 }
 
-// goroutines is how many do what needs no disk: one, and one for each core.
+// goroutines are the numbers of callers for what needs no disk: one, and one per core.
 func (b *bench) goroutines() []int {
 	if runtime.GOMAXPROCS(0) == 1 {
 		return []int{1}
@@ -117,14 +118,14 @@ func (b *bench) goroutines() []int {
 	return []int{1, runtime.GOMAXPROCS(0)}
 }
 
-// versionsOf names what is compared: the rest of what the program is built of does not matter.
+// versionsOf returns the versions of what is compared. Other modules in the program do not matter.
 var versionsOf = []string{
 	"go.etcd.io/bbolt", "github.com/golang-jwt/jwt/v5", "github.com/go-jose/go-jose/v4", "github.com/alexedwards/scs/v2",
 	"github.com/pocketbase/pocketbase", "modernc.org/sqlite", "github.com/jellydator/ttlcache/v3",
 	"github.com/redis/go-redis/v9", "github.com/jackc/pgx/v5",
 }
 
-// writeConfig writes what holds for all lines.
+// writeConfig writes the configuration that applies to all lines.
 func (b *bench) writeConfig() error {
 	versions := map[string]string{}
 	if info, is := debug.ReadBuildInfo(); is {
@@ -159,7 +160,8 @@ func (b *bench) writeConfig() error {
 	return nil
 }
 
-// commit is what the checkout is at, with a plus sign if more than results was changed since.
+// commit returns the commit of the checkout, with a plus sign if more than results has changed
+// since.
 func commit() string {
 	at := firstLine("git", "rev-parse", "--short=12", "HEAD")
 	if changed := firstLine("git", "status", "--porcelain", "--untracked-files=no", "--", ":/", ":(exclude)results"); changed != "" {

@@ -22,24 +22,25 @@ type bench struct {
 	users   []int         // the sizes of the directories, the largest that peers are compared at first
 	peers   bool
 	servers *servers // nil: without those
-	// pocketBase is how many users PocketBase has at the most: it takes its time to make them.
+	// pocketBase is the maximum number of users of PocketBase, which is slow to create them.
 	pocketBase int
 }
 
-// file is a path in the scratch directory that nobody else has.
+// file returns an unused path in the scratch directory.
 func (b *bench) file(name string) string {
 	return filepath.Join(b.scratch, fmt.Sprintf("%s-%d", name, sequence.Add(1)))
 }
 
-// side is one of the things that are compared: something that does an operation.
+// side is one of the compared programs: something that performs an operation.
 type side struct {
 	name   string
-	before func() error         // before do is timed, nil for nothing
-	do     func(i uint64) error // one operation; no i comes twice, and each goroutine's go up by one
-	some   int                  // how many operations come between two befores; 0: as many as fit in a turn
+	before func() error // before do is timed, nil for nothing
+	// One operation; no i is used twice, and those of a goroutine increase by one.
+	do   func(i uint64) error
+	some int // operations between two befores; 0: as many as fit in a turn
 }
 
-// operation is what the sides do, beside each other.
+// operation is what the sides perform in turns.
 type operation struct {
 	name       string // of the raw lines: Topic/what
 	users      int    // in the directory, 0 if that does not matter
@@ -48,7 +49,7 @@ type operation struct {
 	sides      []side
 }
 
-// compare has the sides take turns, round after round, and writes a line for each turn.
+// compare lets the sides take turns, round after round, and writes a line for each turn.
 func (b *bench) compare(o operation) error {
 	sides := slices.DeleteFunc(slices.Clone(o.sides), func(s side) bool { return !b.peers && peer(s.name) })
 	made := make([]calls, len(sides))
@@ -66,7 +67,7 @@ func (b *bench) compare(o operation) error {
 				return fmt.Errorf("%s: %s: %w", o.name, s.name, err)
 			}
 			if round == 0 {
-				continue // it warmed up
+				continue // that was the warm-up
 			}
 			if err := b.write(row{o.name, o.users, o.goroutines, s.name}, t); err != nil {
 				return err
@@ -76,10 +77,10 @@ func (b *bench) compare(o operation) error {
 	return nil
 }
 
-// calls counts the operations of one side, so that no number comes twice.
+// calls counts the operations of one side, so that no number is used twice.
 type calls struct{ made uint64 }
 
-// turn has the goroutines do the operation for a time, and answers what one of them took.
+// turn lets the goroutines perform the operation for a time, and returns the cost of one operation.
 func (c *calls) turn(s side, o operation, least time.Duration) (t turn, err error) {
 	runtime.GC()
 	var took time.Duration
@@ -121,13 +122,13 @@ type part struct {
 	err       error
 }
 
-// part is what lies between two befores.
+// part performs the operations between two befores.
 func (c *calls) part(s side, o operation, d time.Duration) part {
 	type worker struct {
 		n         uint64
 		latencies []time.Duration
 		err       error
-		_         [64]byte // or the workers' counts would share a cache line
+		_         [64]byte // keeps the workers' counts off a shared cache line
 	}
 	workers := make([]worker, o.goroutines)
 	share := uint64(1) << 40
@@ -168,7 +169,7 @@ func (c *calls) part(s side, o operation, d time.Duration) part {
 	return p
 }
 
-// warm does each of n operations once.
+// warm performs each of n operations once.
 func warm(n int, do func(i uint64) error) error {
 	for i := range n {
 		if err := do(uint64(i)); err != nil {

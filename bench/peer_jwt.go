@@ -11,8 +11,8 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 )
 
-// jwts verifies tokens of as many claims as ours have: the signature, the issuer, the audience
-// and the expiry. None of it can tell that a token was revoked.
+// jwts verifies tokens with as many claims as ours: the signature, the issuer, the audience and the
+// expiry. It cannot know which tokens are revoked.
 func jwts() (sides, error) {
 	const issuer, audience = "https://id.example.com", "application"
 	secret := make([]byte, 32)

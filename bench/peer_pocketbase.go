@@ -15,17 +15,17 @@ import (
 // pocketBase is PocketBase as a library, with its collection of users.
 type pocketBase struct {
 	app   core.App
-	hash  string // of the password, which would be most of a creation's time
+	hash  string // of the password; hashing would take most of a creation's time
 	ids   []string
 	texts []string // tokens of the first of them
 }
 
-// openPocketBase makes one of n users. With FULL each commit is synced, with NORMAL, as it is
-// shipped, a crash may lose the last ones.
+// openPocketBase makes one with n users. With FULL each commit is synced. With NORMAL, the default,
+// a crash may lose the last commits.
 func openPocketBase(b *bench, synchronous string, n int) (_ *pocketBase, err error) {
 	app := core.NewBaseApp(core.BaseAppConfig{
 		DataDir: b.file("pocketbase"),
-		DBConnect: func(path string) (*dbx.DB, error) { // its own settings, but for synchronous
+		DBConnect: func(path string) (*dbx.DB, error) { // its own settings, except synchronous
 			return dbx.Open("sqlite", path+"?_pragma=busy_timeout(10000)&_pragma=journal_mode(WAL)&_pragma=journal_size_limit(200000000)"+
 				"&_pragma=synchronous("+synchronous+")&_pragma=foreign_keys(ON)&_pragma=temp_store(MEMORY)&_pragma=cache_size(-32000)")
 		},
@@ -78,7 +78,7 @@ func (p *pocketBase) create(app core.App, address string) (*core.Record, error) 
 	return r, app.Save(r)
 }
 
-// reads are its look-ups.
+// reads returns its lookups.
 func (p *pocketBase) reads() sides {
 	byToken := side{name: "PocketBase by token", do: func(i uint64) error {
 		_, err := p.app.FindAuthRecordByToken(p.texts[i%uint64(len(p.texts))], core.TokenTypeAuth)
@@ -106,7 +106,7 @@ func (p *pocketBase) creates(name string) sides {
 	}}}}
 }
 
-// handler is its HTTP API.
+// handler returns its HTTP API.
 func (p *pocketBase) handler() (http.Handler, error) {
 	router, err := apis.NewRouter(p.app)
 	if err != nil {

@@ -10,7 +10,7 @@ import (
 	"github.com/denizenhq/denizen"
 )
 
-// ttlCache is the usual map of this process with expiring entries.
+// ttlCache is a common in-process map with expiring entries.
 func ttlCache() (_ sides, stop func() error) {
 	c := ttlcache.New(ttlcache.WithTTL[denizen.UserID, string](24*time.Hour), ttlcache.WithDisableTouchOnHit[denizen.UserID, string]())
 	ids := make([]denizen.UserID, remembered)
@@ -32,8 +32,8 @@ func ttlCache() (_ sides, stop func() error) {
 	}, func() error { c.DeleteAll(); return nil }
 }
 
-// redisPresence keeps a presence under a key that expires: SET … EX, and GET. One server keeps it in
-// memory alone, the other syncs its log before it answers.
+// redisPresence keeps a presence under a key that expires: SET … EX, and GET. One server keeps it
+// only in memory, the other syncs its log before it replies.
 func redisPresence(ctx context.Context, memory, durable string) (_ sides, stop func() error, err error) {
 	open := func(address string) *redis.Client {
 		return redis.NewClient(&redis.Options{Addr: address, PoolSize: 64, MinIdleConns: 8})

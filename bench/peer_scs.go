@@ -10,8 +10,8 @@ import (
 	"go.etcd.io/bbolt"
 )
 
-// sessions loads the session of a token, as scs's middleware does for each request. Deleting it
-// revokes the token.
+// sessions loads the session of a token, as the middleware of scs does for each request. Deleting
+// the session revokes the token.
 func sessions(b *bench) (_ sides, stop func() error, err error) {
 	db, err := openBare(b.file("sessions"))
 	if err != nil {
@@ -44,8 +44,8 @@ func sessions(b *bench) (_ sides, stop func() error, err error) {
 	}}}}, db.Close, nil
 }
 
-// boltSessions is a store of scs over bbolt, an expiry and then the session, as in the ones that
-// scs lists: none of those has a version that a module could require.
+// boltSessions is a store for scs over bbolt: an expiry and then the session. It is written like
+// the ones that scs lists, of which none has a version that a module could require.
 type boltSessions struct{ db *bbolt.DB }
 
 func (s boltSessions) Find(token string) (session []byte, found bool, err error) {

@@ -7,8 +7,9 @@ import (
 	"github.com/google/uuid"
 )
 
-// sqlite is a table of users with a unique address, by database/sql and modernc's driver: what
-// one would write by hand. The values are as long as our records, and are not decoded.
+// sqlite is a table of users with a unique address, as one would write it by hand, with
+// database/sql and the driver of modernc. The values are as long as our records, and are not
+// decoded.
 func sqlite(b *bench, n int) (_ sides, stop func() error, err error) {
 	db, err := sql.Open("sqlite", b.file("sqlite")+"?_pragma=busy_timeout(10000)&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)")
 	if err != nil {
@@ -46,7 +47,8 @@ func sqlite(b *bench, n int) (_ sides, stop func() error, err error) {
 		var value []byte
 		return by.QueryRow(arg).Scan(&value)
 	}
-	one := make(chan struct{}, 1) // SQLite has one writer: queueing here spares it the waiting for its lock
+	// SQLite allows one writer; queueing here avoids waiting for its lock.
+	one := make(chan struct{}, 1)
 	return sides{
 		"User/id":      {{name: "SQLite", do: func(i uint64) error { return read(byID, string(userID(int(i*7919%uint64(n))))) }}},
 		"User/locator": {{name: "SQLite", do: func(i uint64) error { return read(byEmail, email(int(i*7919%uint64(n)))) }}},

@@ -24,12 +24,12 @@ import (
 
 var system = denizen.System()
 
-// remembered is how many users or tokens are asked after, in turn, where the directory knows
-// them from before; it remembers 65,536.
+// remembered is the number of users or tokens that are read in turn when the directory has them
+// cached.
 const remembered = 10_000
 
-// people is a directory of many users in a file, each with a locator. A copy of the file is
-// read with bbolt alone: that is the floor.
+// people is a directory of many users in a file, each with a locator. The floor reads a copy of the
+// file with bbolt alone.
 type people struct {
 	n     int
 	path  string
@@ -42,8 +42,7 @@ type people struct {
 	texts  []string         // tokens of the first of them
 }
 
-// newPeople makes a directory of n users. Where all of it is wanted, each also has a token and
-// a presence.
+// newPeople makes a directory of n users. If all is set, each also has a token and a presence.
 func newPeople(b *bench, n int, all bool) (p *people, err error) {
 	p = &people{n: n, path: b.file(fmt.Sprintf("people-%d", n))}
 	if p.store, err = bolt.Open(b.ctx, p.path, bolt.Options{}); err != nil {
@@ -79,8 +78,8 @@ func (p *people) issue(ctx context.Context, tokens int) error {
 	return first(errs...)
 }
 
-// copy opens a copy of the file for the floor, once nothing more is to be written that is read
-// from both.
+// copy opens a copy of the file for the floor. It is called when everything that is read from both
+// has been written.
 func (p *people) copy() (err error) {
 	if err := p.dir.Close(); err != nil {
 		return err
@@ -105,7 +104,7 @@ func (p *people) copy() (err error) {
 	return p.forget()
 }
 
-// forget makes a directory that remembers nothing yet.
+// forget replaces the directory with one that has cached nothing.
 func (p *people) forget() (err error) {
 	if p.dir != nil {
 		if err := p.dir.Close(); err != nil {
@@ -129,7 +128,7 @@ func userID(i int) denizen.UserID {
 }
 func email(i int) string { return fmt.Sprintf("user%09d@example.com", i) }
 
-// fill loads the file with what the directory would have stored, in the order of its keys.
+// fill loads into the file what the directory would have stored, in key order.
 func (p *people) fill(ctx context.Context, all bool) error {
 	small := memory.New()
 	dir, err := denizen.New(ctx, small, denizen.Options{})
@@ -149,7 +148,7 @@ func (p *people) fill(ctx context.Context, all bool) error {
 			Status: string(denizen.Verified), Owned: true, Added: now, Verified: now,
 		}
 	}
-	var digests [][32]byte // of tokens nobody has: what counts is that they are there
+	var digests [][32]byte // of tokens that nobody has; only their presence counts
 	if all {
 		digests = make([][32]byte, p.n)
 		for i := range digests {

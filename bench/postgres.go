@@ -25,7 +25,7 @@ type database struct {
 	ids  []string // of users in both
 }
 
-// document is about what the directory stores of a user.
+// document resembles what the directory stores of a user.
 const document = `{"id": "01926f3a-0000-7000-8000-00000000beef", "incarnation": "01926f3b-0000-7000-8000-00000000beef", "screenName": "Somebody",
 	"created": 1795365353083, "updated": 1795365353083, "locators": [{"id": "CQHF7A2H3KLIU3PDUS4DVWKMNL", "type": "email",
 	"canonical": "user000000001@example.com", "raw": "user000000001@example.com", "status": "Verified", "owned": true, "added": 1795365353083}]}`
@@ -73,7 +73,7 @@ func (d *database) close() error {
 	return err
 }
 
-// insert is a creation by hand: one row with a unique address, in a transaction of its own.
+// insert creates a user by hand: one row with a unique address, in its own transaction.
 func (d *database) insert(ctx context.Context) side {
 	return side{name: "floor: an insert by pgx", do: func(uint64) error {
 		_, err := d.pool.Exec(ctx, `INSERT INTO `+d.rows+` (id, email, value) VALUES ($1, $2, $3)`, uuid.New(), strings.ToLower(rand.Text()), document)
@@ -81,14 +81,14 @@ func (d *database) insert(ctx context.Context) side {
 	}}
 }
 
-// creates is the same as a peer of the directory in a file.
+// creates returns the same as a peer of the directory in a file.
 func (d *database) creates(ctx context.Context) sides {
 	insert := d.insert(ctx)
 	insert.name = "PostgreSQL, an insert by pgx"
 	return sides{"User/create": {insert}}
 }
 
-// overPostgres compares the directory with statements by hand, on the same pool.
+// overPostgres compares the directory with handwritten statements, on the same pool.
 func overPostgres(b *bench, d *database) error {
 	ctx := context.Background()
 	selects := side{name: "floor: a select by pgx", do: func(i uint64) error {
@@ -135,7 +135,7 @@ func overPostgres(b *bench, d *database) error {
 		}
 		texts = append(texts, t.Signed)
 	}
-	plain, err := denizen.New(ctx, d.s, denizen.Options{}) // remembers nothing
+	plain, err := denizen.New(ctx, d.s, denizen.Options{}) // has cached nothing
 	if err != nil {
 		return err
 	}
@@ -153,7 +153,7 @@ func overPostgres(b *bench, d *database) error {
 		return err
 	}
 	again := by(d.dir)
-	err = eventually(ctx, func() error { // until the feed is followed, and all are remembered
+	err = eventually(ctx, func() error { // until the feed is followed and all are cached
 		began := time.Now()
 		for i := range texts {
 			if err := again(uint64(i)); err != nil {

@@ -11,7 +11,7 @@ import (
 
 var chain = denizen.Online(24 * time.Hour).Then(denizen.Away(time.Minute)).Then(denizen.Offline())
 
-// presences sets the same chain again, as those who stay do, and asks who is here.
+// presences sets the same chain again, as a heartbeat does, and reads presences.
 func presences(b *bench, p *people, peers sides) error {
 	ctx := context.Background()
 	ids := p.ids[:min(len(p.ids), remembered)]
@@ -55,7 +55,7 @@ func presences(b *bench, p *people, peers sides) error {
 		if err != nil {
 			return err
 		}
-		// What the heartbeats left to store is none of the readers' business.
+		// Store what the heartbeats have left, which must not slow down the reads.
 		if err := first(p.forget(), warm(len(ids), get)); err != nil {
 			return err
 		}
@@ -78,7 +78,7 @@ func presences(b *bench, p *people, peers sides) error {
 	return nil
 }
 
-// firstPresences asks for presences that the directory does not remember.
+// firstPresences reads presences that the directory has not cached.
 func firstPresences(b *bench, p *people) error {
 	ctx := context.Background()
 	behind := make([][]byte, len(p.ids))
@@ -86,7 +86,7 @@ func firstPresences(b *bench, p *people) error {
 		behind[i] = []byte(record.DevicesKey(string(id)))
 	}
 	floor := func(i uint64) error { return get(p.floor, behind[i%uint64(len(p.ids))]) }
-	if err := warm(len(p.ids), floor); err != nil { // or the system would first have to map the pages
+	if err := warm(len(p.ids), floor); err != nil { // otherwise the system first has to map the pages
 		return err
 	}
 	for _, goroutines := range b.goroutines() {
@@ -110,7 +110,7 @@ func firstPresences(b *bench, p *people) error {
 	return nil
 }
 
-// storedPresences sets the same chains again for many, and waits until all of it is synced.
+// storedPresences sets the same chains again for many users, and waits until all are synced.
 func storedPresences(b *bench, p *people) error {
 	ctx := context.Background()
 	n := uint64(len(p.ids))
@@ -131,7 +131,7 @@ func storedPresences(b *bench, p *people) error {
 func changes(b *bench, p *people, peers sides) error {
 	ctx := context.Background()
 	ours := func(i uint64) error {
-		// No user has had this chain before, or it would be a heartbeat.
+		// A chain that the user has not had before. The same one would be a heartbeat.
 		next := denizen.Online(time.Duration(1+fresh()%1_000_000_000) * time.Second).Then(denizen.Away(time.Minute)).Then(denizen.Offline())
 		return p.dir.SetPresence(ctx, system, p.ids[i%uint64(len(p.ids))], next)
 	}

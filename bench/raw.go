@@ -19,13 +19,13 @@ type row struct {
 	side       string
 }
 
-// turn is what came of a turn: how many operations, and the values of each unit.
+// turn is the result of a turn: the number of operations, and the values of each unit.
 type turn struct {
 	n      uint64
 	values map[string]float64
 }
 
-// peer reports whether a side is neither ours nor what the work costs at the least.
+// peer reports whether a side is neither ours nor a floor.
 func peer(side string) bool {
 	return !strings.HasPrefix(side, "Denizen") && !strings.HasPrefix(side, "floor")
 }
@@ -48,14 +48,14 @@ func (b *bench) write(r row, t turn) error {
 	return err
 }
 
-// results is what was read of a raw output.
+// results is a parsed raw output.
 type results struct {
 	config map[string]string
 	turns  map[row][]map[string]float64
-	rows   []row // in the order in which they first came
+	rows   []row // in the order of their first occurrence
 }
 
-// parse reads a raw output.
+// parse parses a raw output.
 func parse(r io.Reader) (*results, error) {
 	rs := &results{config: map[string]string{}, turns: map[row][]map[string]float64{}}
 	lines := bufio.NewScanner(r)
@@ -112,7 +112,7 @@ func parseRow(name string) (r row, err error) {
 	return r, nil
 }
 
-// figure is the median of the rounds, and how far they lie apart.
+// figure is the median of the rounds, and their spread.
 type figure struct {
 	median, least, most float64
 }
@@ -122,7 +122,7 @@ func figureOf(values []float64) figure {
 	return figure{values[len(values)/2], values[0], values[len(values)-1]}
 }
 
-// of answers a unit of a row; false if it was not measured.
+// of returns the figure of a unit of a row. It reports false if that was not measured.
 func (rs *results) of(r row, unit string) (figure, bool) {
 	var values []float64
 	for _, t := range rs.turns[r] {
@@ -136,7 +136,8 @@ func (rs *results) of(r row, unit string) (figure, bool) {
 	return figureOf(values), true
 }
 
-// ratio answers the times of a through those of b, round by round: each was measured right beside the other.
+// ratio returns the times of a divided by those of b, round by round, because those of one round
+// were measured right after each other.
 func (rs *results) ratio(a, b row) (figure, bool) {
 	as, bs := rs.turns[a], rs.turns[b]
 	var ratios []float64

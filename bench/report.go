@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// table is a topic: operations, each by all who do it.
+// table is a topic: its operations, each with all sides that perform it.
 type table struct {
 	title, note string
 	operations  []operationIn
@@ -74,10 +74,10 @@ var tables = []table{
 	},
 }
 
-// written is how many users there are where it is written to.
+// written returns the number of users in the directories that are written to.
 const written = 20_000
 
-// main is the number of users at which the peers are beside.
+// main returns the number of users at which the peers are measured.
 func (rs *results) main() int {
 	largest := 0
 	for _, r := range rs.rows {
@@ -88,13 +88,13 @@ func (rs *results) main() int {
 	return largest
 }
 
-// cores is how many cores the run had.
+// cores returns the number of cores of the run.
 func (rs *results) cores() int {
 	n, _ := strconv.Atoi(rs.config["cores"])
 	return n
 }
 
-// printTables prints all there is as Markdown.
+// printTables prints all tables as Markdown.
 func printTables(w io.Writer, rs *results) error {
 	var out strings.Builder
 	fmt.Fprintf(&out, "Measured on %s at commit %s: %s, %s cores, files on %s, %s, %s rounds.\n\nVersions: %s.\n",
@@ -155,7 +155,7 @@ func (t table) print(out *strings.Builder, rs *results) {
 	}
 }
 
-// beside is Denizen's row for the same.
+// beside returns the row of Denizen for the same operation.
 func beside(r row) row {
 	r.side = "Denizen"
 	if strings.HasPrefix(r.operation, "Postgres/") {
@@ -164,7 +164,7 @@ func beside(r row) row {
 	return r
 }
 
-// printScale prints what becomes of an operation as the users grow more.
+// printScale prints how an operation changes with the number of users.
 func printScale(out *strings.Builder, rs *results) {
 	var sizes []int
 	for _, r := range rs.rows {
@@ -217,7 +217,7 @@ func printScale(out *strings.Builder, rs *results) {
 	}
 }
 
-// floor is the first floor beside a row.
+// floor returns the first floor beside a row.
 func (rs *results) floor(r row) row {
 	for _, other := range rs.rows {
 		if other.operation == r.operation && other.users == r.users && other.goroutines == r.goroutines && strings.HasPrefix(other.side, "floor") {
@@ -227,7 +227,7 @@ func (rs *results) floor(r row) row {
 	return row{}
 }
 
-// printImporter prints what a program pays for a directory in it, under a heading of that level.
+// printImporter prints what a directory adds to a program, under a heading of the given level.
 func printImporter(out *strings.Builder, rs *results, heading string) {
 	var lines []string
 	for _, r := range rs.rows {
@@ -262,7 +262,7 @@ func callers(n int) string {
 	return strconv.Itoa(n) + " callers"
 }
 
-// significant is a number to three digits.
+// significant formats a number to three digits.
 func significant(f float64) string {
 	switch {
 	case f >= 100:

@@ -9,8 +9,8 @@ import (
 	"github.com/denizenhq/denizen"
 )
 
-// opening opens the file of people that were closed and reads a user, and tells what that took
-// and what it takes to remember many.
+// opening opens the file of closed people and reads a user. It measures that, and the memory for
+// caching many.
 func opening(b *bench, p *people) error {
 	file, err := os.Stat(p.path)
 	if err != nil {
@@ -40,7 +40,7 @@ func opening(b *bench, p *people) error {
 			return err
 		}
 	}
-	// The heap is what is remembered, and no more of it for more users than that.
+	// The heap is the cache, which does not grow with more users than it holds.
 	dir, err := open()
 	if err != nil {
 		return err

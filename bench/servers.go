@@ -19,10 +19,10 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// servers are the peers that are programs of their own, started for this run on loopback.
+// servers are the peers that are separate programs, started for this run on loopback.
 type servers struct {
-	redis       string // its address; keeps all in memory
-	redisSynced string // syncs its log before it answers
+	redis       string // its address; memory only
+	redisSynced string // syncs its log before it replies
 	postgres    string // a DSN
 	versions    []string
 	stops       []func() error
@@ -79,13 +79,15 @@ func (s *servers) startRedis(ctx context.Context, scratch, synced string) (addre
 	return address, errors.Join(eventually(ctx, func() error { return client.Ping(ctx).Err() }), client.Close())
 }
 
-// startPostgres makes a cluster and starts it, as the user postgres if this is root, who may not.
+// startPostgres makes a cluster and starts it. If this process runs as root, which may not do that,
+// it uses the user postgres.
 func (s *servers) startPostgres(ctx context.Context, scratch string) (dsn string, err error) {
 	port, err := freePort()
 	if err != nil {
 		return "", err
 	}
-	programs, err := filepath.Glob("/usr/lib/postgresql/*/bin") // where Debian has them, out of the path
+	// Where Debian has them, outside of PATH.
+	programs, err := filepath.Glob("/usr/lib/postgresql/*/bin")
 	if err != nil {
 		return "", err
 	}
@@ -141,7 +143,7 @@ func (s *servers) startPostgres(ctx context.Context, scratch string) (dsn string
 	})
 }
 
-// redisVersion picks 7.0.15 out of "Redis server v=7.0.15 sha=…".
+// redisVersion extracts 7.0.15 out of "Redis server v=7.0.15 sha=…".
 func redisVersion(line string) string {
 	_, after, _ := strings.Cut(line, "v=")
 	version, _, _ := strings.Cut(after, " ")

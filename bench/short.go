@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// printShort prints what the README of the project shows.
+// printShort prints the table for the README of the project.
 func printShort(w io.Writer, rs *results) error {
 	out, cores := new(strings.Builder), rs.cores()
 	main := rs.main()
@@ -63,7 +63,7 @@ func printShort(w io.Writer, rs *results) error {
 	return err
 }
 
-// printLargest says what the largest directory is like.
+// printLargest describes the largest directory.
 func printLargest(out *strings.Builder, rs *results) {
 	var least, most int
 	for _, r := range rs.rows {

@@ -14,8 +14,8 @@ import (
 
 var errForged = errors.New("the signature is wrong")
 
-// authenticate has requests come in with the tokens of people: first by tokens the directory
-// does not remember, then by ones that it does.
+// authenticate authenticates tokens of people: first tokens that the directory has not cached, then
+// ones that it has.
 func authenticate(b *bench, p *people, peers sides) error {
 	ctx := context.Background()
 	ours := func(texts []string) func(i uint64) error {
@@ -51,7 +51,7 @@ func authenticate(b *bench, p *people, peers sides) error {
 		}
 		return get(p.floor, behind[at].user)
 	}
-	if err := warm(len(p.texts), floor); err != nil { // or the system would first have to map the pages
+	if err := warm(len(p.texts), floor); err != nil { // otherwise the system first has to map the pages
 		return err
 	}
 	for _, goroutines := range b.goroutines() {

@@ -10,8 +10,8 @@ import (
 	"github.com/denizenhq/denizen/internal/record"
 )
 
-// lookUp asks after users by id and by locator: ones that the directory does not remember, and
-// ones that it does.
+// lookUp reads users by id and by locator: ones that the directory has not cached, and ones that it
+// has.
 func lookUp(b *bench, p *people, peers sides) error {
 	ctx := context.Background()
 	byID := func(n int) func(i uint64) error {
@@ -48,7 +48,7 @@ func lookUp(b *bench, p *people, peers sides) error {
 				return get(p.floor, ids[i%uint64(all)])
 			}}},
 		} {
-			if err := warm(all, o.floor.do); err != nil { // or the system would first have to map the pages
+			if err := warm(all, o.floor.do); err != nil { // otherwise the system first has to map the pages
 				return err
 			}
 			err := b.compare(operation{
@@ -75,7 +75,7 @@ func lookUp(b *bench, p *people, peers sides) error {
 	return nil
 }
 
-// pages lists a hundred users at a time.
+// pages lists users, a hundred at a time.
 func pages(b *bench, p *people) error {
 	ctx := context.Background()
 	const size = 100

@@ -327,7 +327,7 @@ func TestATokenIsIssuedListedExtendedAndRevoked(t *testing.T) {
 		}](t, got, 201).UserToken
 		require.Equal(t, "tokens/"+issued.TokenID, got.header.Get("Location"))
 		require.Equal(t, []string{"X-Issued-Mitter-User-Authorization"}, issued.SupportedHeaders)
-		require.Equal(t, []string{httpadapter.ContractCookieName, httpadapter.CookieName}, issued.SupportedCookies)
+		require.Equal(t, []string{contractCookie, httpadapter.CookieName}, issued.SupportedCookies)
 		now := time.Now()
 		list := a.do("GET", "/v1/users/alice-0001/tokens", "", app)
 		require.NotContains(t, list.body, issued.SignedToken)
@@ -389,7 +389,7 @@ func TestThePublishedKeysCheckATokenOffline(t *testing.T) {
 	a := newAPI(t, denizen.Options{}, httpadapter.Options{})
 	signed, id := a.token(t, a.create(t, "alice-0001"))
 	keys := decode[denizen.KeySet](t, a.do("GET", "/v1/.well-known/jwks.json", ""), 200)
-	claims, err := denizen.VerifyOffline(keys, a.dir.ID(), a.dir.ApplicationID(), signed)
+	claims, err := denizen.Verifier{Keys: keys, Issuer: a.dir.ID(), Audience: a.dir.ApplicationID()}.Verify(signed)
 	require.NoError(t, err)
 	require.Equal(t, denizen.TokenID(id), claims.Token)
 }

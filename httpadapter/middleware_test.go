@@ -271,3 +271,16 @@ func TestAGuardsObserverSeesTheHostsRoutes(t *testing.T) {
 		}
 	})
 }
+
+// A guard may stand around the whole mux: the pattern is known once the mux has chosen.
+func TestAGuardAroundAMuxSeesThePatternsBelowIt(t *testing.T) {
+	w := newSecWorld(t, denizen.Options{}, httpadapter.Options{})
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /notes/{id}", func(http.ResponseWriter, *http.Request) {})
+	var seen []httpadapter.Exchange
+	a := &api{w.dir, httpadapter.Guard{Observe: observed(&seen)}.Require(w.dir, mux)}
+	require.Equal(t, http.StatusOK, a.do("GET", "/notes/1", "", bearer(w.aliceToken)).status)
+	require.Equal(t, http.StatusNotFound, a.do("GET", "/nothing", "", bearer(w.aliceToken)).status)
+	require.Len(t, seen, 2)
+	require.Equal(t, []string{"/notes/{id}", ""}, []string{seen[0].Route, seen[1].Route})
+}

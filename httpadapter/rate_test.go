@@ -34,3 +34,21 @@ func TestAUserWhoChangesTooMuchIsToldWhenToComeBack(t *testing.T) {
 		require.Equal(t, 204, a.do("DELETE", "/v1/users/me/tokens", "", bearer(alice)).status, "leaving is never refused")
 	})
 }
+
+// A token that is extended too often is not at the end of its life: its user may come back.
+func TestAUserWhoExtendsATokenTooOftenIsToldWhenToComeBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newAPI(t, denizen.Options{UserEventBurst: 1, UserEventInterval: 30 * time.Second}, httpadapter.Options{})
+		token, id := a.token(t, a.create(t, "alice-0001"))
+		extend := func(ttl string) answer {
+			return a.do("PATCH", "/v1/users/me/tokens/"+id, `{"ttl":`+ttl+`}`, bearer(token))
+		}
+		require.Equal(t, 200, extend("100000").status)
+		limited := extend("200000")
+		limited.refused(t, 429, "rate_limited")
+		require.Equal(t, "30", limited.header.Get("Retry-After"))
+		extend("1").refused(t, 403, "ttl_extension_refused")
+		time.Sleep(30 * time.Second)
+		require.Equal(t, 200, extend("200000").status)
+	})
+}

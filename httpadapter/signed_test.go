@@ -11,7 +11,6 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
-	"net/url"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -638,20 +637,23 @@ func TestASignedRequestIsRefusedWhenItsNonceCannotBeKept(t *testing.T) {
 // how the other is spelled.
 func TestAPathSignedForOneAttributeDeletesNoOther(t *testing.T) {
 	w := newSecWorld(t, denizen.Options{}, sigOn)
+	const dave = "dave-0001" // of an id with nothing to encode, so that the rest alone decides
+	_, err := w.dir.CreateUser(t.Context(), denizen.System(), denizen.NewUser{ID: dave, ScreenName: "Dave"})
+	require.NoError(t, err)
 	for _, key := range []string{"a/b", "a%2Fb", "50%"} {
 		_, err := w.dir.DefineAttribute(t.Context(), denizen.System(), denizen.AttributeDef{Key: key})
 		require.NoError(t, err)
-		_, err = w.dir.SetAttribute(t.Context(), denizen.System(), secAlice.id, denizen.Attribute{Key: key, Value: "x"})
+		_, err = w.dir.SetAttribute(t.Context(), denizen.System(), dave, denizen.Attribute{Key: key, Value: "x"})
 		require.NoError(t, err)
 	}
-	profile := "/v1/users/" + url.PathEscape(string(secAlice.id)) + "/profile/"
+	const profile = "/v1/users/" + dave + "/profile/"
 	s := newSigRequest("DELETE", profile+"a%252Fb", "")
 	s.signedPath = profile + "a%2Fb"
 	w.send(s.send()).refused(t, http.StatusUnauthorized, "authorization_error")
-	_, err := w.dir.Attributes(t.Context(), denizen.System(), secAlice.id, []string{"a%2Fb", "a/b", "50%"})
+	_, err = w.dir.Attributes(t.Context(), denizen.System(), dave, []string{"a%2Fb", "a/b", "50%"})
 	require.NoError(t, err)
 	// A percent sign that begins no escape is sent in one way alone.
-	s = newSigRequest("DELETE", strings.ReplaceAll(profile, "%23", "#")+"50%25", "")
-	s.path, s.signedPath = profile+"50%25", strings.ReplaceAll(profile, "%23", "#")+"50%"
+	s = newSigRequest("DELETE", profile+"50%25", "")
+	s.signedPath = profile + "50%"
 	require.Equal(t, http.StatusNoContent, w.send(s.send()).status)
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -27,7 +28,9 @@ func TestTheTTLOfAListedTokenIsTheTimeLeft(t *testing.T) {
 		require.EqualValues(t, 600, list()[0].TTL)
 		require.EqualValues(t, 3600_000, list()[0].ExpiresAt-list()[0].IssuedAt)
 		time.Sleep(99*time.Second + 600*time.Millisecond)
-		require.EqualValues(t, 500, list()[0].TTL, "rounded")
+		require.EqualValues(t, 500, list()[0].TTL, "rounded, from 500.4")
+		time.Sleep(800 * time.Millisecond)
+		require.EqualValues(t, 500, list()[0].TTL, "rounded, from 499.6")
 	})
 }
 
@@ -158,6 +161,11 @@ func TestLocatorsGivenBackAsTheyWereReadChangeNothing(t *testing.T) {
 	before := w.holds(t)
 	require.Equal(t, http.StatusNoContent, w.do("PUT", path, read.body, app).status)
 	require.Equal(t, before, w.holds(t))
+	// A claim that its user took back in between does not come back as its own.
+	own := decode[[]struct{ Identifier string }](t, read, 200)
+	require.Equal(t, http.StatusNoContent, w.do("DELETE", path+"/"+own[len(own)-1].Identifier, "", bearer(w.aliceToken)).status)
+	require.Equal(t, http.StatusNoContent, w.do("PUT", path, read.body, app).status)
+	require.NotContains(t, w.do("GET", path, "", app).body, claim.Locator)
 }
 
 // Whoever may know is told which of several is missing, as it was asked for.
@@ -171,4 +179,50 @@ func TestARefusalNamesWhatIsMissingOfSeveral(t *testing.T) {
 	p = w.do("DELETE", "/v1/users/"+id+"/tokens/"+string(w.tokenID)+",absent", "", app).refused(t, http.StatusNotFound, "entity_not_found")
 	require.Equal(t, []any{"absent"}, p.Diagnostics["missing"])
 	w.works(t, w.aliceToken)
+}
+
+func TestARefusalNamesWhichKeysHaveNoDefinition(t *testing.T) {
+	a := newAPI(t, denizen.Options{}, httpadapter.Options{})
+	a.create(t, "alice-0001")
+	token, _ := a.token(t, "alice-0001")
+	a.do("POST", "/v1/attribute-def/users", `{"key":"colour"}`, app)
+	body := `{"attributes":[{"key":"colour","value":"red"},{"key":"size","value":"1"},{"key":"shape","value":"o"}]}`
+	p := a.do("POST", "/v1/users/me/profile", body, bearer(token)).refused(t, http.StatusBadRequest, "invalid_parameter_set")
+	require.Equal(t, []any{"size", "shape"}, p.Diagnostics["missing"])
+}
+
+// Of several locators the refusal names those that others have, as they were asked for.
+func TestARefusalNamesWhichLocatorsAreTaken(t *testing.T) {
+	a := newAPI(t, denizen.Options{}, httpadapter.Options{})
+	a.create(t, "alice-0001", "email:a@b.example", "email:c@d.example")
+	a.create(t, "bob-00001")
+	list := `["email:free@b.example","email:A@b.example",{"@type":"email","email":"C@D.example"}]`
+	taken := map[string]any{"entityType": "locator", "entityLocator": "email:A@b.example,email:C@D.example"}
+	p := a.do("POST", "/v1/users", `{"screenName":{"screenName":"C"},"userLocators":`+list+`}`, app).refused(t, http.StatusConflict, "duplicate_entity")
+	require.Equal(t, taken, p.Diagnostics)
+	p = a.do("PUT", "/v1/users/bob-00001/locators", list, app).refused(t, http.StatusConflict, "duplicate_entity")
+	require.Equal(t, taken, p.Diagnostics)
+}
+
+// Whoever serves people by this API alone can give out a token that its holder extends no further.
+func TestATokenIsIssuedWithALongestLife(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newAPI(t, denizen.Options{}, httpadapter.Options{})
+		a.create(t, "alice-0001")
+		issued := a.do("POST", "/v1/users/alice-0001/tokens", `{"ttl":60,"maxTtl":600}`, app)
+		require.Equal(t, 201, issued.status, issued.body)
+		holder := bearer(member(t, issued.body, "userToken.signedToken").(string))
+		path := "/v1/users/me/tokens/" + member(t, issued.body, "userToken.tokenId").(string)
+		for _, by := range []edit{holder, app} {
+			a.do("PATCH", strings.Replace(path, "me", "alice-0001", 1), `{"ttl":3600}`, by).refused(t, 403, "ttl_extension_refused")
+		}
+		require.Equal(t, 200, a.do("PATCH", path, `{"ttl":500}`, holder).status)
+		for _, body := range []string{`{"maxTtl":0}`, `{"maxTtl":-1}`, `{"maxTtl":99999999}`, `{"ttl":60,"maxTtl":59}`} {
+			a.do("POST", "/v1/users/alice-0001/tokens", body, app).refused(t, 400, "invalid_parameter_set")
+		}
+		// Without a ttl it lives no longer than that.
+		issued = a.do("POST", "/v1/users/alice-0001/tokens", `{"maxTtl":600}`, app)
+		require.Equal(t, 201, issued.status, issued.body)
+		require.EqualValues(t, 600, decode[[]struct{ TTL int64 }](t, a.do("GET", "/v1/users/alice-0001/tokens", "", app), 200)[1].TTL)
+	})
 }

@@ -151,6 +151,16 @@ func TestWhatAUserIsCreatedWithComesInManySpellings(t *testing.T) {
 	}
 }
 
+func TestAUserIsNotCreatedWithTheClaimsOfAnother(t *testing.T) {
+	a := newAPI(t, denizen.Options{}, httpadapter.Options{})
+	body := `{"screenName":{"screenName":"C"},"userLocators":["email:a@b.example",{"locator":"email:claim@b.example","owned":false},` +
+		`{"locator":"email:proved@b.example","owned":false,"verificationStatus":"Verified"}]}`
+	require.Equal(t, 201, a.do("POST", "/v1/users", body, app).status)
+	for locator, found := range map[string]int{"email:a@b.example": 1, "email:claim@b.example": 0, "email:proved@b.example": 1} {
+		require.Len(t, decode[[]any](t, a.do("GET", "/v1/users?locators="+locator, "", app), 200), found, locator)
+	}
+}
+
 func TestAUserThatBreaksARuleIsNotCreated(t *testing.T) {
 	for _, row := range []struct {
 		name, body      string
@@ -464,6 +474,17 @@ func TestAnETagRestsOnItsEntityAlone(t *testing.T) {
 	require.Equal(t, 204, a.do("PUT", "/v1/users/alice-0001/screenname", `{"screenName":"New"}`, app, header("If-Match", user)).status,
 		"a write of the user rests on the first half")
 	a.do("PUT", "/v1/users/alice-0001/screenname", `{"screenName":"Newer"}`, app, header("If-Match", user)).refused(t, 412, "precondition_failed")
+}
+
+// Each key is looked for in each profile: a long query must not cost what it likes.
+func TestTooManyWantedAttributesAreRefused(t *testing.T) {
+	a := newAPI(t, denizen.Options{}, httpadapter.Options{})
+	a.create(t, "alice-0001", "email:a@b.example")
+	for _, path := range []string{"/v1/users/alice-0001?", "/v1/users?", "/v1/users?locators=email:a@b.example&"} {
+		p := a.do("GET", path+"withProfileAttributes="+strings.Repeat("k,", 101), "", app).refused(t, 400, "invalid_parameter_set")
+		require.Equal(t, "withProfileAttributes", p.Diagnostics["parameter"])
+		require.Equal(t, 200, a.do("GET", path+"withProfileAttributes="+strings.Repeat("k,", 100), "", app).status)
+	}
 }
 
 // What narrows an answer is never ignored.

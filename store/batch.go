@@ -9,9 +9,9 @@ import (
 	"unicode/utf8"
 )
 
-// Check reports how b breaks the rules of this package, as an ErrInvalid, or nil: an
-// empty batch, a key of the wrong length, a key put twice, a value or event that is not
-// one JSON object in UTF-8, is too long or holds U+0000 or a lone surrogate. Stores call it; callers need not.
+// Check returns an [ErrInvalid] if b breaks the rules of this package: if it does nothing, has a
+// key of the wrong length, puts a key twice, or has a value or an event that [CheckValue] refuses.
+// Stores call it, so callers need not.
 func (b Batch) Check() error {
 	if len(b.Drop) == 0 && len(b.Put) == 0 && b.Emit == nil && b.Trim == 0 {
 		return fmt.Errorf("%w: a batch that does nothing", ErrInvalid)
@@ -35,8 +35,8 @@ func (b Batch) Check() error {
 		if err := CheckValue(r.Value); err != nil {
 			return err
 		}
-		// A batch of many keys has them in order. Any other puts a handful, where a map would cost
-		// more than looking again.
+		// A batch of many keys has them in order. Any other batch puts a handful, for which a map
+		// would cost more than comparing them all.
 		if ordered = ordered && (i == 0 || b.Put[i-1].Key < r.Key); ordered {
 			continue
 		}
@@ -52,8 +52,9 @@ func (b Batch) Check() error {
 	return nil
 }
 
-// CheckValue reports how v breaks the rules for values and events, as an ErrInvalid, or
-// nil. Stores call it; callers need not.
+// CheckValue returns an [ErrInvalid] if v may not be stored as a value or an event: if it is not
+// one JSON object in UTF-8, is longer than [MaxValue], or contains U+0000 or a lone surrogate.
+// Stores call it, so callers need not.
 func CheckValue(v []byte) error {
 	if len(v) > MaxValue {
 		return fmt.Errorf("%w: a value of %d bytes", ErrInvalid, len(v))
@@ -66,7 +67,7 @@ func CheckValue(v []byte) error {
 		if i < 0 {
 			return nil
 		}
-		// The text is valid JSON, so an escape is whole.
+		// v is valid JSON, so the escape is complete.
 		if rest = rest[i+1:]; rest[0] != 'u' {
 			rest = rest[1:]
 			continue
@@ -74,7 +75,8 @@ func CheckValue(v []byte) error {
 		r := unit(rest)
 		rest = rest[5:]
 		if utf16.IsSurrogate(r) {
-			if len(rest) < 6 || rest[0] != '\\' || rest[1] != 'u' || utf16.DecodeRune(r, unit(rest[1:])) == utf8.RuneError {
+			if len(rest) < 6 || rest[0] != '\\' || rest[1] != 'u' ||
+				utf16.DecodeRune(r, unit(rest[1:])) == utf8.RuneError {
 				return fmt.Errorf("%w: a value with a lone surrogate", ErrInvalid)
 			}
 			rest = rest[6:]
@@ -85,7 +87,7 @@ func CheckValue(v []byte) error {
 	}
 }
 
-// unit is the UTF-16 code unit of an escape, given from its u on.
+// unit returns the UTF-16 code unit of an escape sequence that begins at its u.
 func unit(escape []byte) rune {
 	n, _ := strconv.ParseUint(string(escape[1:5]), 16, 16)
 	return rune(n)

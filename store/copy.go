@@ -7,48 +7,53 @@ import (
 	"iter"
 )
 
-// copyPage is how many records or changes Copy reads at once.
+// copyPage is the number of records or changes that Copy reads at once.
 const copyPage = 1_000
 
-// Copy loads all that from holds into to, which must be empty: every record with its
-// version, every event that is not forgotten, and the sequence. Conditions, cursors and
-// places in the feed that hold for the one store then hold for the other.
+// Copy loads the contents of from into to, which must be empty: every record with its version,
+// every event that is not forgotten, and the sequence. Conditions, cursors and positions in the
+// feed that are valid for one store are then valid for the other.
 //
-// Nobody may write to from meanwhile: if its head has moved by the end the error is
-// ErrUnavailable. If from has forgotten all its events, or keeps them from a
-// commit on that had none, the feed of to begins at the first event that is left, or after head.
+// Nobody may write to from during the copy. If its head has moved by the end, the error is
+// [ErrUnavailable].
 //
-// A record or an event that is damaged cannot be loaded: the error then is ErrCorrupt and says how
-// many there are. Drop or replace them first.
+// The feed of to begins at the first event that from still has, or after the head if it has none.
+// That may be later than in from, if the first commits that from has not forgotten emitted no
+// event.
 //
-// The errors are those of [Store].Load and of reading from; to is then empty, or, if the
-// error is ErrOutcomeUnknown, perhaps whole.
+// Damaged records and events cannot be loaded. The error is then [ErrCorrupt] and gives their
+// number. Drop or replace them first.
+//
+// The other errors are those of Load and of reading from. After an error to is empty, or possibly
+// complete if the error is [ErrOutcomeUnknown].
 func Copy(ctx context.Context, to, from Store) error {
-	start, err := place(ctx, from)
+	start, err := feedBounds(ctx, from)
 	if err != nil {
 		return err
 	}
 	return to.Load(ctx, allRecords(ctx, from), allChanges(ctx, from, start), start.Head)
 }
 
-// place answers where a store stands, without changes.
-func place(ctx context.Context, s Store) (Feed, error) {
+// feedBounds returns the First and Head of s, without changes.
+func feedBounds(ctx context.Context, s Store) (Feed, error) {
 	f, err := s.Changes(ctx, End, 1)
 	return f, err
 }
 
-// still reports that somebody wrote to s since it stood at a head, as an ErrUnavailable.
-func still(ctx context.Context, s Store, head Seq) error {
-	f, err := place(ctx, s)
+// checkUnchanged returns an ErrUnavailable if the head of s is no longer head.
+func checkUnchanged(ctx context.Context, s Store, head Seq) error {
+	f, err := feedBounds(ctx, s)
 	if err == nil && f.Head != head {
 		err = fmt.Errorf("%w: somebody wrote to the store that is copied", ErrUnavailable)
 	}
 	return err
 }
 
+// allRecords yields every record of s in key order. If some are damaged it yields their number as
+// an error at the end.
 func allRecords(ctx context.Context, s Store) iter.Seq2[Record, error] {
 	return func(yield func(Record, error) bool) {
-		damaged := 0 // the rest is then only counted
+		damaged := 0 // after the first, the others are only counted
 		for r := (Range{Limit: copyPage}); ; {
 			page, err := s.List(ctx, r)
 			if err != nil {
@@ -74,8 +79,8 @@ func allRecords(ctx context.Context, s Store) iter.Seq2[Record, error] {
 	}
 }
 
-// allChanges yields the changes, which are read last, and then looks whether somebody
-// wrote since the start.
+// allChanges yields the events up to start.Head. They are read last, so it also checks at the end
+// that nobody has written to s since start was read.
 func allChanges(ctx context.Context, s Store, start Feed) iter.Seq2[Change, error] {
 	return func(yield func(Change, error) bool) {
 		damaged := 0
@@ -108,7 +113,7 @@ func allChanges(ctx context.Context, s Store, start Feed) iter.Seq2[Change, erro
 			yield(Change{}, fmt.Errorf("%w: %d events cannot be read", ErrCorrupt, damaged))
 			return
 		}
-		if err := still(ctx, s, start.Head); err != nil {
+		if err := checkUnchanged(ctx, s, start.Head); err != nil {
 			yield(Change{}, err)
 		}
 	}

@@ -19,7 +19,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// kinds make an empty store each.
+// kinds are functions that make an empty store each.
 var kinds = map[string]func(t *testing.T) store.Store{
 	"memory": func(*testing.T) store.Store { return memory.New() },
 	"bolt": func(t *testing.T) store.Store {
@@ -55,7 +55,7 @@ func empty(t *testing.T, kind string) store.Store {
 	return s
 }
 
-// fill has s hold some thousand records and changes, a part of its feed forgotten.
+// fill commits some thousand records and changes, and trims a part of the feed.
 func fill(t *testing.T, s store.Store) {
 	t.Helper()
 	for i := range 30 {
@@ -79,7 +79,7 @@ func fill(t *testing.T, s store.Store) {
 	require.NoError(t, err)
 }
 
-// all is what s holds, its JSON in one spelling.
+// all returns the contents of s, with JSON in one spelling.
 func all(t *testing.T, s store.Store) (records []string, feed []string) {
 	t.Helper()
 	plain := func(v []byte) string { return strings.ReplaceAll(string(v), " ", "") }
@@ -102,7 +102,7 @@ func all(t *testing.T, s store.Store) (records []string, feed []string) {
 	return records, append(feed, fmt.Sprint(f.First, f.Head))
 }
 
-// DENIZEN_POSTGRES must be set for the ways from and to PostgreSQL.
+// DENIZEN_POSTGRES must be set for copies from and to PostgreSQL.
 func TestACopyHoldsTheSame(t *testing.T) {
 	for _, way := range [][2]string{
 		{"memory", "memory"},

@@ -1,6 +1,8 @@
-// Package clock is where the time comes from. A clock never goes back while it lives: it
-// answers the latest wall time seen plus the monotonic time since, or the wall clock where
-// that is later, so that a wall clock that is set back revives nothing.
+// Package clock provides a time that never goes back while the process lives.
+//
+// The time is the latest wall time seen plus the monotonic time since then, or the wall clock where
+// that is later. So a wall clock that is set back does not revive expired tokens. After a restart
+// the wall clock is trusted again.
 package clock
 
 import (
@@ -9,17 +11,20 @@ import (
 	"time"
 )
 
-// Clock answers the time. The zero Clock is not ready; use New or From.
+// Clock is a clock that never goes back. It may be used by many goroutines at once. The zero Clock
+// is not usable; use [New] or [From].
+//
+// It needs no lock. Time is ahead plus mono, and ahead only grows.
 type Clock struct {
 	read    func() (wall, mono int64)
 	mono    func() int64
-	every   int64        // how far mono goes before the wall clock is looked at again
-	checked atomic.Int64 // what mono was when it last was
-	ahead   atomic.Int64 // the most that wall was ever ahead of mono, in nanoseconds
+	every   int64        // how long mono may advance before the wall clock is read again
+	checked atomic.Int64 // mono when the wall clock was last read
+	ahead   atomic.Int64 // the greatest difference seen between wall and mono, in nanoseconds
 }
 
-// New returns a clock over read, which answers a wall clock in Unix nanoseconds and a
-// monotonic one in nanoseconds since any instant.
+// New returns a clock over read, which returns a wall clock in Unix nanoseconds and a monotonic
+// clock in nanoseconds since any instant.
 func New(read func() (wall, mono int64)) *Clock {
 	c := &Clock{read: read}
 	c.mono = func() int64 {
@@ -32,8 +37,8 @@ func New(read func() (wall, mono int64)) *Clock {
 	return c
 }
 
-// system returns a clock over the machine's. It looks at the wall clock, which costs as much
-// as the monotonic one again, ten times a second.
+// system returns a clock over those of the machine. It reads the wall clock only ten times a
+// second, because that costs as much again as the monotonic one.
 func system() *Clock {
 	start := time.Now()
 	c := New(func() (wall, mono int64) {
@@ -45,17 +50,17 @@ func system() *Clock {
 	return c
 }
 
-// Now answers the time in Unix milliseconds. It may be called by many goroutines.
+// Now returns the time in Unix milliseconds.
 func (c *Clock) Now() int64 {
 	mono := c.mono()
 	if mono-c.checked.Load() >= c.every {
-		mono = c.look()
+		mono = c.readWall()
 	}
 	return (mono + c.ahead.Load()) / int64(time.Millisecond)
 }
 
-// look looks at the wall clock.
-func (c *Clock) look() (mono int64) {
+// readWall reads the wall clock and raises ahead if the wall clock is further ahead than ever.
+func (c *Clock) readWall() (mono int64) {
 	wall, mono := c.read()
 	for now := wall - mono; ; {
 		most := c.ahead.Load()
@@ -68,11 +73,11 @@ func (c *Clock) look() (mono int64) {
 
 type key struct{}
 
-// With returns a context whose directories are opened on c. It is for the project's own
-// tests: no other code can name it.
+// With returns a context in which directories are opened with c. Only the project's own tests can
+// use it, because the package is internal.
 func With(ctx context.Context, c *Clock) context.Context { return context.WithValue(ctx, key{}, c) }
 
-// From returns the clock ctx was given by With, or the machine's.
+// From returns the clock that ctx was given by [With], or the machine's.
 func From(ctx context.Context) *Clock {
 	if c, ok := ctx.Value(key{}).(*Clock); ok {
 		return c

@@ -18,12 +18,12 @@ const (
 	start = int64(1_800_000_000_000) // Unix milliseconds
 )
 
-// hands are a wall clock and a monotonic one that are set by hand, in milliseconds.
+// hands are a wall clock and a monotonic clock that a test sets, in milliseconds.
 type hands struct{ wall, mono int64 }
 
 func (h *hands) read() (wall, mono int64) { return h.wall * ms, h.mono * ms }
 
-// pass lets real time pass, which both see.
+// pass advances both clocks.
 func (h *hands) pass(n int64) { h.wall, h.mono = h.wall+n, h.mono+n }
 
 func TestTimePassesAsOnTheWall(t *testing.T) {
@@ -49,7 +49,7 @@ func TestAWallClockThatIsSetBackRevivesNothing(t *testing.T) {
 func TestTheLatestWallTimeSeenIsKeptWithoutHavingBeenAskedFor(t *testing.T) {
 	h := &hands{wall: start}
 	c := clock.New(h.read)
-	h.pass(5000) // nobody asks meanwhile
+	h.pass(5000) // without a call of Now
 	h.wall -= 4000
 	require.Equal(t, start+5000, c.Now())
 }
@@ -70,7 +70,7 @@ func TestAWallClockThatCatchesUpLeadsAgain(t *testing.T) {
 	h.wall -= 1000
 	h.pass(500)
 	require.Equal(t, start+500, c.Now())
-	h.wall = start + 2000 // a step forward over what was lost
+	h.wall = start + 2000 // a step forward by more than was lost
 	require.Equal(t, start+2000, c.Now())
 }
 

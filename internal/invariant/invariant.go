@@ -1,4 +1,4 @@
-// Package invariant holds a store to what is true of every directory at rest, for tests.
+// Package invariant checks a store, in tests, for what is true of every directory at rest.
 package invariant
 
 import (
@@ -15,13 +15,13 @@ import (
 	"github.com/denizenhq/denizen/store"
 )
 
-// Dump is all that a store holds.
+// Dump is the contents of a store.
 type Dump struct {
 	Records []store.Record
 	Feed    store.Feed
 }
 
-// Of answers what s holds. No directory may be writing to it meanwhile.
+// Of returns the contents of s. No directory may write to s meanwhile.
 func Of(t testing.TB, s store.Store) Dump {
 	t.Helper()
 	ctx := context.Background()
@@ -45,19 +45,19 @@ func Of(t testing.TB, s store.Store) Dump {
 	return all
 }
 
-// Check holds all that a store holds to what is true of a directory at rest: each
-// locator has one owner and what is indexed is what is listed, both ways; so are tokens and
-// what their texts stand for, and attributes and their uses; nothing is left of anybody who
-// is gone. No directory may be writing to s meanwhile.
+// Check requires what is true of every directory at rest: Each locator has one owner. The index of
+// locators agrees with the users in both directions, and so do tokens with their texts, and
+// attributes with the references to them. Nothing is left of a user that was deleted. No directory
+// may write to s meanwhile.
 func Check(t testing.TB, s store.Store) {
 	t.Helper()
 	all := Of(t, s)
 	users := map[string]*record.User{}
 	owners := map[store.Key]*record.Owner{}
-	grants := map[store.Key]*record.TokenText{}
+	tokenTexts := map[store.Key]*record.TokenText{}
 	tokens := map[string]*record.Tokens{}
 	profiles := map[string]*record.Profile{}
-	uses := map[store.Key]*record.AttributeRef{}
+	attributeRefs := map[store.Key]*record.AttributeRef{}
 	definitions := map[string]*record.Definition{}
 	devices := map[string]*record.Devices{}
 	lastUses := map[string]*record.LastUses{}
@@ -89,8 +89,8 @@ func Check(t testing.TB, s store.Store) {
 			owners[r.Key] = v
 			want = record.OwnerKey(v.Locator)
 		case *record.TokenText:
-			grants[r.Key] = v
-			want = grantKey(t, v.Digest)
+			tokenTexts[r.Key] = v
+			want = tokenTextKey(t, v.Digest)
 		case *record.Tokens:
 			tokens[v.User] = v
 			want = record.TokensKey(v.User)
@@ -98,7 +98,7 @@ func Check(t testing.TB, s store.Store) {
 			profiles[v.User] = v
 			want = record.ProfileKey(v.User)
 		case *record.AttributeRef:
-			uses[r.Key] = v
+			attributeRefs[r.Key] = v
 			want = record.AttributeRefKey(v.Attribute, v.User)
 		case *record.Definition:
 			definitions[v.Key] = v
@@ -115,7 +115,8 @@ func Check(t testing.TB, s store.Store) {
 	if len(all.Records) > 0 {
 		require.Equal(t, []int{1, 1}, []int{directories, rings}, "directory and key ring")
 	}
-	stands := func(what, user, incarnation string) *record.User {
+	// requireUser requires that a user exists and is still of an incarnation.
+	requireUser := func(what, user, incarnation string) *record.User {
 		u := users[user]
 		require.NotNil(t, u, "%s of %s, who is gone", what, user)
 		require.Equal(t, u.Incarnation, incarnation, "%s of an earlier %s", what, user)
@@ -140,7 +141,8 @@ func Check(t testing.TB, s store.Store) {
 			ownedKeys[key] = true
 			o := owners[key]
 			require.NotNil(t, o, "a locator of %s is not indexed", id)
-			require.Equal(t, []string{id, u.Incarnation}, []string{o.User, o.Incarnation}, "a locator is indexed for another")
+			require.Equal(t, []string{id, u.Incarnation}, []string{o.User, o.Incarnation},
+				"a locator is indexed for another")
 		}
 	}
 	for key := range owners {
@@ -149,7 +151,7 @@ func Check(t testing.TB, s store.Store) {
 
 	listed := map[store.Key]bool{}
 	for id, r := range tokens {
-		require.False(t, stands("tokens", id, r.Incarnation).Blocked, "%s is blocked and has tokens", id)
+		require.False(t, requireUser("tokens", id, r.Incarnation).Blocked, "%s is blocked and has tokens", id)
 		require.NotEmpty(t, r.Tokens)
 		require.LessOrEqual(t, len(r.Tokens), denizen.MaxTokens)
 		Distinct(t, r.Tokens, func(t record.Token) string { return t.ID })
@@ -157,38 +159,40 @@ func Check(t testing.TB, s store.Store) {
 			require.NotEmpty(t, token.Texts)
 			require.LessOrEqual(t, len(token.Texts), denizen.MaxTokenTexts)
 			for _, text := range token.Texts {
-				key := grantKey(t, text.Digest)
+				key := tokenTextKey(t, text.Digest)
 				require.False(t, listed[key], "a text is listed twice")
 				listed[key] = true
 				require.Equal(t, &record.TokenText{
-					Digest: text.Digest, User: id, Incarnation: r.Incarnation, Token: token.ID, Expires: text.Expires,
-				}, grants[key], "what a listed text of %s stands for", id)
+					Digest: text.Digest, User: id, Incarnation: r.Incarnation,
+					Token: token.ID, Expires: text.Expires,
+				}, tokenTexts[key], "what a listed text of %s stands for", id)
 			}
 		}
 	}
-	for key, g := range grants {
+	for key, g := range tokenTexts {
 		require.True(t, listed[key], "a text of %s is good and not listed", g.User)
 	}
 
 	used := map[store.Key]bool{}
 	for id, r := range profiles {
-		stands("a profile", id, r.Incarnation)
+		requireUser("a profile", id, r.Incarnation)
 		require.NotEmpty(t, r.Attributes)
-		require.True(t, slices.IsSortedFunc(r.Attributes, func(a, b record.Attribute) int { return cmp.Compare(a.Key, b.Key) }))
+		byKey := func(a, b record.Attribute) int { return cmp.Compare(a.Key, b.Key) }
+		require.True(t, slices.IsSortedFunc(r.Attributes, byKey))
 		Distinct(t, r.Attributes, func(a record.Attribute) string { return a.Key })
 		for _, a := range r.Attributes {
 			key := record.AttributeRefKey(a.Key, id)
 			used[key] = true
-			require.NotNil(t, uses[key], "the use of %q by %s is not kept", a.Key, id)
+			require.NotNil(t, attributeRefs[key], "the use of %q by %s is not kept", a.Key, id)
 			require.NotNil(t, definitions[a.Key], "%q of %s has no definition", a.Key, id)
 		}
 	}
-	for key, u := range uses {
+	for key, u := range attributeRefs {
 		require.True(t, used[key], "%s is said to use %q", u.User, u.Attribute)
 	}
 
 	for id, r := range devices {
-		u := stands("presence", id, r.Incarnation)
+		u := requireUser("presence", id, r.Incarnation)
 		require.False(t, u.Blocked, "%s is blocked and present", id)
 		require.NotEmpty(t, r.Devices)
 		require.LessOrEqual(t, len(r.Devices), 16)
@@ -197,7 +201,7 @@ func Check(t testing.TB, s store.Store) {
 		require.True(t, id == "" || tokens[id] != nil, "last uses of %s, who has no tokens", id)
 	}
 
-	// The feed tells of the users that there are, if nothing of it was forgotten.
+	// If nothing of the feed was forgotten, it accounts for the existing users.
 	if all.Feed.First > 1 {
 		return
 	}
@@ -223,7 +227,7 @@ func Check(t testing.TB, s store.Store) {
 	}
 }
 
-func grantKey(t testing.TB, digest string) store.Key {
+func tokenTextKey(t testing.TB, digest string) store.Key {
 	t.Helper()
 	raw, err := hex.DecodeString(digest)
 	require.NoError(t, err)
@@ -231,7 +235,7 @@ func grantKey(t testing.TB, digest string) store.Key {
 	return record.TokenTextKey([32]byte(raw))
 }
 
-// Distinct requires that no two of a list are the same in what of answers.
+// Distinct requires that of returns a different text for each element of list.
 func Distinct[T any](t testing.TB, list []T, of func(T) string) {
 	t.Helper()
 	seen := map[string]bool{}

@@ -20,7 +20,7 @@ func TestCorpora(t *testing.T) {
 		t.Skip("DENIZEN_CORPORA is not set")
 	}
 	if !filepath.IsAbs(dir) {
-		dir = filepath.Join("..", "..", dir) // it is named from the root of the module
+		dir = filepath.Join("..", "..", dir) // relative to the root of the module
 	}
 	t.Run("isemail", func(t *testing.T) { testIsemail(t, filepath.Join(dir, "isemail", "isemail.tsv")) })
 	t.Run("email pairs", func(t *testing.T) { testEmailPairs(t, filepath.Join(dir, "unicode", "email_pairs.tsv")) })

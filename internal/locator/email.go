@@ -48,8 +48,8 @@ func shapeEmail(address string) (string, error) {
 	return strings.ToLower(local + "@" + ascii), nil
 }
 
-// aLabels returns a domain with its labels beyond ASCII, in any case and normal form, as
-// A-labels. A domain in ASCII comes back as it is, whatever the tables say.
+// aLabels returns a domain with its labels beyond ASCII, in any case and normal form, as A-labels.
+// It returns an ASCII domain unchanged, whatever the tables say.
 func aLabels(domain string) (string, error) {
 	if isASCII(domain) {
 		return domain, nil
@@ -61,7 +61,8 @@ func aLabels(domain string) (string, error) {
 		}
 		u := norm.NFC.String(strings.ToLower(label))
 		a, err := idna.Registration.ToASCII(u)
-		if !utf8.ValidString(label) || err != nil || !strings.HasPrefix(a, acePrefix) || strings.Contains(a, ".") {
+		if !utf8.ValidString(label) || err != nil || !strings.HasPrefix(a, acePrefix) ||
+			strings.Contains(a, ".") {
 			return "", refuse("domain of the e-mail address holds a label that no internationalised domain name has")
 		}
 		labels[i] = a
@@ -78,7 +79,7 @@ func isASCII(s string) bool {
 	return true
 }
 
-// checkLocal holds the local part to the dot-atom-text of RFC 5322, section 3.2.3.
+// checkLocal checks that the local part is a dot-atom-text (RFC 5322, section 3.2.3).
 func checkLocal(local string) error {
 	if local == "" {
 		return refuse("local part of the e-mail address is empty")
@@ -86,7 +87,7 @@ func checkLocal(local string) error {
 	if len(local) > maxLocal {
 		return refuse("local part of the e-mail address is longer than 64 bytes")
 	}
-	dot := true // as if one stood before the first atom
+	dot := true // as if a dot preceded the first atom
 	for i := range len(local) {
 		c := local[i]
 		if c == '.' && dot {
@@ -103,8 +104,7 @@ func checkLocal(local string) error {
 	return nil
 }
 
-// checkDomain holds the domain to the Domain of RFC 5321, section 4.1.2, with two
-// labels or more.
+// checkDomain checks that the domain is a Domain (RFC 5321, section 4.1.2) with two or more labels.
 func checkDomain(domain string) error {
 	labels := 0
 	last := ""
@@ -135,8 +135,8 @@ func checkDomain(domain string) error {
 	return nil
 }
 
-// judgeEmail holds the labels of a canonical address that claim to be A-labels
-// against the tables of IDNA.
+// judgeEmail checks the labels of a canonical address that claim to be A-labels against the tables
+// of IDNA.
 func judgeEmail(canonical string) error {
 	if !strings.Contains(canonical, acePrefix) {
 		return nil
@@ -151,8 +151,8 @@ func judgeEmail(canonical string) error {
 }
 
 // isALabel reports whether label decodes to a U-label that is valid by IDNA2008 and encodes to
-// label again. Package idna follows UTS 46, which lets in symbols, emoji among them, that
-// RFC 5892 does not; those are refused here.
+// label again. Package idna follows UTS 46, which allows symbols, emoji among them, that RFC 5892
+// does not. Those are refused here.
 func isALabel(label string) bool {
 	encoded, err := idna.Registration.ToASCII(label) // decodes, validates, encodes
 	if err != nil || encoded != label {
@@ -162,8 +162,9 @@ func isALabel(label string) bool {
 	return err == nil && pvalid([]rune(u))
 }
 
-// pvalid holds a U-label to RFC 5892: letters, marks and digits, with the exceptions of its
-// section 2.6 and the rules in context of its appendix A. Package idna has seen to the joiners.
+// pvalid reports whether a U-label conforms to RFC 5892: it has letters, marks and digits only,
+// with the exceptions of section 2.6 and the contextual rules of appendix A. Package idna has
+// already checked the joiners.
 func pvalid(u []rune) bool {
 	arabic, persian := false, false
 	for i, r := range u {

@@ -37,7 +37,7 @@ func FuzzEmail(f *testing.F) {
 		require.Len(t, list, 1)
 
 		if l.Canonical != strings.ToLower(raw) {
-			return // beyond ASCII some letters lose by a change of case
+			return // beyond ASCII a change of case may lose information
 		}
 		for _, spelling := range []string{strings.ToUpper(raw), strings.ToLower(raw)} {
 			same, err := locator.New(locator.Email, spelling)

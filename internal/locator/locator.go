@@ -1,44 +1,47 @@
-// Package locator gives e-mail addresses and telephone numbers their canonical
-// form, the one under which they are unique and looked up.
+// Package locator computes the canonical form of e-mail addresses and telephone numbers, under
+// which they are unique and looked up.
 //
-// An address is judged in two steps. Its shape is plain ASCII grammar, fixed for
-// ever, and gives the canonical form. A new address is then held against tables
-// that others maintain: IDNA for a domain, the numbering plans for a telephone
-// number. [Parse] and [New] take both steps. [Canonical], for looking up, takes
-// only the first, so that newer tables never hide what older ones let in.
+// An address is checked in two steps. The first checks its shape against a plain ASCII grammar,
+// which never changes, and gives the canonical form. The second checks a new address against tables
+// that others maintain: IDNA for a domain, the numbering plans for a telephone number. [Parse] and
+// [New] take both steps. [Canonical], which is for lookups, takes only the first, so that newer
+// tables never hide an address that older ones accepted.
+//
+// The package is pure. It keeps no state, and its functions may be called by many goroutines at
+// once.
 //
 // # E-mail
 //
-// A deliberate narrowing of the addr-spec of RFC 5322 (RFC 822 before it), within
-// the limits of RFC 5321: a dot-atom of at most 64 bytes, @, and a domain of two or
-// more labels of letters, digits and hyphens, each of 1 to 63 bytes and without a
-// hyphen at its edge; at most 254 bytes in all. The local part is ASCII. A label of the
-// domain beyond ASCII is taken in any case and normal form and becomes its A-label, under
-// which it is unique, looked up and delivered to; Raw keeps it. There is no display name,
-// comment, quoted string, address literal, list, space or dot at the end. The last
-// label may not be all digits: that is an IPv4 address, or no name at all (RFC 3696,
-// section 2). The canonical form is the address in lower case. Nothing else is
-// folded: dots and plus tags count.
+// Accepted is a subset of the addr-spec of RFC 5322 (formerly RFC 822), within the limits of RFC
+// 5321: a dot-atom of at most 64 bytes, @, and a domain, at most 254 bytes in total. There is no
+// display name, comment, quoted string, address literal or list, and no space or dot at the end.
 //
-// A label that begins with xn-- in a new address must be the one A-label of a valid
-// U-label (RFC 5890) by the rules of IDNA2008 (RFC 5892); labels are judged one by one.
+// The local part is ASCII. The domain has two or more labels of letters, digits and hyphens. A
+// label is 1 to 63 bytes and has no hyphen at its edge. The last label may not be all digits: that
+// is an IPv4 address or no name at all (RFC 3696, section 2).
+//
+// A label beyond ASCII may be in any case and normal form. It becomes its A-label, under which it
+// is unique, looked up and delivered to. Raw keeps what was given. In a new address a label that
+// begins with xn-- must be the A-label of a valid U-label (RFC 5890) by the rules of IDNA2008 (RFC
+// 5892). Labels are checked one by one.
+//
+// The canonical form is the address in lower case. Nothing else is folded: dots and plus tags
+// count.
 //
 // # Telephone
 //
-// A number of E.164 with its country code: +, then a digit other than 0, 7 to 15
-// digits in all. Spaces, dashes, dots and round brackets may stand anywhere between
-// the + and the last digit and are dropped, ASCII ones only; at most 64 bytes with
-// them. There is no extension, letter, tel: URI, dialling prefix or trunk zero. The
-// canonical form is + and the digits. A new number must be valid in its country's
-// numbering plan and already be in its E.164 format there.
+// Accepted is an E.164 number with its country code: +, then a digit other than 0, 7 to 15 digits
+// in total. Spaces, dashes, dots and round brackets (in ASCII) are allowed between the + and the
+// last digit, and are dropped; with them the number is at most 64 bytes. There is no extension,
+// letter, tel: URI, dialling prefix or trunk zero.
 //
-// The package is pure: its functions keep nothing and may be called by many
-// goroutines at once.
+// The canonical form is + and the digits. A new number must be valid in its country's numbering
+// plan and be in its E.164 format already.
 package locator
 
 import "strings"
 
-// Type says what a locator is. Its text is the prefix of the serialized form.
+// Type is the type of a locator. Its text is the prefix of the serialized form.
 type Type string
 
 // The types, in lower case only.
@@ -47,12 +50,12 @@ const (
 	Tele  Type = "tele"
 )
 
-// Locator is an address that [Parse] or [New] accepted. Its strings may share memory
-// with what was given.
+// Locator is an address that [Parse] or [New] has accepted. Its strings may share memory with the
+// argument.
 type Locator struct {
 	Type      Type
-	Canonical string // what it is unique and looked up by, without the type
-	Raw       string // what was given, for delivery and display, without the type
+	Canonical string // the form it is unique and looked up by, without the type
+	Raw       string // what was given, for display and delivery, without the type
 }
 
 // Serialized returns the canonical serialized form: type, colon, canonical address.
@@ -60,8 +63,9 @@ func (l Locator) Serialized() string {
 	return string(l.Type) + ":" + l.Canonical
 }
 
-// Deliverable returns the address that a message can be sent to, without the type: a number
-// in its canonical form, an e-mail address as it was typed with its domain as A-labels.
+// Deliverable returns the address that a message can be sent to, without the type. For a number
+// that is the canonical form. For an e-mail address it is what was given, with the domain as
+// A-labels.
 func Deliverable(t Type, raw, canonical string) string {
 	if t == Tele {
 		return canonical
@@ -74,19 +78,19 @@ func Deliverable(t Type, raw, canonical string) string {
 	return raw
 }
 
-// Error is a refused locator. It never holds any of what was given.
+// Error is the refusal of a locator. It does not contain any of what was given.
 type Error struct {
 	Field  string // always "locator"
 	Reason string // the rule that was broken
 }
 
-// Error names the field and the rule.
+// Error returns the field and the rule.
 func (e *Error) Error() string { return e.Field + ": " + e.Reason }
 
 func refuse(reason string) error { return &Error{Field: "locator", Reason: reason} }
 
-// Parse judges a new locator given in its serialized form, such as
-// email:alice@example.org or tele:+16502530000. A refusal is an [*Error].
+// Parse checks a new locator in its serialized form, such as email:alice@example.org or
+// tele:+16502530000. The error is an [*Error].
 func Parse(serialized string) (Locator, error) {
 	t, address, err := split(serialized)
 	if err != nil {
@@ -95,8 +99,7 @@ func Parse(serialized string) (Locator, error) {
 	return New(t, address)
 }
 
-// New judges a new locator given as a type and an address apart. A refusal is an
-// [*Error].
+// New checks a new locator given as a type and an address. The error is an [*Error].
 func New(t Type, address string) (Locator, error) {
 	canonical, err := shape(t, address)
 	if err != nil {
@@ -108,10 +111,9 @@ func New(t Type, address string) (Locator, error) {
 	return Locator{Type: t, Canonical: canonical, Raw: address}, nil
 }
 
-// Canonical returns the canonical serialized form by shape alone, for looking up: of
-// whatever [Parse] once accepted it is what [Locator.Serialized] returned, with any
-// later tables. What is canonical already comes back as it is. A refusal is an
-// [*Error].
+// Canonical returns the canonical serialized form, for lookups. It checks the shape only. So for
+// anything that [Parse] has ever accepted it returns what [Locator.Serialized] returned, whatever
+// the tables say today. It returns a canonical form unchanged. The error is an [*Error].
 func Canonical(serialized string) (string, error) {
 	t, address, err := split(serialized)
 	if err != nil {
@@ -135,7 +137,7 @@ func split(serialized string) (Type, string, error) {
 	return Type(t), address, nil
 }
 
-// shape returns the canonical form of address, and address itself if that is it.
+// shape returns the canonical form of address, which is address itself if it is canonical.
 func shape(t Type, address string) (string, error) {
 	switch t {
 	case Email:
@@ -146,7 +148,7 @@ func shape(t Type, address string) (string, error) {
 	return "", refuse("type is neither email nor tele")
 }
 
-// judge holds a canonical address against the tables of the day.
+// judge checks a canonical address against the current tables.
 func judge(t Type, canonical string) error {
 	if t == Email {
 		return judgeEmail(canonical)

@@ -18,8 +18,8 @@ func requireRefused(t *testing.T, err error, rule string) {
 	require.Equal(t, "locator: "+refused.Reason, err.Error())
 }
 
-// requireOneForm holds what was accepted to its invariants: the canonical form is its
-// own, and look-up finds what was written.
+// requireOneForm checks the invariants of an accepted locator: its canonical form is its own
+// canonical form, and a lookup finds what was stored.
 func requireOneForm(t *testing.T, l locator.Locator, raw string) {
 	t.Helper()
 	require.Equal(t, raw, l.Raw)
@@ -34,8 +34,7 @@ func requireOneForm(t *testing.T, l locator.Locator, raw string) {
 	require.Equal(t, locator.Locator{Type: l.Type, Canonical: l.Canonical, Raw: l.Canonical}, again)
 }
 
-// requireSafe holds any input whatever to the invariants, and says whether it was
-// accepted as new.
+// requireSafe checks the invariants for any input, and reports whether it was accepted as new.
 func requireSafe(t *testing.T, kind locator.Type, raw string) bool {
 	t.Helper()
 	found, shapeErr := locator.Canonical(string(kind) + ":" + raw)

@@ -4,9 +4,9 @@ package locator
 
 import "github.com/nyaruka/phonenumbers"
 
-// judgeTele holds a canonical number against the numbering plans. A number that they
-// would write otherwise is refused, never corrected: a second spelling would be a
-// second locator. All knowledge of numbering plans is behind this function.
+// judgeTele checks a canonical number against the numbering plans. A number that they format
+// differently is refused and not corrected: a second spelling would be a second locator. All
+// knowledge of numbering plans is behind this function.
 func judgeTele(canonical string) error {
 	number, err := phonenumbers.Parse(canonical, phonenumbers.UNKNOWN_REGION)
 	if err != nil || !phonenumbers.IsValidNumber(number) {

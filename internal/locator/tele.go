@@ -1,13 +1,13 @@
 package locator
 
-// Digits of a number with its country code. E.164 sets the upper limit; below the
-// lower one lie short service numbers, which reach no one person.
+// The number of digits, with the country code. E.164 sets the upper limit. Numbers below the lower
+// one are short service numbers, which do not reach one person.
 const (
 	minDigits = 7
 	maxDigits = 15
 )
 
-// maxTele is the longest number as given, in bytes.
+// maxTele is the maximum length of a number as given, in bytes.
 const maxTele = 64
 
 func shapeTele(address string) (string, error) {

@@ -10,8 +10,8 @@ import (
 	"github.com/denizenhq/denizen/internal/presence"
 )
 
-// chainOf reads a chain out of any bytes: two for each link's time. Zero stands for good
-// wherever it is, as no valid chain has it.
+// chainOf makes a chain of any bytes, with two for the seconds of each link. A zero is permanent
+// wherever it is, which no valid chain has.
 func chainOf(data []byte) presence.Chain {
 	var c presence.Chain
 	for len(data) >= 2 && len(c) < presence.MaxLinks+1 {
@@ -21,7 +21,7 @@ func chainOf(data []byte) presence.Chain {
 	return c
 }
 
-// simulated goes through a chain second by second, as a clock on the wall would.
+// simulated goes through a chain second by second.
 func simulated(c presence.Chain, seconds int64) (link int, since int64) {
 	if len(c) == 0 {
 		return 0, 0

@@ -1,6 +1,7 @@
-// Package presence is the arithmetic of presence chains. It is pure: what is active at
-// an instant follows from when a chain was set, the chain and that instant, so reading
-// needs no timer and a restart changes nothing.
+// Package presence computes what is active in chains of presence states.
+//
+// It is pure. The active state at an instant follows from the chain, from when it was set and from
+// that instant. So reading needs no timer, and a restart changes nothing.
 package presence
 
 import (
@@ -14,7 +15,7 @@ import (
 // Limits of a chain and of the devices of one user.
 const (
 	MaxLinks   = 32        // links of a chain
-	MaxSeconds = 1<<31 - 1 // of a whole chain
+	MaxSeconds = 1<<31 - 1 // seconds of a whole chain
 	MaxState   = 128       // characters of a state's name
 	MaxDevice  = 64        // characters of a device's name
 	MaxDevices = 16        // devices of a user
@@ -29,6 +30,7 @@ const (
 	Offline  = "mitter.up.Offline"
 )
 
+// rank returns the place of a state in the order of the standard states.
 func rank(state string) int {
 	switch state {
 	case Online:
@@ -47,8 +49,8 @@ func rank(state string) int {
 
 var standard = [...]string{Online, Away, Sleeping, Missing, Offline}
 
-// Shared answers the one copy there is of the name of a standard state, which is told from
-// itself without reading it, and any other name as it is.
+// Shared returns the package's own copy of the name of a standard state, and any other name
+// unchanged. Strings that share memory compare equal without being read.
 func Shared(state string) string {
 	if r := rank(state); r < len(standard) {
 		return standard[r]
@@ -56,17 +58,17 @@ func Shared(state string) string {
 	return state
 }
 
-// Link is one state of a chain and how long it stays, in seconds. Zero: for good.
+// Link is one state of a chain and its duration in seconds. Zero means permanently.
 type Link struct {
 	State   string
 	Seconds int64
 }
 
-// Chain is the states a device goes through, each from the end of the one before.
-// It is never changed once made.
+// Chain is the sequence of states that a device goes through. Each begins when the one before ends.
+// A chain is immutable.
 type Chain []Link
 
-// Check answers the rule that c breaks, or "".
+// Check returns the rule that c breaks, or "".
 func (c Chain) Check() string {
 	if len(c) == 0 {
 		return "has no state"
@@ -92,8 +94,8 @@ func (c Chain) Check() string {
 	return ""
 }
 
-// Name reports whether s is a name of least to most characters: valid UTF-8 without
-// control characters or line and paragraph separators.
+// Name reports whether s is a name of least to most characters: valid UTF-8 without control
+// characters or line and paragraph separators.
 func Name(s string, least, most int) bool {
 	if !utf8.ValidString(s) {
 		return false
@@ -109,13 +111,13 @@ func Equal(a, b Chain) bool {
 	if len(a) != len(b) {
 		return false
 	}
-	// Chains are shared more often than made anew.
+	// Two chains are more often the same one than equal copies.
 	return len(a) == 0 || &a[0] == &b[0] || slices.Equal(a, b)
 }
 
-// At tells which link of c runs at now, and since when, if c was set at start; all in
-// Unix milliseconds. Once c has run out it answers len(c) and the instant it ended. A
-// now before start, as another machine's clock may have it, is the start.
+// At returns which link of c is active at now and since when, if c was set at start. All times are
+// in Unix milliseconds. Once c has run out, At returns len(c) and the instant it ended. A now
+// before start, possible by the clock of another machine, counts as start.
 func (c Chain) At(start, now int64) (link int, since int64) {
 	since = start
 	for i, l := range c {
@@ -128,7 +130,7 @@ func (c Chain) At(start, now int64) (link int, since int64) {
 	return len(c), since
 }
 
-// last answers when the last link of c begins if c was set at start.
+// last returns when the last link of c begins if c was set at start.
 func (c Chain) last(start int64) int64 {
 	for _, l := range c[:len(c)-1] {
 		start += l.Seconds * 1000
@@ -136,8 +138,8 @@ func (c Chain) last(start int64) int64 {
 	return start
 }
 
-// Device is one device of a user: its chain, when that was set as a change, and when it was
-// set last, heartbeats included; both in Unix milliseconds. A Beat below Start is none.
+// Device is one device of a user. Start is when its chain was set as a change, and Beat when it was
+// last set by a heartbeat, both in Unix milliseconds. A Beat below Start means that there was none.
 // The device without a name is the default one.
 type Device struct {
 	Name  string
@@ -146,7 +148,7 @@ type Device struct {
 	Chain Chain
 }
 
-// Origin returns the instant from which the times of d's chain count.
+// Origin returns the instant from which the times of the device's chain count.
 func (d *Device) Origin() int64 { return max(d.Start, d.Beat) }
 
 // Runs reports whether the device's chain has not run out by now.
@@ -155,7 +157,8 @@ func (d Device) Runs(now int64) bool {
 	return link < len(d.Chain)
 }
 
-// Latest returns when d was set last: heartbeats of the same name and chain set it too.
+// Latest returns when the device was last set, including by those of beats that have its name and
+// chain.
 func (d *Device) Latest(beats []Device) int64 {
 	origin := d.Origin()
 	for i := range beats {
@@ -166,17 +169,17 @@ func (d *Device) Latest(beats []Device) int64 {
 	return origin
 }
 
-// Reading is what the presence of a user or a device is at an instant: what is left of the
-// chain from the active link on, since when that link is active, and until when, 0 if it
-// stays. Rest is empty if nothing runs; Since is then when the last chain ended, or 0 if
-// none was ever set.
+// Reading is the presence of a user or a device at an instant. Rest is the chain from the active
+// link on. Since and Until are when that link began and when it ends, with 0 if it is permanent. If
+// no chain is running, Rest is empty, and Since is when the last chain ended, or 0 if none was ever
+// set.
 type Reading struct {
 	Device       string
 	Rest         Chain
 	Since, Until int64
 }
 
-// Read returns the presence at now of one device: see the function Read.
+// Read returns the presence of one device at now, like the function [Read].
 func (d *Device) Read(now int64, beats ...Device) Reading {
 	link, since := d.Chain.At(d.Latest(beats), now)
 	r := Reading{Device: d.Name, Rest: d.Chain[link:], Since: since}
@@ -187,14 +190,15 @@ func (d *Device) Read(now int64, beats ...Device) Reading {
 		r.Until = since + seconds*1000
 	}
 	if link == 0 {
-		r.Since = d.Start // heartbeats move when the first state ends, not when it began
+		r.Since = d.Start // heartbeats extend the first state, but do not begin it anew
 	}
 	return r
 }
 
-// Read returns the presence at now of a user with these devices: of those that still run
-// the one in the best state; among equals the one whose state began later; among those
-// the one whose name comes first in byte order. Beats are heartbeats of the devices, as of Latest.
+// Read returns the presence at now of a user with the given devices. It is that of the running
+// device in the best state; among equals, that of the device whose state began later; and among
+// those, that of the device whose name is first in byte order. beats are heartbeats as in
+// [Device.Latest].
 func Read(devices []Device, now int64, beats ...Device) Reading {
 	var best Reading
 	for i := range devices {
@@ -209,6 +213,7 @@ func Read(devices []Device, now int64, beats ...Device) Reading {
 	return best
 }
 
+// better reports whether a is to be shown rather than b.
 func better(a, b Reading) bool {
 	if len(a.Rest) == 0 || len(b.Rest) == 0 {
 		if len(a.Rest) != len(b.Rest) {
@@ -223,9 +228,9 @@ func better(a, b Reading) bool {
 	return a.Device < b.Device
 }
 
-// Set answers devices with d in them, in the order of their names: d replaces the device
-// of its name, devices that ran out by now go, and if there were still more than
-// MaxDevices the one longest in its last link goes. The slice is new.
+// Set returns devices with d, sorted by name, in a new slice. d replaces the device of the same
+// name. Devices that have run out by now are dropped. If there are still MaxDevices others, the one
+// that began its last link first is dropped as well.
 func Set(devices []Device, d Device, now int64) []Device {
 	next := make([]Device, 0, len(devices)+1)
 	for _, o := range devices {
@@ -238,7 +243,10 @@ func Set(devices []Device, d Device, now int64) []Device {
 	}
 	if len(next) >= MaxDevices {
 		oldest := slices.MinFunc(next, func(a, b Device) int {
-			return cmp.Or(cmp.Compare(a.Chain.last(a.Origin()), b.Chain.last(b.Origin())), cmp.Compare(a.Name, b.Name))
+			return cmp.Or(
+				cmp.Compare(a.Chain.last(a.Origin()), b.Chain.last(b.Origin())),
+				cmp.Compare(a.Name, b.Name),
+			)
 		})
 		next = slices.DeleteFunc(next, func(o Device) bool { return o.Name == oldest.Name })
 	}

@@ -19,7 +19,7 @@ const set = int64(1_800_000_000_123) // when chains are set, in Unix millisecond
 
 func chain(links ...presence.Link) presence.Chain { return links }
 
-// away is the chain that the product's page tells of.
+// away is the usual chain.
 var away = chain(
 	presence.Link{State: presence.Away, Seconds: 10},
 	presence.Link{State: "Inactive", Seconds: 10},
@@ -188,7 +188,7 @@ func TestAStateThatOnlyLooksStandardRanksLast(t *testing.T) {
 func TestOfEqualStatesTheLaterWins(t *testing.T) {
 	devices := []presence.Device{static("a", presence.Online, set), static("b", presence.Online, set+1)}
 	require.Equal(t, "b", presence.Read(devices, set+5000).Device)
-	// What counts is when the state began, not when its chain was set.
+	// The state that began later counts, not the chain that was set later.
 	early := presence.Device{Name: "a", Start: set, Chain: chain(
 		presence.Link{State: presence.Online, Seconds: 10}, presence.Link{State: presence.Away})}
 	devices = []presence.Device{early, static("b", presence.Away, set+9_999)}
@@ -226,8 +226,8 @@ func TestAReadingHasWhatIsStillToCome(t *testing.T) {
 	require.Equal(t, presence.Reading{Device: "phone", Rest: away[1:], Since: set + 10_000, Until: set + 20_000}, r)
 }
 
-// devices draws up to n devices of different names whose chains differ in all that the
-// order looks at, with many ties.
+// devices returns up to n random devices with different names. Their chains differ in everything
+// that the order depends on, with many ties.
 func devices(n int) *rapid.Generator[[]presence.Device] {
 	states := rapid.SampledFrom([]string{presence.Online, presence.Away, presence.Sleeping, presence.Missing, presence.Offline, "x", "y"})
 	device := rapid.Custom(func(t *rapid.T) presence.Device {
@@ -249,7 +249,7 @@ func devices(n int) *rapid.Generator[[]presence.Device] {
 	return rapid.SliceOfNDistinct(device, 0, n, func(d presence.Device) string { return d.Name })
 }
 
-// The order of devices is seen only through Read: of two, which is read.
+// The order of devices is visible only in which of two Read returns.
 func TestTheOrderOfDevicesIsTotal(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		all := devices(8).Filter(func(d []presence.Device) bool { return len(d) >= 3 }).Draw(t, "devices")
@@ -284,8 +284,8 @@ func TestTheOrderOfDevicesIsTotal(t *testing.T) {
 	})
 }
 
-// naive reads a presence by going through every state of every device there is, as a list of
-// intervals, and by sorting those that are active.
+// naive reads a presence from a list of the intervals of all states of all devices, and sorts the
+// active ones.
 func naive(devices []presence.Device, now int64) (best presence.Reading) {
 	type interval struct {
 		presence.Reading
@@ -348,7 +348,7 @@ func TestAReadingIsThatOfANaiveModel(t *testing.T) {
 		if want.Device != got.Device || want.Since != got.Since || want.Until != got.Until || !presence.Equal(want.Rest, got.Rest) {
 			t.Fatalf("%v and not %v", got, want)
 		}
-		// Heartbeats beside the devices are those in them.
+		// Heartbeats beside the devices count as if they were in them.
 		var beats, still []presence.Device
 		for _, d := range all {
 			beats = append(beats, presence.Device{Name: d.Name, Beat: d.Beat, Chain: d.Chain})
@@ -361,8 +361,7 @@ func TestAReadingIsThatOfANaiveModel(t *testing.T) {
 	})
 }
 
-// A program goes on for a while: devices are set, beat and are read, and the model keeps what
-// was done as a list.
+// Devices are set, beat and are read in a random order. The model is a list of what was done.
 func TestAStateBeginsWhenItIsSetAndHeartbeatsMoveItsEndAlone(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		all := devices(4).Filter(func(d []presence.Device) bool { return len(d) > 0 }).Draw(t, "devices")
@@ -448,7 +447,7 @@ func TestSettingLetsDevicesGoThatRanOut(t *testing.T) {
 func TestASeventeenthDeviceReplacesTheOneLongestInItsLastState(t *testing.T) {
 	var all []presence.Device
 	for i := range presence.MaxDevices {
-		// The later in name, the earlier does its last state begin.
+		// The later the name, the earlier its last state begins.
 		d := presence.Device{Name: fmt.Sprintf("device %02d", i), Start: set + int64(i), Chain: chain(
 			presence.Link{State: presence.Online, Seconds: int64(100 - i)}, presence.Link{State: presence.Offline})}
 		all = presence.Set(all, d, set+int64(i))

@@ -1513,6 +1513,19 @@ func (m *model) Logout(ctx context.Context, by modelPrincipal) error {
 
 // Who is calling.
 
+func (m *model) Check(_ context.Context, by modelPrincipal) error {
+	if by.user == "" && !by.IsSystem() {
+		return refused(denizen.ErrDenied, "")
+	}
+	if err := m.stands(by); err != nil || by.token == "" {
+		return err
+	}
+	if !slices.ContainsFunc(m.live(m.users[by.user]), func(t *modelToken) bool { return t.ID == by.token }) {
+		return refused(denizen.ErrRevoked, "token")
+	}
+	return nil
+}
+
 func (m *model) Authenticate(_ context.Context, signed string) (modelPrincipal, error) {
 	text, ok := m.texts[signed]
 	if !ok {
@@ -1784,14 +1797,15 @@ func (m *model) Events(_ context.Context, by modelPrincipal, after denizen.Seq) 
 	}
 }
 
-func (m *model) WaitForEvents(_ context.Context, by modelPrincipal, after denizen.Seq) error {
-	if err := first(m.system(by), m.stands(by)); err != nil {
-		return err
+func (m *model) Follow(ctx context.Context, by modelPrincipal, after denizen.Seq) iter.Seq2[denizen.Event, error] {
+	return func(yield func(denizen.Event, error) bool) {
+		for e, err := range m.Events(ctx, by, after) {
+			if !yield(e, err) || err != nil {
+				return
+			}
+		}
+		yield(denizen.Event{}, errWouldWait)
 	}
-	if after < m.events[len(m.events)-1].Seq || after < m.forgotten {
-		return nil
-	}
-	return errWouldWait
 }
 
 func (m *model) TrimFeed(_ context.Context, by modelPrincipal, upTo denizen.Seq) error {

@@ -228,7 +228,10 @@ func TestAUserAndTheHostsRowAreWrittenTogetherOrNotAtAll(t *testing.T) {
 	t.Cleanup(func() { _, _ = p.pool.Exec(ctx, "DROP TABLE "+table) })
 	order := func(id denizen.UserID, fails bool) error {
 		return pgx.BeginFunc(ctx, p.pool, func(tx pgx.Tx) error {
-			dir := p.InTx(p.store.InTx(tx))
+			dir, err := p.InTx(p.store.InTx(tx))
+			if err != nil {
+				return err
+			}
 			u, err := dir.CreateUser(ctx, system, denizen.NewUser{ID: id, ScreenName: "Buyer", Locators: []denizen.NewLocator{denizen.Email(string(id) + "@example.org")}})
 			if err != nil {
 				return err
@@ -268,7 +271,11 @@ func TestAUserAndTheHostsRowAreWrittenTogetherOrNotAtAll(t *testing.T) {
 // order is how a host writes its own row with a user.
 func order(ctx context.Context, db *pgxpool.Pool, dir *denizen.Directory, people *postgres.Store, buyer denizen.NewUser, item string) error {
 	return pgx.BeginFunc(ctx, db, func(tx pgx.Tx) error {
-		u, err := dir.InTx(people.InTx(tx)).CreateUser(ctx, denizen.System(), buyer)
+		inTx, err := dir.InTx(people.InTx(tx))
+		if err != nil {
+			return err
+		}
+		u, err := inTx.CreateUser(ctx, denizen.System(), buyer)
 		if err != nil {
 			return err
 		}
@@ -295,8 +302,9 @@ func TestARefusalLeavesTheHostsTransactionUsable(t *testing.T) {
 	p := newProcesses(t, denizen.Options{}, 0)[0]
 	id, token := p.alice(t)
 	require.NoError(t, pgx.BeginFunc(ctx, p.pool, func(tx pgx.Tx) error {
-		dir := p.InTx(p.store.InTx(tx))
-		_, err := dir.CreateUser(ctx, system, denizen.NewUser{ID: id, ScreenName: "Taken"})
+		dir, err := p.InTx(p.store.InTx(tx))
+		require.NoError(t, err)
+		_, err = dir.CreateUser(ctx, system, denizen.NewUser{ID: id, ScreenName: "Taken"})
 		require.ErrorIs(t, err, denizen.ErrTaken)
 		by, err := dir.Authenticate(ctx, token.Signed)
 		require.NoError(t, err)
@@ -315,7 +323,9 @@ func TestOthersWaitForATransactionAtMostTheLockTimeout(t *testing.T) {
 	tx, err := ps[0].pool.Begin(ctx)
 	require.NoError(t, err)
 	defer func() { _ = tx.Rollback(ctx) }()
-	_, err = ps[0].InTx(ps[0].store.InTx(tx)).SetScreenName(ctx, system, id, "Held")
+	inTx, err := ps[0].InTx(ps[0].store.InTx(tx))
+	require.NoError(t, err)
+	_, err = inTx.SetScreenName(ctx, system, id, "Held")
 	require.NoError(t, err)
 	_, err = ps[1].SetScreenName(ctx, system, id, "Waits")
 	require.ErrorIs(t, err, denizen.ErrUnavailable)

@@ -177,6 +177,7 @@ type subject[P any] interface {
 	CountUsers(ctx context.Context, by P) (int, error)
 	CreateAccessKey(ctx context.Context, by P) (denizen.NewAccessKey, error)
 	CreateUser(ctx context.Context, by P, n denizen.NewUser) (denizen.User, error)
+	Check(ctx context.Context, by P) error
 	DefineAttribute(ctx context.Context, by P, def denizen.AttributeDef) (denizen.AttributeDef, error)
 	DeleteAccessKey(ctx context.Context, by P, key string) error
 	DeleteUser(ctx context.Context, by P, id denizen.UserID, expected ...denizen.UserVersion) error
@@ -184,6 +185,7 @@ type subject[P any] interface {
 	DropAttributeDef(ctx context.Context, by P, key string) error
 	DropSigningKey(ctx context.Context, by P, id string) error
 	ExtendToken(ctx context.Context, by P, user denizen.UserID, id denizen.TokenID, ttl time.Duration) (denizen.IssuedToken, error)
+	Follow(ctx context.Context, by P, after denizen.Seq) iter.Seq2[denizen.Event, error]
 	IssueToken(ctx context.Context, by P, user denizen.UserID, o denizen.TokenOptions) (denizen.IssuedToken, error)
 	Locator(ctx context.Context, by P, user denizen.UserID, id denizen.LocatorID) (denizen.Locator, error)
 	Locators(ctx context.Context, by P, user denizen.UserID) ([]denizen.Locator, error)
@@ -212,7 +214,6 @@ type subject[P any] interface {
 	Users(ctx context.Context, by P, q denizen.UserQuery) (denizen.UserPage, error)
 	UsersByID(ctx context.Context, by P, ids []denizen.UserID) ([]denizen.User, error)
 	UsersByLocator(ctx context.Context, by P, locators []string) ([]denizen.User, error)
-	WaitForEvents(ctx context.Context, by P, after denizen.Seq) error
 }
 
 // caller is a principal of a Directory or of a model.
@@ -237,7 +238,7 @@ type side[P caller] struct {
 	slots     [6]P // those who authenticated
 	published func() (least, most int)
 	verify    func(signed string) (denizen.Claims, error)
-	wait      func(by P, after denizen.Seq) error
+	first     func(by P, after denizen.Seq) (denizen.Event, error) // that Follow yields
 
 	op       string
 	names    map[string]string
@@ -1094,7 +1095,7 @@ func operations[P caller]() []operation[P] {
 			}
 			return a
 		}},
-		{"VerifyOffline", 2, func(s *side[P], st step) answer {
+		{"Verify", 2, func(s *side[P], st step) answer {
 			if len(s.texts) == 0 || !s.clock.sleeps {
 				return s.says(s.asks(s.op), nil) // a service looks at its own clock
 			}
@@ -1116,9 +1117,18 @@ func operations[P caller]() []operation[P] {
 			}
 			return s.says(a, err, inOrder(events, s.event))
 		}},
-		{"WaitForEvents", 2, func(s *side[P], st step) answer {
+		{"Follow", 2, func(s *side[P], st step) answer {
 			by, after := s.by(st), s.place(st.args[0])
-			return s.says(s.calls(by, s.number(uint64(after))), s.wait(by, after))
+			a := s.calls(by, s.number(uint64(after)))
+			e, err := s.first(by, after)
+			if err != nil {
+				return s.says(a, err)
+			}
+			return s.says(a, nil, s.event(e))
+		}},
+		{"Check", 6, func(s *side[P], st step) answer {
+			by := s.by(st)
+			return s.says(s.calls(by), s.Check(ctx, by))
 		}},
 		{"TrimFeed", 1, func(s *side[P], st step) answer {
 			by, upTo := s.by(st), s.place(st.args[0])
@@ -1281,7 +1291,7 @@ func (d *stand) verify(signed string) (denizen.Claims, error) {
 	if err != nil {
 		return denizen.Claims{}, err
 	}
-	return denizen.VerifyOffline(keys, d.ID(), d.ApplicationID(), signed)
+	return denizen.Verifier{Keys: keys, Issuer: d.ID(), Audience: d.ApplicationID()}.Verify(signed)
 }
 
 // watched collects the failures of a check, which must not end the test before the script
@@ -1361,10 +1371,12 @@ func play(t *testing.T, s script, kind, path string, c *scriptClock, seen outcom
 	}()
 	want := newSide[modelPrincipal](m, c, modelPrincipal{name: ".system"})
 	want.published, want.verify = m.published, m.verify
-	want.wait = func(by modelPrincipal, after denizen.Seq) error { return m.WaitForEvents(ctx, by, after) }
+	want.first = func(by modelPrincipal, after denizen.Seq) (denizen.Event, error) {
+		return firstOf(m.Follow(ctx, by, after))
+	}
 	got := newSide[denizen.Principal](d, c, denizen.System())
 	got.published, got.verify = d.published, d.verify
-	got.wait = d.waits
+	got.first = d.first
 	var last *invariant.Dump // what the store holds, if that is known
 	for i, st := range s.steps {
 		switch st.name {
@@ -1446,25 +1458,36 @@ func play(t *testing.T, s script, kind, path string, c *scriptClock, seen outcom
 	return nil
 }
 
-// waits is Wait with an end to it: errWouldWait if it is still waiting when there is nothing
-// else to do.
-func (d *stand) waits(by denizen.Principal, after denizen.Seq) error {
+// firstOf returns what an iterator yields first.
+func firstOf(events iter.Seq2[denizen.Event, error]) (denizen.Event, error) {
+	for e, err := range events {
+		return e, err
+	}
+	return denizen.Event{}, errors.New("yields nothing")
+}
+
+// first returns what Follow yields first: errWouldWait if it still waits when there is nothing else
+// to do.
+func (d *stand) first(by denizen.Principal, after denizen.Seq) (e denizen.Event, err error) {
 	if !d.clock.sleeps {
-		return d.WaitForEvents(ctx, by, after)
+		return firstOf(d.Follow(ctx, by, after))
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	ended := make(chan error, 1)
-	go func() { ended <- d.WaitForEvents(ctx, by, after) }()
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		e, err = firstOf(d.Follow(ctx, by, after))
+	}()
 	synctest.Wait()
 	select {
-	case err := <-ended:
-		return err
+	case <-ended:
+		return e, err
 	default:
 	}
 	cancel()
 	<-ended
-	return errWouldWait
+	return denizen.Event{}, errWouldWait
 }
 
 // newScript answers a random script. It mostly begins with some users, so that there is
@@ -1649,7 +1672,7 @@ func scriptNumber(t *testing.T, env string, otherwise uint64) uint64 {
 func requireAllMet(t *testing.T, seen outcomes) {
 	t.Helper()
 	// Health tells of the machine, too; ProveLocator has scripts of its own.
-	without := []string{"ApplicationID", "Close", "Health", "ID", "InTx", "ProveLocator"}
+	without := []string{"ApplicationID", "Close", "Head", "Health", "ID", "InTx", "ProveLocator"}
 	for m := range reflect.TypeFor[*denizen.Directory]().Methods() {
 		if slices.Contains(without, m.Name) {
 			continue

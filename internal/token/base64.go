@@ -2,13 +2,13 @@ package token
 
 import "encoding/base64"
 
-// encode spells b in base64url without padding (RFC 7515 section 2).
+// encode returns b in base64url without padding (RFC 7515, section 2).
 func encode(b []byte) string { return base64.RawURLEncoding.EncodeToString(b) }
 
 var strict = base64.RawURLEncoding.Strict()
 
-// decode reads what encode spells and nothing else. The alphabet is looked at first
-// because encoding/base64 passes over CR and LF, in strict mode too.
+// decode accepts what encode returns and nothing else. It checks the alphabet first because
+// encoding/base64 ignores CR and LF, even in strict mode.
 func decode(s string) ([]byte, bool) {
 	if !alphabet(s) {
 		return nil, false
@@ -20,7 +20,7 @@ func decode(s string) ([]byte, bool) {
 	return b, true
 }
 
-// alphabet reports whether s holds something, and base64url characters only.
+// alphabet reports whether s is not empty and has only base64url characters.
 func alphabet(s string) bool {
 	for i := range len(s) {
 		switch c := s[i]; {

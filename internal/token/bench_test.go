@@ -9,7 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// benchClaims are of the size that a directory issues.
+// benchClaims have the size of those that a directory issues.
 func benchClaims() Claims {
 	c := testClaims()
 	c.ID, c.Generation = "0192f3c1-7a2b-7c3d-8e4f-5a6b7c8d9e0f", "0192f3c1-7a2b-7c3d-8e4f-5a6b7c8d9e10"
@@ -55,7 +55,7 @@ func BenchmarkVerifyAlone(b *testing.B) {
 	}
 }
 
-// BenchmarkVerifyForeign is a token of somebody else: the header tells.
+// BenchmarkVerifyForeign verifies a token of another issuer, which its header shows.
 func BenchmarkVerifyForeign(b *testing.B) {
 	text, keys := minted(b, seedB, benchClaims()), []PublicKey{signingKey(b, seedA).Public()}
 	b.ReportAllocs()

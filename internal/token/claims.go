@@ -7,14 +7,14 @@ import (
 )
 
 const (
-	maxClaim = 256          // bytes of a text claim; seven of them stay well below MaxText
+	maxClaim = 256          // bytes of a text claim; all seven fit easily into MaxText
 	lastTime = 253402300799 // the end of the year 9999
 )
 
-// Claims is what a token says. Every claim is required. A text is 1 to 256 visible ASCII
-// characters other than `"`, `\` and those that make base64url differ from base64
-// (`>`, `?` and `~`), so that clients may decode the payload with plain base64. A time is
-// in Unix seconds, positive, and at most the end of the year 9999.
+// Claims are the claims of a token. Every claim is required. A text is 1 to 256 visible ASCII
+// characters, without `"` and `\` and without those that make base64url differ from base64 (`>`,
+// `?` and `~`), so that clients may decode the payload with plain base64. A time is in Unix
+// seconds, positive, and at most the end of the year 9999.
 type Claims struct {
 	ID            string `json:"jti"`
 	Issuer        string `json:"iss"`
@@ -28,14 +28,13 @@ type Claims struct {
 	Expires       int64  `json:"exp"` // the first second at which the token is no longer valid
 }
 
-// ClaimError says which claim cannot be minted, and which rule it breaks. It does not
-// hold the value.
+// ClaimError is the error of a claim that breaks a rule. It does not contain the value.
 type ClaimError struct {
 	Claim string // the name of the claim in the token, such as "exp"
 	Rule  string
 }
 
-// Error names the claim and the rule.
+// Error returns the claim and the rule.
 func (e *ClaimError) Error() string { return "token: claim " + e.Claim + " " + e.Rule }
 
 type textClaim struct{ name, value string }
@@ -61,7 +60,7 @@ func (c *Claims) times() [3]timeClaim {
 	return [...]timeClaim{{"iat", c.IssuedAt}, {"nbf", c.NotBefore}, {"exp", c.Expires}}
 }
 
-// check reports the first rule that c breaks, as a *ClaimError, or nil.
+// check returns a *ClaimError for the first rule that c breaks, or nil.
 func (c *Claims) check() error {
 	for _, t := range c.texts() {
 		if len(t.value) < 1 || len(t.value) > maxClaim {
@@ -85,7 +84,8 @@ func (c *Claims) check() error {
 	return nil
 }
 
-// appendJSON appends the one spelling of c, which passed check: no text needs escaping.
+// appendJSON appends the only accepted spelling of c. No text needs escaping, because c has passed
+// check.
 func (c *Claims) appendJSON(b []byte) []byte {
 	separator := byte('{')
 	for _, t := range c.texts() {
@@ -105,10 +105,9 @@ func (c *Claims) appendJSON(b []byte) []byte {
 	return append(b, '}')
 }
 
-// parseClaims takes the spelling of appendJSON and no other: what is missing, doubled,
-// unknown, of another type, escaped, reordered or left over does not spell the same.
-// A claim this version does not know might narrow what the token allows, so it is not
-// ignored.
+// parseClaims accepts the spelling of appendJSON and no other. So a claim that is missing,
+// duplicate, unknown, of another type, escaped or out of order is refused. An unknown claim is not
+// ignored because it might restrict what the token allows.
 func parseClaims(payload []byte) (Claims, error) {
 	var c Claims
 	if json.Unmarshal(payload, &c) != nil || c.check() != nil {

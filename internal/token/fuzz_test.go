@@ -8,8 +8,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// FuzzVerify holds Verify to this: what verifies is, byte for byte, what Mint makes of
-// the claims it says; what does not is refused with one of the errors and no claims.
+// FuzzVerify checks that a text that verifies is, byte for byte, what Mint makes of its claims, and
+// that any other is refused with one of the errors and no claims.
 func FuzzVerify(f *testing.F) {
 	genuine := minted(f, seedA, testClaims())
 	head, payload, sig := split(f, genuine)
@@ -58,8 +58,8 @@ func requireSound(t *testing.T, text string) {
 	require.True(t, c.IssuedAt <= notBefore && c.NotBefore <= notBefore && notBefore < c.Expires)
 }
 
-// FuzzParseKeys holds ParseKeys to this: what it reads is a set of distinct, fit keys
-// that is written and read again as it is.
+// FuzzParseKeys checks that ParseKeys returns distinct, valid keys, which survive encoding and
+// parsing again.
 func FuzzParseKeys(f *testing.F) {
 	for _, set := range []string{
 		`{"keys":[` + rfcEntry + `]}`, `{"keys":[]}`, `{}`, `null`, ``, `{"keys":null}`, `{"keys":[null]}`,
@@ -93,7 +93,7 @@ func FuzzParseKeys(f *testing.F) {
 	})
 }
 
-// FuzzDecode holds the decoder to one spelling of everything.
+// FuzzDecode checks that the decoder accepts only one spelling.
 func FuzzDecode(f *testing.F) {
 	for _, s := range []string{"", "A", "AA", "AB", "AAA", "AAAA", "AA==", "A\nA", "QQ", "QR", "-_", "+/"} {
 		f.Add(s)

@@ -12,15 +12,14 @@ import (
 
 const (
 	maxSet  = 64 << 10 // bytes of a key set
-	maxKeys = 64       // entries of a key set, those passed over included
+	maxKeys = 64       // entries of a key set, including the ignored ones
 )
 
-// ErrKeySet says that a text is not a JWK set, or holds a key that is malformed. The
-// error around it names the entry and the member.
+// ErrKeySet means that a text is not a JWK set, or contains a malformed key. The error that wraps
+// it names the entry and the member.
 var ErrKeySet = errors.New("token: malformed key set")
 
-// EncodeKeys is the JWK set (RFC 7517, RFC 8037) of keys, in their order. The zero key is
-// left out.
+// EncodeKeys returns the JWK set (RFC 7517, RFC 8037) of keys, in their order. It omits zero keys.
 func EncodeKeys(keys ...PublicKey) []byte {
 	b := []byte(`{"keys":[`)
 	for _, k := range keys {
@@ -36,18 +35,20 @@ func EncodeKeys(keys ...PublicKey) []byte {
 	return append(b, `]}`...)
 }
 
-// ParseKeys reads the JWK set of a directory, of at most 64 KiB and 64 entries. Entries
-// of another kty or crv are passed over, as RFC 7517 section 5 has it, and so are members
-// it does not know. An Ed25519 entry must be fit for use, and its kid must be its own
-// thumbprint; it must stand once, hold no private part, and be meant for EdDSA signatures
-// where it says what it is meant for. Otherwise the whole set is refused with [ErrKeySet].
+// ParseKeys parses the JWK set of a directory, of at most 64 KiB and 64 entries. It ignores entries
+// of another kty or crv, as RFC 7517, section 5, requires, and members that it does not know.
+//
+// An Ed25519 entry must be a valid key whose kid is its own thumbprint. It must occur only once,
+// have no private part, and be meant for EdDSA signatures if it says what it is meant for.
+// Otherwise ParseKeys refuses the whole set with [ErrKeySet].
 func ParseKeys(set []byte) ([]PublicKey, error) {
 	if len(set) > maxSet {
 		return nil, fmt.Errorf("%w: more than 64 KiB", ErrKeySet)
 	}
 	decoder := json.NewDecoder(bytes.NewReader(set))
 	decoder.UseNumber()
-	var object map[string]json.RawMessage // not a struct: encoding/json finds its fields whatever the case
+	// Not a struct: encoding/json matches the fields of structs in any case.
+	var object map[string]json.RawMessage
 	if !utf8.Valid(set) || json.Unmarshal(set, &object) != nil || !uniqueMembers(decoder) {
 		return nil, fmt.Errorf("%w: not a JSON object with distinct members in UTF-8", ErrKeySet)
 	}
@@ -74,10 +75,11 @@ func ParseKeys(set []byte) ([]PublicKey, error) {
 	return keys, nil
 }
 
-// parseKey reports whether entry is of a kind it knows, and if so its key or its fault.
+// parseKey reports whether entry is of a known kind, and if so returns its key or what is wrong
+// with it.
 func parseKey(entry map[string]json.RawMessage) (k PublicKey, known bool, err error) {
 	text := func(name string) (s string) {
-		_ = json.Unmarshal(entry[name], &s) // what is absent or no string leaves it empty
+		_ = json.Unmarshal(entry[name], &s) // s stays empty if the member is absent or not a string
 		return s
 	}
 	absentOr := func(name, value string) bool {
@@ -114,8 +116,9 @@ func parseKey(entry map[string]json.RawMessage) (k PublicKey, known bool, err er
 	return k, true, nil
 }
 
-// uniqueMembers reads one value of valid JSON and reports whether no object in it has two
-// members of one name, of which encoding/json would take the last (RFC 7517 section 4).
+// uniqueMembers reads one value of valid JSON and reports whether every object in it has distinct
+// member names. Of two members with the same name encoding/json takes the last (RFC 7517, section
+// 4).
 func uniqueMembers(d *json.Decoder) bool {
 	t, err := d.Token()
 	opened, nested := t.(json.Delim)

@@ -9,20 +9,20 @@ import (
 	"io"
 )
 
-// ErrKey says that there is no signing key: the zero one, or a seed of the wrong length.
+// ErrKey means that there is no signing key: it is zero, or its seed has the wrong length.
 var ErrKey = errors.New("token: no signing key")
 
-// SigningKey mints tokens. It shows its private part to nobody: with every verb of
-// package fmt it prints as REDACTED (%T and %p, which ask no value, show the type and the
-// public part), and it refuses to be marshalled. The zero value is no key and mints
-// nothing. It may be used by many goroutines at once.
+// SigningKey mints tokens. It does not reveal its private part: package fmt prints it as REDACTED
+// with every verb (%T and %p, which do not ask the value, print the type and the public part), and
+// it cannot be marshalled. The zero value is no key and mints nothing. It may be used by many
+// goroutines at once.
 type SigningKey struct {
 	public PublicKey
-	sign   func(message []byte) []byte // a closure, so that no printer reaches the key by reflection
+	sign   func(message []byte) []byte // a closure, which hides the private key from reflection
 }
 
-// NewSigningKey makes the key of a 32-byte seed (RFC 8032 section 5.1.5), which it does
-// not keep. The error is [ErrKey].
+// NewSigningKey returns the key of a 32-byte seed (RFC 8032, section 5.1.5). It does not keep seed.
+// The error is [ErrKey].
 func NewSigningKey(seed []byte) (SigningKey, error) {
 	if len(seed) != ed25519.SeedSize {
 		return SigningKey{}, fmt.Errorf("%w: a seed is 32 bytes", ErrKey)
@@ -34,29 +34,30 @@ func NewSigningKey(seed []byte) (SigningKey, error) {
 	}, nil
 }
 
-// ID is the kid of the key: the RFC 7638 thumbprint of its public part, in base64url.
+// ID returns the kid of the key: the RFC 7638 thumbprint of its public part, in base64url.
 func (k SigningKey) ID() string { return k.public.id }
 
-// Public is the part that others verify with.
+// Public returns the part that others verify with.
 func (k SigningKey) Public() PublicKey { return k.public }
 
 // Format implements [fmt.Formatter].
 func (SigningKey) Format(s fmt.State, _ rune) { _, _ = io.WriteString(s, "REDACTED") }
 
-// MarshalText refuses, and so do encoding/json, encoding/xml and their like.
+// MarshalText returns an error, which also keeps encoding/json, encoding/xml and the like from
+// marshalling the key.
 func (SigningKey) MarshalText() ([]byte, error) {
 	return nil, errors.New("token: a signing key is not marshalled")
 }
 
-// PublicKey verifies tokens. Two are equal by == when they are the same key. The zero
-// value is no key: it verifies nothing.
+// PublicKey verifies tokens. Two PublicKeys are equal by == if they are the same key. The zero
+// value is no key and verifies nothing.
 type PublicKey struct {
 	id     string
-	header string // the one header segment of tokens signed with this key
+	header string // the only header segment of tokens signed with this key
 	point  [ed25519.PublicKeySize]byte
 }
 
-// ID is the kid of the key: its RFC 7638 thumbprint, in base64url.
+// ID returns the kid of the key: its RFC 7638 thumbprint, in base64url.
 func (k PublicKey) ID() string { return k.id }
 
 func newPublicKey(point [ed25519.PublicKeySize]byte) PublicKey {
@@ -69,11 +70,11 @@ func newPublicKey(point [ed25519.PublicKeySize]byte) PublicKey {
 	}
 }
 
-// weak reports whether a point is one that no seed leads to and that crypto/ed25519 takes
-// all the same: of small order, where one signature fits many messages, or with a y that
-// has a smaller spelling (RFC 8032 section 5.1.3).
+// weak reports whether crypto/ed25519 accepts a point that no seed leads to. That is a point of
+// small order, for which one signature fits many messages, or one whose y has a smaller encoding
+// (RFC 8032, section 5.1.3).
 func weak(point [ed25519.PublicKeySize]byte) bool {
-	point[31] &= 0x7f // the sign of x; what is left is y, little-endian
+	point[31] &= 0x7f // clear the sign of x; the rest is y, little-endian
 	switch y := hex.EncodeToString(point[:]); y {
 	case "0000000000000000000000000000000000000000000000000000000000000000", // order 4
 		"0100000000000000000000000000000000000000000000000000000000000000", // order 1

@@ -79,7 +79,8 @@ func TestASigningKeyPrintsAsRedactedWithEveryVerb(t *testing.T) {
 
 func TestNoPrinterReachesTheSeed(t *testing.T) {
 	k := signingKey(t, seedA)
-	hidden := struct{ inner struct{ k SigningKey } }{struct{ k SigningKey }{k}} // fmt calls no method on these
+	// Package fmt calls no methods on unexported fields.
+	hidden := struct{ inner struct{ k SigningKey } }{struct{ k SigningKey }{k}}
 	var out bytes.Buffer
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%x", "%X", "%d", "%p"} {
 		fmt.Fprintf(&out, verb+"\n", k)
@@ -116,7 +117,7 @@ func TestTheZeroSigningKeyMintsNothing(t *testing.T) {
 }
 
 // smallOrderPoints are the encodings of all eight points whose order divides 8, and the
-// other spellings of them that a decoder may take.
+// other spellings of them that a decoder may accept.
 func smallOrderPoints(t testing.TB) map[string][]byte {
 	t.Helper()
 	points := make(map[string][]byte)
@@ -140,7 +141,7 @@ func smallOrderPoints(t testing.TB) map[string][]byte {
 }
 
 // The signature R = identity, S = 0 needs no key: under a point of order n it fits one
-// message in n. crypto/ed25519 takes it, so such a point must not be read as a key.
+// message in n. crypto/ed25519 accepts it, so such a point must not be accepted as a key.
 func TestAPointOfSmallOrderIsWeak(t *testing.T) {
 	forged := append([]byte{1}, make([]byte, 63)...)
 	for name, point := range smallOrderPoints(t) {

@@ -6,9 +6,8 @@ import (
 	"encoding/base64"
 )
 
-// Mint signs c with key. The same key and claims give the same text, of at most [MaxText]
-// bytes. The error is a [*ClaimError] for claims that break their rules, and [ErrKey] for
-// the zero key.
+// Mint signs c with key. The same key and claims give the same text, of at most [MaxText] bytes.
+// The error is a [*ClaimError] for claims that break their rules, and [ErrKey] for the zero key.
 func Mint(key SigningKey, c Claims) (string, error) {
 	if key.sign == nil {
 		return "", ErrKey
@@ -28,9 +27,10 @@ func Mint(key SigningKey, c Claims) (string, error) {
 	return string(base64.RawURLEncoding.AppendEncode(text, signature)), nil
 }
 
-// Digest is the SHA-256 of a text, under which the text can be kept without being told.
-// It takes a text of any length, token or not, and allocates nothing for one of up to
-// 1 KiB, as tokens mostly are.
+// Digest returns the SHA-256 of a text, under which the text can be stored without revealing it. It
+// accepts any text of any length. For up to 1 KiB, the usual length of a token, it does not
+// allocate.
 func Digest(text string) [sha256.Size]byte {
-	return sha256.Sum256(append(make([]byte, 0, 1024), text...)) // []byte(text) would lie on the heap
+	// A conversion, []byte(text), would be allocated on the heap.
+	return sha256.Sum256(append(make([]byte, 0, 1024), text...))
 }

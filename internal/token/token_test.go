@@ -45,13 +45,13 @@ func minted(t testing.TB, seed []byte, c Claims) string {
 	return text
 }
 
-// signed is a text with any header and payload and a genuine signature over them.
+// signed returns a text with any header and payload and a valid signature over them.
 func signed(seed []byte, header, payload string) string {
 	text := b64(header) + "." + b64(payload)
 	return text + "." + b64(string(ed25519.Sign(ed25519.NewKeyFromSeed(seed), []byte(text))))
 }
 
-// header spells the header of the key of seed without the code under test.
+// header returns the header of the key of seed, without the code under test.
 func header(t testing.TB, seed []byte) string {
 	t.Helper()
 	return `{"alg":"EdDSA","kid":"` + signingKey(t, seed).ID() + `","typ":"JWT"}`
@@ -66,7 +66,7 @@ func split(t testing.TB, text string) (header, payload, signature string) {
 	return parts[0], parts[1], parts[2]
 }
 
-// requireRefused holds Verify to one error and no claims, with the keys of A and B.
+// requireRefused requires one error and no claims of Verify, with the keys of A and B.
 func requireRefused(t testing.TB, text string, want error) {
 	t.Helper()
 	keys := []PublicKey{signingKey(t, seedA).Public(), signingKey(t, seedB).Public()}

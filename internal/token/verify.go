@@ -7,12 +7,12 @@ import (
 	"strings"
 )
 
-// MaxText is the most bytes a token has. A longer text is not looked at.
+// MaxText is the maximum length of a token in bytes. A longer text is refused unread.
 const MaxText = 4096
 
-// Why a text is refused. [ErrIssuer], [ErrAudience], [ErrExpired] and [ErrNotYetValid]
-// are said of texts whose signature was proved, and the last two only of those that name
-// the wanted issuer and audience.
+// The reasons why a text is refused. [ErrIssuer], [ErrAudience], [ErrExpired] and [ErrNotYetValid]
+// are returned only for texts with a valid signature, and the last two only for those with the
+// wanted issuer and audience.
 var (
 	ErrMalformed   = errors.New("token: malformed")
 	ErrNotOurs     = errors.New("token: not signed by a known key")
@@ -22,16 +22,16 @@ var (
 	ErrNotYetValid = errors.New("token: not yet valid")
 )
 
-// Want is what a token must say. An empty field is met by no token.
+// Want is what a token must say. No token matches an empty field.
 type Want struct {
 	Issuer   string
 	Audience string
 }
 
-// Verify returns the claims of a token that one of keys signed, that says what is wanted
-// and that is valid at now, in Unix seconds: iat <= now, nbf <= now and now < exp, without
-// leeway. Any other text is refused with one of the errors above, and then no claims are
-// returned. It does not know what was revoked.
+// Verify returns the claims of a token that was signed by one of keys, has the wanted issuer and
+// audience, and is valid at now, in Unix seconds: iat <= now, nbf <= now and now < exp, without
+// leeway. For any other text it returns one of the errors above and no claims. It does not know
+// which tokens are revoked.
 func Verify(text string, keys []PublicKey, want Want, now int64) (Claims, error) {
 	if len(text) > MaxText {
 		return Claims{}, ErrMalformed

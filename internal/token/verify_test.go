@@ -255,7 +255,7 @@ func TestATokenForAnotherIsRefused(t *testing.T) {
 		"nothing":                   {Want{}, ErrIssuer},
 	} {
 		t.Run(name, func(t *testing.T) {
-			for _, now := range []int64{0, notBefore, expires} { // even when expired, it is not said to be ours
+			for _, now := range []int64{0, notBefore, expires} { // even an expired one gets no other error
 				c, err := Verify(minted(t, seedA, testClaims()), []PublicKey{signingKey(t, seedA).Public()}, row.want, now)
 				require.ErrorIs(t, err, row.err)
 				require.Zero(t, c)

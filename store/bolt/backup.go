@@ -6,18 +6,24 @@ import (
 	"io"
 )
 
-// backupChunk is how much a backup reads before it looks at its context.
+// backupChunk is how many bytes a backup copies between two checks of its context.
 const backupChunk = 1 << 20
 
-// Backup writes a copy of the file to w, as it stands after the latest commit, while reads and
-// writes go on, however slow w is; only where the system lets Open map no more than the file a
-// commit that must map a longer one waits for w. What is committed meanwhile uses no page of the
-// copy again, so that the file grows with a slow w. Backup ends with its context between two
-// writes of at most 1 MiB; it cannot interrupt one. The copy is a file that Open takes. A record
-// that is damaged is damaged in the copy.
+// Backup writes a copy of the file to w, as of the latest commit. The copy is a file that [Open]
+// accepts. Damaged records are damaged in the copy as well.
+//
+// Reads and writes go on during a backup, however slow w is. The file grows with a slow w, because
+// commits cannot reuse the pages that are still to be copied. On a system that does not let Open
+// map more memory than the file needs, a commit that has to map a longer file waits for the backup.
+//
+// Backup returns the error of ctx as soon as it notices that ctx has ended: it checks between
+// writes of at most 1 MiB, and cannot interrupt one.
 func (s *Store) Backup(ctx context.Context, w io.Writer) error {
 	return s.view(ctx, func(tx *reading) error {
-		metas := &head{size: 2 * int64(s.db.Info().PageSize)}
+		// WriteTo generates the meta pages of this snapshot, and head stops it after them. All
+		// other pages stay as they are in the file while the transaction is open. They are copied
+		// here and not by WriteTo, so that ctx is checked in between.
+		metas := &firstBytes{size: 2 * int64(s.db.Info().PageSize)}
 		if _, err := tx.WriteTo(metas); int64(len(metas.bytes)) != metas.size {
 			return err
 		}
@@ -42,15 +48,15 @@ func (s *Store) Backup(ctx context.Context, w io.Writer) error {
 	})
 }
 
-// head takes the beginning of what is written to it, and then refuses.
-type head struct {
+// head is a writer that keeps the first size bytes and refuses the rest.
+type firstBytes struct {
 	bytes []byte
 	size  int64
 }
 
 var errEnough = errors.New("enough")
 
-func (h *head) Write(p []byte) (int, error) {
+func (h *firstBytes) Write(p []byte) (int, error) {
 	n := min(int64(len(p)), h.size-int64(len(h.bytes)))
 	h.bytes = append(h.bytes, p[:n]...)
 	if n < int64(len(p)) {

@@ -1,44 +1,51 @@
-// Package bolt is a store in one file, over bbolt.
+// Package bolt implements [store.Store] in one file, on top of bbolt.
 //
-// # What is durable
+// [Open] opens a file or creates it. One process at a time may have it open: the next one gets
+// [ErrInUse]. The file must be on a local file system with hard links and working file locks. No
+// other program may write to it or truncate it while it is open.
 //
-// Commit returns after the file was synced, twice: the data, then the page that makes
-// it count. If a sync fails, nobody knows what reached the disk, and to write on could
-// destroy what was acknowledged before. So after any failure of a commit that is not
-// certainly harmless the store takes no more writes until it is opened anew: they answer
-// store.ErrUnavailable. That one commit answers store.ErrOutcomeUnknown. Reads are refused, too:
-// they could show what the disk does not hold, and a number somebody saw would be used again. Open
-// commits before it returns, so that what it found is settled.
+// # Durability
 //
-// A full disk is harmless: such a commit was not applied, and later ones succeed once there is
-// room. The file is kept longer than it need be, with zeros that were written, and the last MiB
-// is kept back: on a full disk only urgent batches use it, and Open and Close do. It lasts for
-// some hundreds of them; a backup under way shortens that. A file system that compresses, copies on
-// write or promises what it does not have keeps nothing back. Nor does Windows, where bbolt alone
+// Commit returns after two syncs of the file: of the data, then of the meta page that makes the
+// data count.
+//
+// If a sync fails, nobody knows what reached the disk, and writing on could destroy what was
+// acknowledged before. So after a failed commit, unless it certainly changed nothing, the store is
+// poisoned. That commit returns [store.ErrOutcomeUnknown]. All later reads and writes return
+// [store.ErrUnavailable] until the file is reopened. Reads are refused as well because they could
+// show what the disk does not hold, and a sequence number that somebody saw would be used again.
+// Open makes a commit of its own before it returns, which settles what it found.
+//
+// # Full disks
+//
+// A full disk does no harm: the commit is not applied, and later commits succeed once there is
+// space.
+//
+// The store also keeps the file longer than needed, filled with zeros, and reserves the last MiB.
+// On a full disk only urgent batches use the reserve, and Open and Close. It lasts for some
+// hundreds of urgent batches, and for fewer during a backup. File systems that compress, copy on
+// write or overcommit defeat the reserve. On Windows there is none, because there bbolt alone
 // decides how long the file is.
 //
-// # What is checked
+// # Damage
 //
-// Every record and every event carries a checksum over its key, version and value (CRC-32C),
-// and is answered as it was written or refused with store.ErrCorrupt. bbolt has none for
-// its own pages, so damage to one can hide a record, and in rare cases, such as a page
-// that leads back to itself, end the process. [Store.Verify] finds both without harm: a
-// file in doubt is to be verified before it is read. What it cannot find is damage to the
-// page that the very last commit wrote last: bbolt takes that for a commit cut off by a
-// crash and goes back to the one before.
+// Every record and every event has a checksum (CRC-32C) over its key, version and value. A read
+// returns it as it was written, or marked as damaged.
 //
-// A file is mapped into memory only after its length was compared with what it says of
-// itself. No other program may write to it or shorten it while it is open. Where the system gives
-// no longer mapping, commits that need one are refused, and reads go on.
+// bbolt has no checksums for its own pages. Damage to one of them can hide records and, in rare
+// cases, such as a page that leads back to itself, end the process. [Store.Verify] finds such
+// damage safely, so verify a doubtful file before you read it. One case cannot be found: damage to
+// the meta page that the very last commit wrote. bbolt takes it for a commit that was cut off by a
+// crash and goes back to the commit before.
 //
-// A file that was not closed in order is checked in the background once it is open, and one whose
-// name leads elsewhere, as it was moved or replaced, takes no more commits a second later, while
-// reads go on. [Store.Health] tells of both.
+// A file that was not closed properly is checked in the background after Open, and [Store.Health]
+// reports the result.
 //
-// # Where it works
+// Before a file is mapped into memory, its length is compared with the length that its meta page
+// claims. If the system refuses a longer mapping, commits that need one fail and reads go on.
 //
-// On a local file system with hard links and working file locks. One process at a time
-// has the file open; the next gets [ErrInUse].
+// A file that was moved or replaced while it is open takes no more commits within about a second.
+// Reads go on, and [Store.Health] reports it.
 package bolt
 
 import (
@@ -63,8 +70,10 @@ var (
 
 // Store is an open file. It may be used by many goroutines at once.
 type Store struct {
+	// Writes go through group, whose leader owns w. Reads use transactions of bbolt, lent by reads,
+	// which see a snapshot and wait for no writer.
 	db    *bbolt.DB
-	file  *os.File // what db works on
+	file  *os.File // the file that db uses
 	group *group.Group
 	head  group.Head
 	owner group.Owner
@@ -72,7 +81,7 @@ type Store struct {
 	reads reads
 	name  name
 
-	unclean bool // the file was not closed in order before it was opened; set by Open
+	unclean bool // the file was not closed properly the last time; set by Open
 	health  health
 }
 
@@ -91,7 +100,7 @@ func (s *Store) Get(ctx context.Context, keys ...store.Key) (records []store.Rec
 			if !bytes.Equal(found, tx.key) {
 				continue
 			}
-			version, value, err := open(tx.key, data)
+			version, value, err := unseal(tx.key, data)
 			if err != nil {
 				records[i].Damaged = true
 				continue
@@ -118,9 +127,9 @@ func (s *Store) List(ctx context.Context, r store.Range) (records []store.Record
 		if len(after) > 0 && bytes.Equal(key, after) {
 			key, data = c.Next()
 		}
-		for ; key != nil && bytes.HasPrefix(key, under) && len(records) < r.Limit; key, data = c.Next() {
+		for key != nil && bytes.HasPrefix(key, under) && len(records) < r.Limit {
 			rec := store.Record{Key: store.Key(key)}
-			version, value, err := open(key, data)
+			version, value, err := unseal(key, data)
 			switch {
 			case err != nil:
 				rec.Damaged = true
@@ -130,6 +139,7 @@ func (s *Store) List(ctx context.Context, r store.Range) (records []store.Record
 				rec.Version, rec.Value = version, bytes.Clone(value)
 			}
 			records = append(records, rec)
+			key, data = c.Next()
 		}
 		return nil
 	})
@@ -145,13 +155,15 @@ func (s *Store) Commit(ctx context.Context, b store.Batch) (store.Seq, error) {
 }
 
 // Changes implements [store.Store].
-func (s *Store) Changes(ctx context.Context, after store.Seq, limit int) (feed store.Feed, err error) {
+func (s *Store) Changes(
+	ctx context.Context, after store.Seq, limit int,
+) (feed store.Feed, err error) {
 	if err := store.CheckChanges(limit); err != nil {
 		return store.Feed{}, err
 	}
 	err = s.view(ctx, func(tx *reading) error {
 		var err error
-		if feed.Head, feed.First, err = place(tx.Tx); err != nil {
+		if feed.Head, feed.First, err = feedBounds(tx.Tx); err != nil {
 			return err
 		}
 		switch {
@@ -161,7 +173,8 @@ func (s *Store) Changes(ctx context.Context, after store.Seq, limit int) (feed s
 			return store.ErrMissed
 		}
 		c := tx.Bucket(feedBucket).Cursor()
-		for key, data := c.Seek(seqKey(after + 1)); key != nil && len(feed.Changes) < limit; key, data = c.Next() {
+		key, data := c.Seek(seqKey(after + 1))
+		for ; key != nil && len(feed.Changes) < limit; key, data = c.Next() {
 			c, err := openEvent(key, data)
 			if err != nil {
 				return err
@@ -192,14 +205,15 @@ func (s *Store) Own() (release func(), err error) {
 	return s.owner.Own()
 }
 
-// Close implements [store.Store]. It waits for reads and backups under way, too.
+// Close implements [store.Store]. It also waits for reads and backups under way.
 func (s *Store) Close() error {
 	s.group.Close()
 	s.head.Close()
 	s.health.stop()
-	s.reads.write()
-	if !s.health.closed.Swap(true) && s.health.refused.Load() == nil && s.name.look() == nil {
-		// If it fails, the next Open takes the file for one that was not closed in order.
+	s.reads.beginWrite()
+	if !s.health.closed.Swap(true) && s.health.refused.Load() == nil && s.name.check() == nil {
+		// If this fails, the next Open takes the file for one that was not closed properly, and
+		// checks it.
 		_ = s.db.Update(func(tx *bbolt.Tx) error {
 			s.w.room.limit(tx.Size(), true)
 			return putMeta(tx, openKey, 0)
@@ -208,8 +222,8 @@ func (s *Store) Close() error {
 	return s.db.Close()
 }
 
-// view calls f with a snapshot. Where bbolt trips over a damaged page, by a panic or by
-// a fault in the mapped memory, the error is store.ErrCorrupt.
+// view calls f with a snapshot. bbolt panics on some damaged pages and faults on others, in the
+// mapped memory. Both become store.ErrCorrupt.
 func (s *Store) view(ctx context.Context, f func(*reading) error) (err error) {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -222,15 +236,17 @@ func (s *Store) view(ctx context.Context, f func(*reading) error) (err error) {
 	if err != nil {
 		return translate(err)
 	}
-	sound := false
-	defer func() { s.reads.end(r, sound) }()
+	ok := false
+	defer func() { s.reads.end(r, ok) }()
 	err = f(r)
-	sound = err == nil
+	ok = err == nil
 	return err
 }
 
-// caught makes a panic, and a fault in mapped memory, the error of the function that
-// defers it.
+// caught recovers from a panic or a fault in mapped memory, and makes it the error of the function
+// that defers caught. Its first argument is the setting to restore:
+//
+//	defer caught(debug.SetPanicOnFault(true), &err)
 func caught(panicOnFault bool, err *error) {
 	debug.SetPanicOnFault(panicOnFault)
 	if p := recover(); p != nil {
@@ -238,10 +254,10 @@ func caught(panicOnFault bool, err *error) {
 	}
 }
 
-// visible answers the head that readers see.
+// visible returns the head that readers see.
 func (s *Store) visible(ctx context.Context) (head store.Seq, err error) {
 	err = s.view(ctx, func(tx *reading) error {
-		head, _, err = place(tx.Tx)
+		head, _, err = feedBounds(tx.Tx)
 		return err
 	})
 	return head, err

@@ -14,7 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// inUse returns the file without what it has beyond its pages.
+// inUse returns the part of the file that its pages use.
 func inUse(t *testing.T, path string) []byte {
 	t.Helper()
 	b, err := os.ReadFile(path)
@@ -32,7 +32,7 @@ func TestADamagedValueIsFoundAndNeverAnswered(t *testing.T) {
 	require.NoError(t, err)
 	rng := rand.New(rand.NewPCG(1, 2))
 	for key, value := range values {
-		// Stale copies of the page may lie in the file: all of them are hit.
+		// The file may contain stale copies of the page. All of them are damaged.
 		damaged := bytes.Clone(whole)
 		offset := rng.IntN(len(value))
 		for at := 0; ; at += len(value) {

@@ -9,13 +9,13 @@ import (
 	"go.etcd.io/bbolt"
 )
 
-// Seal is what the store writes for a value.
+// Seal returns what the store writes for a value.
 func Seal(key []byte, version store.Seq, value []byte) []byte { return seal(nil, key, version, value) }
 
-// Damage spoils the seal of the record under key.
+// Damage damages the checksum of the record under key.
 func (s *Store) Damage(key store.Key) error { return s.spoil(recordsBucket, []byte(key)) }
 
-// DamageEvent spoils the seal of the event at seq.
+// DamageEvent damages the checksum of the event at seq.
 func (s *Store) DamageEvent(seq store.Seq) error { return s.spoil(feedBucket, seqKey(seq)) }
 
 func (s *Store) spoil(bucket, key []byte) error {
@@ -29,17 +29,17 @@ func (s *Store) spoil(bucket, key []byte) error {
 	})
 }
 
-// Checked waits until the check in the background has ended.
+// Checked waits until the background check has ended.
 func (s *Store) Checked() { s.health.checked.Wait() }
 
-// WhileChecking has f called by each check once it has its snapshot.
+// WhileChecking makes each check call f once it has its snapshot.
 func (s *Store) WhileChecking(f func()) { s.health.checking = f }
 
-// KeepsRoom says that the store makes its file longer itself.
+// KeepsRoom reports whether the store makes its file longer itself.
 const KeepsRoom = keepsRoom
 
-// MapNoMore has the system refuse to map more of the file than it is long now, until the function
-// that is returned is called.
+// MapNoMore simulates a system that refuses to map more of the file than its current length, until
+// again is called.
 func (s *Store) MapNoMore() (again func(), err error) {
 	before := s.w.room
 	err = s.group.Alone(context.Background(), func() error {

@@ -37,8 +37,8 @@ func TestAFailedSyncStopsAllWrites(t *testing.T) {
 	require.Len(t, records, len(values))
 }
 
-// fullDisk lets the file grow no further, commits until there is no room, and goes on
-// once there is.
+// fullDisk keeps the file from growing, commits until there is no space, and continues once there
+// is.
 func fullDisk(path string) error {
 	ctx := context.Background()
 	s, err := bolt.Open(ctx, path, bolt.Options{})
@@ -88,8 +88,7 @@ func fullDisk(path string) error {
 	return errors.Join(s.Verify(ctx), s.Close())
 }
 
-// failedSync puts /dev/null in the place of the file: it takes what is written and
-// cannot be synced.
+// failedSync replaces the open file by /dev/null, which accepts writes and cannot be synced.
 func failedSync(path string) error {
 	ctx := context.Background()
 	s, err := bolt.Open(ctx, path, bolt.Options{})
@@ -128,7 +127,7 @@ func failedSync(path string) error {
 	return s.Close()
 }
 
-// descriptor answers the number under which this process has the file open.
+// descriptor returns the number under which this process has the file open.
 func descriptor(path string) (int, error) {
 	const dir = "/proc/self/fd"
 	names, err := os.ReadDir(dir)
@@ -154,7 +153,7 @@ func TestUrgentBatchesAreAppliedOnAFullDisk(t *testing.T) {
 	commit(t, s, put("room", `{}`))
 }
 
-// fillUp commits batches of a shrinking size until there is room for none.
+// fillUp commits batches of a decreasing size until there is no space for any.
 func fillUp(ctx context.Context, s store.Store) error {
 	for _, size := range []int{100_000, 5_000, 10} {
 		pad := fmt.Sprintf(`{"pad":"%0*d"}`, size, 0)
@@ -220,7 +219,7 @@ func urgentOnly(ctx context.Context, s store.Store, from, n int) error {
 	return nil
 }
 
-// limitFile lets no file of this process grow beyond size.
+// limitFile keeps the files of this process from growing beyond size.
 func limitFile(size uint64) (free func() error, err error) {
 	var limit syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_FSIZE, &limit); err != nil {

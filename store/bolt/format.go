@@ -10,8 +10,8 @@ import (
 	"go.etcd.io/bbolt"
 )
 
-// The file has three buckets. A fourth, in which a load builds the first two, is there
-// only until the load is done.
+// The file has three buckets. While a load is under way there is a fourth, in which the load builds
+// the new records and feed.
 var (
 	recordsBucket = []byte("records") // key → sealed value
 	feedBucket    = []byte("feed")    // Seq, big-endian → sealed event
@@ -19,21 +19,21 @@ var (
 	loadBucket    = []byte("load")
 )
 
-// The keys of the meta bucket, each with a sealed value.
+// The keys of the meta bucket. What they store is the version of a sealed value.
 var (
-	formatKey = []byte("format") // the mark as value, the format's number as version
-	headKey   = []byte("head")   // the head as version
-	firstKey  = []byte("first")  // the first as version
-	openKey   = []byte("open")   // version 1 while the file is open, 0 once it was closed in order
+	formatKey = []byte("format") // the format's number; its value is formatMark
+	headKey   = []byte("head")   // the head
+	firstKey  = []byte("first")  // the first of the feed
+	openKey   = []byte("open")   // 1 while the file is open, 0 once it was closed properly
 )
 
 const (
-	mark          = "denizen"
+	formatMark    = "denizen"
 	formatVersion = 2
 )
 
-// What is stored is sealed: a CRC-32C over all else, the version and the value. The sum
-// begins with the key, so that no entry passes for another.
+// Every entry is sealed: four bytes of CRC-32C, eight of version, then the value. The checksum also
+// covers the key, so that an entry under a wrong key does not pass.
 const (
 	sumSize  = 4
 	sealSize = sumSize + 8
@@ -41,7 +41,7 @@ const (
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// seal appends value, sealed, to buf.
+// seal appends the sealed value to buf.
 func seal(buf, key []byte, version store.Seq, value []byte) []byte {
 	at := len(buf)
 	buf = append(buf, 0, 0, 0, 0)
@@ -51,22 +51,23 @@ func seal(buf, key []byte, version store.Seq, value []byte) []byte {
 	return buf
 }
 
-// open answers what was sealed under key; value is a part of data.
-func open(key, data []byte) (version store.Seq, value []byte, err error) {
+// unseal returns what was sealed under key. value is a part of data.
+func unseal(key, data []byte) (version store.Seq, value []byte, err error) {
 	if len(data) < sealSize || binary.BigEndian.Uint32(data) != sum(key, data[sumSize:]) {
 		return 0, nil, fmt.Errorf("%w: a checksum is wrong", store.ErrCorrupt)
 	}
 	return store.Seq(binary.BigEndian.Uint64(data[sumSize:])), data[sealSize:], nil
 }
 
-// openEvent returns the change that was sealed under key. The Seq of a damaged one is that of its
-// key, which the order of the feed vouches for.
+// openEvent returns the event that was sealed under key. A damaged event still gets a Seq: that of
+// its key, which is in order with its neighbours.
 func openEvent(key, data []byte) (store.Change, error) {
 	if len(key) != seqSize {
-		return store.Change{}, fmt.Errorf("%w: the key of an event makes no sense", store.ErrCorrupt)
+		return store.Change{}, fmt.Errorf("%w: the key of an event makes no sense",
+			store.ErrCorrupt)
 	}
 	seq := store.Seq(binary.BigEndian.Uint64(key))
-	version, event, err := open(key, data)
+	version, event, err := unseal(key, data)
 	if err != nil || version != seq {
 		return store.Change{Seq: seq, Damaged: true}, nil
 	}
@@ -83,13 +84,13 @@ func seqKey(seq store.Seq) []byte {
 	return binary.BigEndian.AppendUint64(nil, uint64(seq))
 }
 
-// place answers where the store stands.
-func place(tx *bbolt.Tx) (head, first store.Seq, err error) {
+// feedBounds returns the head and the first of the feed.
+func feedBounds(tx *bbolt.Tx) (head, first store.Seq, err error) {
 	meta := tx.Bucket(metaBucket)
-	if head, _, err = open(headKey, meta.Get(headKey)); err != nil {
+	if head, _, err = unseal(headKey, meta.Get(headKey)); err != nil {
 		return 0, 0, err
 	}
-	first, _, err = open(firstKey, meta.Get(firstKey))
+	first, _, err = unseal(firstKey, meta.Get(firstKey))
 	return head, first, err
 }
 

@@ -13,8 +13,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// FuzzPages hands files to what reads them before bbolt does. Nothing may panic or take
-// memory or time out of proportion, and every refusal is typed.
+// FuzzPages checks the code that reads files before bbolt does. It must not panic or use memory or
+// time out of proportion, and every refusal is typed.
 func FuzzPages(f *testing.F) {
 	path := filepath.Join(f.TempDir(), "people.db")
 	require.NoError(f, create(path))
@@ -50,22 +50,22 @@ func FuzzPages(f *testing.F) {
 	})
 }
 
-// FuzzOpenSealed holds that nothing but what was sealed is opened, and that it is.
+// FuzzOpenSealed checks that unseal accepts what was sealed, and nothing else.
 func FuzzOpenSealed(f *testing.F) {
 	f.Add([]byte("key"), uint64(1), []byte(`{}`), uint16(0), byte(1))
 	f.Add([]byte("k"), uint64(1)<<63, []byte(nil), uint16(3), byte(128))
 	f.Fuzz(func(t *testing.T, key []byte, version uint64, value []byte, at uint16, flip byte) {
 		sealed := seal([]byte("before"), key, store.Seq(version), value)[len("before"):]
-		gotVersion, gotValue, err := open(key, sealed)
+		gotVersion, gotValue, err := unseal(key, sealed)
 		require.NoError(t, err)
 		require.Equal(t, store.Seq(version), gotVersion)
 		require.True(t, bytes.Equal(value, gotValue))
 		if flip != 0 {
 			sealed[int(at)%len(sealed)] ^= flip
-			_, _, err = open(key, sealed)
+			_, _, err = unseal(key, sealed)
 			require.ErrorIs(t, err, store.ErrCorrupt)
 		}
-		_, _, err = open(key, sealed[:min(int(at), sealSize-1)])
+		_, _, err = unseal(key, sealed[:min(int(at), sealSize-1)])
 		require.ErrorIs(t, err, store.ErrCorrupt)
 	})
 }

@@ -14,19 +14,21 @@ import (
 	"github.com/denizenhq/denizen/store"
 )
 
-// health is what is known of how the store fares. Its pointers are set once.
+// health is what the store knows of its own condition. The pointers are set at most once, and
+// readers load them without a lock.
 type health struct {
-	refused atomic.Pointer[error] // what reads and writes return since a commit failed
-	writes  atomic.Pointer[error] // what writes alone return
-	found   atomic.Pointer[error] // what the check in the background found
+	refused atomic.Pointer[error] // what reads and writes return since the store is poisoned
+	writes  atomic.Pointer[error] // what writes return, while reads go on
+	found   atomic.Pointer[error] // the damage that the background check found
 	closed  atomic.Bool
 
-	cancel  context.CancelFunc // of the check; nil if there is none
+	cancel  context.CancelFunc // ends the background check; nil if there is none
 	checked sync.WaitGroup
 
-	checking func() // called by a check once it has its snapshot; for tests
+	checking func() // for tests: called by each check once it has its snapshot
 }
 
+// stop ends the background check and waits for it.
 func (h *health) stop() {
 	if h.cancel != nil {
 		h.cancel()
@@ -34,22 +36,23 @@ func (h *health) stop() {
 	h.checked.Wait()
 }
 
-// Health implements [store.Checker]. A file that was not closed in order is checked in the
-// background once it is open; what that found is told until the store is closed.
+// Health implements [store.Checker]. A file that was not closed properly is checked in the
+// background after [Open]. The damage found then is reported until the store is closed.
 func (s *Store) Health() error {
 	if s.health.closed.Load() {
 		return store.ErrClosed
 	}
-	for _, p := range []*atomic.Pointer[error]{&s.health.refused, &s.health.found, &s.health.writes} {
+	h := &s.health
+	for _, p := range []*atomic.Pointer[error]{&h.refused, &h.found, &h.writes} {
 		if err := p.Load(); err != nil {
 			return *err
 		}
 	}
-	return s.name.look()
+	return s.name.check()
 }
 
-// checkBehind looks for damage in the background. Reads and writes go on.
-func (s *Store) checkBehind() {
+// checkInBackground starts a check of the whole file. Reads and writes go on.
+func (s *Store) checkInBackground() {
 	ctx, cancel := context.WithCancel(context.Background())
 	s.health.cancel = cancel
 	s.health.checked.Go(func() {
@@ -60,11 +63,12 @@ func (s *Store) checkBehind() {
 	})
 }
 
-// check looks at one snapshot: at its pages as the file has them, then at every seal.
+// check verifies one snapshot: first its pages as they are in the file, then every checksum. The
+// order matters, because reading the entries means trusting the pages.
 func (s *Store) check(ctx context.Context) (err error) {
 	defer caught(debug.SetPanicOnFault(true), &err)
 	return s.view(ctx, func(tx *reading) error {
-		metas := &head{size: 2 * int64(s.db.Info().PageSize)}
+		metas := &firstBytes{size: 2 * int64(s.db.Info().PageSize)}
 		if _, err := tx.WriteTo(metas); int64(len(metas.bytes)) != metas.size {
 			return err
 		}
@@ -78,13 +82,14 @@ func (s *Store) check(ctx context.Context) (err error) {
 	})
 }
 
-// snapshot is the file with the meta pages of one read transaction, whatever is committed since.
+// snapshot is the file as one read transaction sees it: with the meta pages of that transaction,
+// whatever was committed since.
 type snapshot struct {
 	metas []byte
 	file  *os.File
 }
 
-// ReadAt implements io.ReaderAt. No read crosses the end of the meta pages.
+// ReadAt implements io.ReaderAt. No caller reads across the end of the meta pages.
 func (s snapshot) ReadAt(p []byte, at int64) (int, error) {
 	if at < int64(len(s.metas)) {
 		return copy(p, s.metas[at:]), nil
@@ -92,31 +97,33 @@ func (s snapshot) ReadAt(p []byte, at int64) (int, error) {
 	return s.file.ReadAt(p, at)
 }
 
-// lookEvery is how often the name of the file is looked at, at most.
-const lookEvery = time.Second
+// nameCheckEvery is the minimum time between two checks of the file's name.
+const nameCheckEvery = time.Second
 
-// name watches that the file is still the one under its name. What is committed to a file that
-// was replaced is gone with the next restart.
+// name checks that the open file is still the file under its name. If an operator replaces the
+// file, all later commits would go to a file that nobody finds after a restart.
 type name struct {
 	path string
 	info os.FileInfo // of the open file
 
-	mu     sync.Mutex // guards all below
-	looked time.Time
-	err    error
+	mu      sync.Mutex // guards the fields below
+	checked time.Time  // when err was last determined
+	err     error
 }
 
-var errReplaced = fmt.Errorf("%w: another file, or none, is under the name of the store's", store.ErrUnavailable)
+var errReplaced = fmt.Errorf("%w: another file, or none, is under the name of the store's",
+	store.ErrUnavailable)
 
-// look returns errReplaced if, as of a second ago or less, the name leads elsewhere.
-func (n *name) look() error {
+// check returns errReplaced if another file, or none, is under the name. The result may be a second
+// old. Any other error of the system is ignored: it does not show that the file was replaced.
+func (n *name) check() error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	now := time.Now()
-	if now.Sub(n.looked) < lookEvery {
+	if now.Sub(n.checked) < nameCheckEvery {
 		return n.err
 	}
-	n.looked, n.err = now, nil
+	n.checked, n.err = now, nil
 	info, err := os.Stat(n.path)
 	if errors.Is(err, fs.ErrNotExist) || err == nil && !os.SameFile(info, n.info) {
 		n.err = errReplaced

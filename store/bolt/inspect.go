@@ -10,7 +10,7 @@ import (
 	"github.com/denizenhq/denizen/store"
 )
 
-// What bbolt's file format fixes. See go.etcd.io/bbolt/internal/common, meta.go and page.go.
+// Constants of bbolt's file format. See meta.go and page.go in go.etcd.io/bbolt/internal/common.
 const (
 	boltMagic      = 0xED0CDAED
 	boltVersion    = 2
@@ -22,13 +22,15 @@ const (
 	countElsewhere = 0xFFFF // the count is in the first entry
 )
 
-// boltMeta is one of the two pages that say where all others are.
+// boltMeta is the content of a meta page. There are two of them, which are written in turn; the
+// newer valid one tells where all other pages are.
 type boltMeta struct {
 	Magic, Version, PageSize, Flags     uint32
 	Root, Sequence, Freelist, Pages, Tx uint64
 	Sum                                 uint64
 }
 
+// pageHeader begins every page.
 type pageHeader struct {
 	ID       uint64
 	Flags    uint16
@@ -36,8 +38,9 @@ type pageHeader struct {
 	Overflow uint32
 }
 
-// inspect refuses a file that bbolt would take for a new one, or would map into memory and
-// then fault on, or whose list of free pages, which bbolt trusts, makes no sense.
+// inspect checks a file before bbolt sees it. It refuses files that bbolt would take for new ones,
+// files whose mapping would fault because they are too short, and files with a bad list of free
+// pages, which bbolt trusts.
 func inspect(f io.ReaderAt, size int64) error {
 	if size == 0 {
 		return fmt.Errorf("%w: it is empty", ErrFormat)
@@ -52,7 +55,7 @@ func inspect(f io.ReaderAt, size int64) error {
 	return inspectFreelist(f, newest)
 }
 
-// readMetas answers the newer of the two meta pages, or the one that is whole.
+// readMetas returns the newer of the two meta pages, or the only valid one.
 func readMetas(f io.ReaderAt) (boltMeta, error) {
 	first, foundFirst, ours := readMeta(f, 0)
 	if foundFirst {
@@ -75,8 +78,8 @@ func readMetas(f io.ReaderAt) (boltMeta, error) {
 	return boltMeta{}, fmt.Errorf("%w: a file of something else", ErrFormat)
 }
 
-// readMeta answers the meta page at an offset if it is whole, and whether there is at
-// least the number that bbolt files bear.
+// readMeta reads the meta page at an offset. whole reports whether it is valid, magic whether it
+// has at least bbolt's magic number.
 func readMeta(f io.ReaderAt, at int64) (m boltMeta, whole, magic bool) {
 	var buf [metaSize]byte
 	if _, err := f.ReadAt(buf[:], at+pageHeaderSize); err != nil && !errors.Is(err, io.EOF) {
@@ -97,8 +100,8 @@ func inspectFreelist(f io.ReaderAt, m boltMeta) error {
 	return err
 }
 
-// readFreelist returns the numbers of the free pages, 8 bytes each and in order, and how many pages
-// the list has beyond its first.
+// readFreelist returns the ids of the free pages, 8 bytes each and in order, and the number of
+// overflow pages of the list.
 func readFreelist(f io.ReaderAt, m boltMeta) (free []byte, overflow uint64, err error) {
 	bad := fmt.Errorf("%w: the list of free pages is bad", store.ErrCorrupt)
 	if m.Freelist < 2 || m.Freelist >= m.Pages {
@@ -118,7 +121,8 @@ func readFreelist(f io.ReaderAt, m boltMeta) (free []byte, overflow uint64, err 
 		count, entries = binary.NativeEndian.Uint64(buf[pageHeaderSize:]), entries+8
 	}
 	end := at + (int64(h.Overflow)+1)*int64(m.PageSize)
-	if h.ID != m.Freelist || h.Flags != freelistFlag || uint64(h.Overflow) >= m.Pages-m.Freelist || count > uint64(end-entries)/8 {
+	if h.ID != m.Freelist || h.Flags != freelistFlag || uint64(h.Overflow) >= m.Pages-m.Freelist ||
+		count > uint64(end-entries)/8 {
 		return nil, 0, bad
 	}
 	ids := make([]byte, 8*count)

@@ -11,19 +11,25 @@ import (
 	"go.etcd.io/bbolt"
 )
 
-// A load is written in chunks of at most this much.
+// Limits of one chunk of a load.
 const (
 	chunkEntries = 1_000
 	chunkBytes   = 4 << 20
 )
 
-// loadFill is how full pages are left by a load, which mostly comes in key order.
+// loadFill is how full a load leaves pages. Most loads are in key order.
 const loadFill = 0.9
 
-// Load implements [store.Store]. Nothing of it is seen before it is whole. One that fails
-// leaves the store empty; one that the process does not live to end leaves a file that
-// Open refuses with [ErrFormat].
-func (s *Store) Load(ctx context.Context, rs iter.Seq2[store.Record, error], cs iter.Seq2[store.Change, error], head store.Seq) error {
+// Load implements [store.Store]. Nothing becomes visible before the load is complete. A Load that
+// fails leaves the store empty. If the process dies during a load, [Open] refuses the file with
+// [ErrFormat].
+//
+// The load is written in many transactions, because one transaction would keep all of it in memory.
+// It is built in a bucket of its own, and the last transaction moves it into place.
+func (s *Store) Load(
+	ctx context.Context, rs iter.Seq2[store.Record, error],
+	cs iter.Seq2[store.Change, error], head store.Seq,
+) error {
 	return s.group.Alone(ctx, func() error {
 		if s.w.at.head > 0 {
 			return store.ErrNotEmpty
@@ -61,7 +67,7 @@ func (s *Store) Load(ctx context.Context, rs iter.Seq2[store.Record, error], cs 
 			return err
 		}
 		err := s.update(func(tx *bbolt.Tx) error {
-			s.w.next = standing{head, first, true}
+			s.w.next = position{head, first, true}
 			return finishLoad(tx, head, first)
 		})
 		loaded = err == nil
@@ -72,6 +78,7 @@ func (s *Store) Load(ctx context.Context, rs iter.Seq2[store.Record, error], cs 
 	})
 }
 
+// firstOf returns the first error that is not nil.
 func firstOf(errs ...error) error {
 	for _, err := range errs {
 		if err != nil {
@@ -81,11 +88,11 @@ func firstOf(errs ...error) error {
 	return nil
 }
 
-// update runs f in a write transaction of its own, twice if the file must be longer for it. Only
-// one who is alone may call it.
+// update runs f in a write transaction. It runs f twice if the file has to grow for it. The caller
+// must be the only writer.
 func (s *Store) update(f func(*bbolt.Tx) error) error { return s.updateIn(false, f) }
 
-// updateUrgently is an update that may use what is kept back for a full disk.
+// updateUrgently is update that may use the space reserved for a full disk.
 func (s *Store) updateUrgently(f func(*bbolt.Tx) error) error { return s.updateIn(true, f) }
 
 func (s *Store) updateIn(urgent bool, f func(*bbolt.Tx) error) error {
@@ -100,17 +107,18 @@ func (s *Store) updateIn(urgent bool, f func(*bbolt.Tx) error) error {
 	return s.w.Commit()
 }
 
-// abandonLoad makes the store empty again, or lets it take no more writes: what would be
-// written then could not be opened.
+// abandonLoad makes the store empty again. If it fails, the store takes no more writes, because
+// Open would refuse the file with them in it.
 func (s *Store) abandonLoad() {
-	if err := s.updateUrgently(func(tx *bbolt.Tx) error { return tx.DeleteBucket(loadBucket) }); err != nil && s.w.poisoned == nil {
+	err := s.updateUrgently(func(tx *bbolt.Tx) error { return tx.DeleteBucket(loadBucket) })
+	if err != nil && s.w.poisoned == nil {
 		s.w.poisoned = fmt.Errorf("%w: a load into it did not end: %w", store.ErrUnavailable, err)
 		s.health.writes.Store(&s.w.poisoned)
 	}
 }
 
-// makeLoadBucket makes the place where a load is gathered. While it is there, Open
-// refuses the file.
+// makeLoadBucket creates the bucket in which a load is built. While it exists, Open refuses the
+// file.
 func makeLoadBucket(tx *bbolt.Tx) error {
 	load, err := tx.CreateBucket(loadBucket)
 	if err != nil {
@@ -124,7 +132,7 @@ func makeLoadBucket(tx *bbolt.Tx) error {
 	return nil
 }
 
-// finishLoad puts what was loaded into the place of the empty buckets.
+// finishLoad replaces the empty buckets with the loaded ones.
 func finishLoad(tx *bbolt.Tx, head, first store.Seq) error {
 	for _, name := range [][]byte{recordsBucket, feedBucket} {
 		if err := tx.DeleteBucket(name); err != nil {
@@ -134,10 +142,14 @@ func finishLoad(tx *bbolt.Tx, head, first store.Seq) error {
 			return err
 		}
 	}
-	return errors.Join(tx.DeleteBucket(loadBucket), putMeta(tx, headKey, head), putMeta(tx, firstKey, first))
+	return errors.Join(
+		tx.DeleteBucket(loadBucket),
+		putMeta(tx, headKey, head),
+		putMeta(tx, firstKey, first),
+	)
 }
 
-// chunk gathers sealed entries and writes them to a bucket of the load.
+// chunk collects sealed entries for a bucket of the load, and writes them when it is full.
 type chunk struct {
 	s       *Store
 	bucket  []byte

@@ -10,8 +10,9 @@ import (
 	"time"
 )
 
-// lock takes the lock that bbolt takes, before it does, so that a file another process
-// writes to is not looked at. bbolt's own attempt on the same open file then succeeds.
+// lock takes the lock that bbolt takes later, so that openFile does not inspect a file while
+// another process writes to it. bbolt's own attempt then succeeds, because it is on the same open
+// file.
 func lock(ctx context.Context, f *os.File, timeout time.Duration) error {
 	deadline := time.Now().Add(timeout)
 	for {

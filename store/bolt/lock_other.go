@@ -8,5 +8,5 @@ import (
 	"time"
 )
 
-// lock leaves locking to bbolt, whose lock here cannot be taken twice.
+// lock leaves locking to bbolt. Its lock on these systems cannot be taken twice.
 func lock(ctx context.Context, _ *os.File, _ time.Duration) error { return ctx.Err() }

@@ -9,8 +9,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// children are what this test binary does instead of its tests when it is started again
-// as another process; each says what went wrong, or nothing.
+// children are functions that this test binary runs instead of its tests when it is started as a
+// child process. Each returns what went wrong, or nothing.
 var children = map[string]func(path string) error{}
 
 const childEnv = "DENIZEN_BOLT_TEST_CHILD"
@@ -26,7 +26,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// child makes another process of this binary and answers what it says went wrong.
+// child starts this binary as a child process and returns what went wrong in it.
 func child(t *testing.T, name, path string) string {
 	t.Helper()
 	require.Contains(t, children, name)

@@ -4,10 +4,12 @@ package bolt
 
 import "os"
 
-// keepsRoom says that bbolt makes the file as long as what is mapped.
+// keepsRoom reports whether the store makes the file longer itself. Here bbolt does: it makes the
+// file as long as its mapping.
 const keepsRoom = false
 
-// reserve leaves it to bbolt, which makes the file as long as what is mapped.
-func reserve(*os.File, int64) int { return 0 }
+// initialMapSize returns 0, which leaves the size to bbolt. A larger mapping would make the file as
+// large.
+func initialMapSize(*os.File, int64) int { return 0 }
 
 func mappable(*os.File, int64) bool { return true }

@@ -8,14 +8,17 @@ import (
 	"syscall"
 )
 
-// keepsRoom says that the file is made longer by the store, not by bbolt.
+// keepsRoom reports whether the store makes the file longer itself, instead of bbolt.
 const keepsRoom = true
 
-// reserve returns how much address space bbolt is to map for f, so that it need not map anew as
-// the file grows: that waits for every read under way, and holds up those that come, so one slow
-// backup would stop them all; and where it fails no read is possible any more. What is mapped
-// beyond the file costs nothing. 0 leaves it to bbolt, where the system gives no more.
-func reserve(f *os.File, size int64) int {
+// initialMapSize returns how much address space bbolt should map for f, or 0 to leave it to bbolt
+// if the system does not give more.
+//
+// A mapping that is larger than the file costs nothing, and saves bbolt from mapping again as the
+// file grows. To map again, bbolt waits for all reads under way and blocks new ones, so one slow
+// backup would stop every reader. And if the system refuses the new mapping, reads are no longer
+// possible at all.
+func initialMapSize(f *os.File, size int64) int {
 	if bits.UintSize < 64 {
 		return 0
 	}
@@ -30,7 +33,7 @@ func reserve(f *os.File, size int64) int {
 	return 0
 }
 
-// mappable reports whether the system maps so much of f, beside what is mapped.
+// mappable reports whether the system can map size bytes of f, besides what is mapped already.
 func mappable(f *os.File, size int64) bool {
 	if size != int64(int(size)) {
 		return false

@@ -17,35 +17,37 @@ import (
 	"go.etcd.io/bbolt"
 )
 
-// The errors of Open, besides store.ErrCorrupt for a file that is damaged or cut short,
-// and store.ErrUnavailable for one that the system does not let us open.
+// Errors of [Open], besides [store.ErrCorrupt] for a file that is damaged or truncated, and
+// [store.ErrUnavailable] for a file that the system does not let it open.
 var (
-	// ErrFormat: there is a file, but not one that Open may touch: it is empty or foreign,
-	// of a newer format, or a load into it did not end.
+	// ErrFormat means that there is a file that Open must not touch: it is empty or not a store,
+	// has a newer format, or contains an unfinished load.
 	ErrFormat = errors.New("not a store of this format")
-	// ErrMode: others than the file's owner may read or write it. Options.AllowMode takes it all
-	// the same. Windows has no such modes.
+	// ErrMode means that others than the owner of the file may read or write it.
+	// [Options].AllowMode accepts such a file. Windows has no such modes.
 	ErrMode = errors.New("the file is open to others than its owner")
-	// ErrInUse: another process, or another Store of this one, has the file open. It is
-	// a store.ErrUnavailable.
+	// ErrInUse means that another process, or another Store of this one, has the file open. It
+	// wraps [store.ErrUnavailable].
 	ErrInUse = fmt.Errorf("%w: the file is in use", store.ErrUnavailable)
 )
 
-// Options are the choices that Open leaves. The zero value is good.
+// Options configures [Open]. The zero value has good defaults.
 type Options struct {
-	// LockTimeout is how long Open waits for a file that is in use; 0 means 500 ms.
+	// LockTimeout is how long Open waits for a file that is in use. 0 means 500 ms.
 	LockTimeout time.Duration
-	// AllowMode opens a file whatever its mode. Without it one that its group or others may read or
-	// write is refused with ErrMode: it holds digests of tokens and what people entered.
+	// AllowMode accepts a file that its group or others may read or write, which is otherwise
+	// refused with [ErrMode]. The file holds digests of tokens and personal data.
 	AllowMode bool
 }
 
-// Open opens the file at path, and makes it, readable by its owner only, if nothing is
-// there. What is there must be a file that Open made: a new one takes its name only once
-// it is whole, and nothing is ever overwritten; a process that dies before that leaves a
-// file beside it, with .new- in its name, that may be removed. The errors are [ErrInUse], [ErrFormat],
-// store.ErrCorrupt, store.ErrUnavailable and those of ctx; after any of them the file is
-// as it was.
+// Open opens the file at path, or creates it with mode 0600 if nothing is there.
+//
+// Open never overwrites anything. It accepts only files that it has created. A new file gets its
+// name only once it is complete. A process that dies before that leaves a file with .new- in its
+// name in the same directory, which may be removed.
+//
+// The errors are [ErrInUse], [ErrFormat], [ErrMode], [store.ErrCorrupt], [store.ErrUnavailable] and
+// those of ctx. After any of them the file is unchanged.
 func Open(ctx context.Context, path string, o Options) (*Store, error) {
 	s, err := openStore(ctx, path, o)
 	if err != nil {
@@ -80,7 +82,7 @@ func openStore(ctx context.Context, path string, o Options) (*Store, error) {
 	return s, nil
 }
 
-// unavailable keeps the reason of a failed system call and leaves out the file's name.
+// unavailable keeps the reason of a failed system call and drops the name of the file.
 func unavailable(err error) error {
 	var path *fs.PathError
 	var link *os.LinkError
@@ -93,8 +95,14 @@ func unavailable(err error) error {
 	return fmt.Errorf("%w: %w", store.ErrUnavailable, err)
 }
 
-// openFile makes a store of f, which is then the store's to close.
-func openFile(ctx context.Context, f *os.File, timeout time.Duration, o Options) (_ *Store, err error) {
+// openFile makes a store of f, which the store then closes. After an error the caller closes f.
+//
+// The order of the steps matters. The lock comes first, so that nobody writes meanwhile. Then the
+// file is checked by reading, because bbolt would create a store in an empty file and crash on some
+// damaged ones. Only then bbolt maps it.
+func openFile(
+	ctx context.Context, f *os.File, timeout time.Duration, o Options,
+) (_ *Store, err error) {
 	if err := lock(ctx, f, timeout); err != nil {
 		return nil, err
 	}
@@ -119,76 +127,82 @@ func openFile(ctx context.Context, f *os.File, timeout time.Duration, o Options)
 	if s.name.path, err = filepath.Abs(f.Name()); err != nil {
 		return nil, unavailable(err)
 	}
-	s.name.info, s.name.looked = info, time.Now()
+	s.name.info, s.name.checked = info, time.Now()
 	choices := options(timeout, func(string, int, os.FileMode) (*os.File, error) { return f, nil })
-	choices.InitialMmapSize = reserve(f, info.Size())
+	choices.InitialMmapSize = initialMapSize(f, info.Size())
 	s.db, err = bbolt.Open(f.Name(), 0, choices)
 	if err != nil {
 		return nil, translate(err)
 	}
 	s.w.s = s
 	s.w.room = room{
-		db: s.db, file: f, size: info.Size(), mapped: mapSize(max(info.Size(), int64(choices.InitialMmapSize))),
+		db: s.db, file: f, size: info.Size(),
+		mapped:   mapSize(max(info.Size(), int64(choices.InitialMmapSize))),
 		mappable: mappable,
 	}
 	if err := s.view(ctx, func(r *reading) error { return s.read(r.Tx) }); err != nil {
 		_ = s.db.Close()
 		return nil, err
 	}
-	// This settles what was found: if the last commit before was not synced, this one is, on top
-	// of it, before anybody sees it.
-	if err := s.updateUrgently(func(tx *bbolt.Tx) error { return putMeta(tx, openKey, 1) }); err != nil {
+	// This commit also settles what was found. If the last commit of the previous process was not
+	// synced, this one is, on top of it, before anybody sees it.
+	err = s.updateUrgently(func(tx *bbolt.Tx) error { return putMeta(tx, openKey, 1) })
+	if err != nil {
 		_ = s.db.Close()
 		return nil, err
 	}
 	s.head.Advance(s.w.at.head)
 	s.group = group.New(&s.w, &s.head)
 	if s.unclean {
-		s.checkBehind()
+		s.checkInBackground()
 	}
 	return s, nil
 }
 
-func options(timeout time.Duration, openFile func(string, int, os.FileMode) (*os.File, error)) *bbolt.Options {
+// options returns the options for bbolt, which gets its file from openFile.
+func options(
+	timeout time.Duration, openFile func(string, int, os.FileMode) (*os.File, error),
+) *bbolt.Options {
 	return &bbolt.Options{
 		Timeout: timeout,
-		// Each commit writes the list of free pages in order, which a map would first have to sort.
+		// Each commit writes the list of free pages in order. A map would have to be sorted first.
 		FreelistType: bbolt.FreelistArrayType,
-		NoStatistics: true, // or every read takes one more lock
+		NoStatistics: true, // statistics would cost every read another lock
 		OpenFile:     openFile,
 	}
 }
 
-// read learns from the file where the store stands, and refuses what is not ours.
+// read sets head and first from the file, and refuses a file that is not a complete store.
 func (s *Store) read(tx *bbolt.Tx) error {
 	meta := tx.Bucket(metaBucket)
 	if meta == nil || meta.Get(formatKey) == nil {
 		return fmt.Errorf("%w: a bbolt file of something else", ErrFormat)
 	}
-	version, name, err := open(formatKey, meta.Get(formatKey))
+	version, name, err := unseal(formatKey, meta.Get(formatKey))
 	switch {
 	case err != nil:
 		return err
-	case !bytes.Equal(name, []byte(mark)):
+	case !bytes.Equal(name, []byte(formatMark)):
 		return fmt.Errorf("%w: a bbolt file of something else", ErrFormat)
 	case version != formatVersion:
-		return fmt.Errorf("%w: it has format %d, this program knows %d", ErrFormat, version, formatVersion)
+		return fmt.Errorf("%w: it has format %d, this program knows %d",
+			ErrFormat, version, formatVersion)
 	case tx.Bucket(loadBucket) != nil:
 		return fmt.Errorf("%w: a load into it did not end", ErrFormat)
 	case tx.Bucket(recordsBucket) == nil || tx.Bucket(feedBucket) == nil:
 		return fmt.Errorf("%w: a part is missing", store.ErrCorrupt)
 	}
-	stopped, _, err := open(openKey, meta.Get(openKey))
+	stopped, _, err := unseal(openKey, meta.Get(openKey))
 	if err != nil {
 		return err
 	}
 	s.unclean = stopped != 0
-	s.w.at.head, s.w.at.first, err = place(tx)
+	s.w.at.head, s.w.at.first, err = feedBounds(tx)
 	return err
 }
 
-// create makes an empty store at path, or answers fs.ErrExist if something is there by
-// then. It appears whole or not at all.
+// create makes an empty store at path, or returns fs.ErrExist if something is there. It writes a
+// temporary file and links it to path, so that the store appears completely or not at all.
 func create(path string) error {
 	dir, base := filepath.Split(path)
 	f, err := os.CreateTemp(filepath.Clean(dir), "."+base+".new-*") // with mode 0600
@@ -197,7 +211,8 @@ func create(path string) error {
 	}
 	name := f.Name()
 	defer os.Remove(name)
-	db, err := bbolt.Open(name, 0, options(0, func(string, int, os.FileMode) (*os.File, error) { return f, nil }))
+	openFile := func(string, int, os.FileMode) (*os.File, error) { return f, nil }
+	db, err := bbolt.Open(name, 0, options(0, openFile))
 	if err != nil {
 		_ = f.Close()
 		return err
@@ -219,15 +234,16 @@ func initialize(tx *bbolt.Tx) error {
 			return err
 		}
 	}
+	format := seal(nil, formatKey, formatVersion, []byte(formatMark))
 	return errors.Join(
-		tx.Bucket(metaBucket).Put(formatKey, seal(nil, formatKey, formatVersion, []byte(mark))),
+		tx.Bucket(metaBucket).Put(formatKey, format),
 		putMeta(tx, headKey, 0),
 		putMeta(tx, firstKey, 1),
 		putMeta(tx, openKey, 0),
 	)
 }
 
-// syncDir makes the names in dir durable. Windows has no such call and needs none.
+// syncDir makes the names in dir durable. Windows has no such call and does not need it.
 func syncDir(dir string) error {
 	if runtime.GOOS == "windows" {
 		return nil

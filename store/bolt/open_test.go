@@ -44,7 +44,7 @@ func put(key store.Key, value string) store.Batch {
 	return store.Batch{Put: []store.Record{{Key: key, Value: []byte(value)}}, Emit: []byte(value)}
 }
 
-// filled answers a closed file with records in it, and their values.
+// filled returns the path of a closed file with records in it, and their values.
 func filled(t *testing.T, n int) (string, map[store.Key]string) {
 	t.Helper()
 	path := path(t)
@@ -168,7 +168,7 @@ func rawFile(t *testing.T, f func(tx *bbolt.Tx) error) string {
 	return path
 }
 
-// edit changes a file behind the store's back.
+// edit changes a file without the store.
 func edit(t *testing.T, path string, f func(tx *bbolt.Tx) error) {
 	t.Helper()
 	db, err := bbolt.Open(path, 0o600, nil)

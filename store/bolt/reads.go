@@ -6,30 +6,32 @@ import (
 	"go.etcd.io/bbolt"
 )
 
-// maxIdle is how many read transactions are kept for the next reader.
+// maxIdle is how many idle read transactions are kept for later readers.
 const maxIdle = 64
 
-// reads lends read transactions. To begin one costs more than to look a key up in it, so
-// those that are given back are kept for the next reader while they still show the latest
-// state. Beginning to write ends all that are kept, and none is kept before the write has
-// ended: they hold back neither pages nor the growth of the file.
+// reads is a pool of read transactions. Beginning one costs more than looking a key up in it, so a
+// returned one is kept while it still shows the latest state.
+//
+// An idle transaction must not outlive that state: it would keep pages from being reused, and bbolt
+// from mapping a longer file. So beginWrite ends all idle ones, and none is kept until the write
+// has ended.
 type reads struct {
-	mu      sync.Mutex
+	mu      sync.Mutex // guards the fields below
 	idle    []*reading
 	writing bool
-	writes  uint64 // write transactions begun
+	writes  uint64 // the number of write transactions begun
 }
 
-// reading is a read transaction, used by one goroutine at a time.
+// reading is a read transaction. One goroutine at a time uses it.
 type reading struct {
 	*bbolt.Tx
-	cursor *bbolt.Cursor // over the records
-	key    []byte        // lent to the cursor
-	keep   bool          // it was begun while nobody wrote
-	writes uint64        // those begun before it
+	cursor *bbolt.Cursor // over the records; made at the first use
+	key    []byte        // borrowed by the cursor
+	keep   bool          // no write was under way when it began
+	writes uint64        // reads.writes when it began
 }
 
-// records answers a cursor over the records.
+// records returns a cursor over the records.
 func (r *reading) records() *bbolt.Cursor {
 	if r.cursor == nil {
 		r.cursor = r.Bucket(recordsBucket).Cursor()
@@ -37,6 +39,7 @@ func (r *reading) records() *bbolt.Cursor {
 	return r.cursor
 }
 
+// begin returns an idle transaction or begins one.
 func (l *reads) begin(db *bbolt.DB) (*reading, error) {
 	l.mu.Lock()
 	if n := len(l.idle); n > 0 {
@@ -52,9 +55,10 @@ func (l *reads) begin(db *bbolt.DB) (*reading, error) {
 	return r, err
 }
 
-// end takes a transaction back. One that something went wrong in is not used again.
-func (l *reads) end(r *reading, sound bool) {
-	if sound && r.keep {
+// end takes back a transaction. It keeps the transaction only if ok, and if no write has begun
+// since the transaction did.
+func (l *reads) end(r *reading, ok bool) {
+	if ok && r.keep {
 		l.mu.Lock()
 		if !l.writing && l.writes == r.writes && len(l.idle) < maxIdle {
 			l.idle = append(l.idle, r)
@@ -66,8 +70,8 @@ func (l *reads) end(r *reading, sound bool) {
 	_ = r.Rollback()
 }
 
-// write is called before a write transaction begins, and before the file is closed.
-func (l *reads) write() {
+// beginWrite must be called before a write transaction begins, and before the file is closed.
+func (l *reads) beginWrite() {
 	l.mu.Lock()
 	idle := l.idle
 	l.idle, l.writing = nil, true
@@ -78,8 +82,8 @@ func (l *reads) write() {
 	}
 }
 
-// wrote is called once a write transaction has ended.
-func (l *reads) wrote() {
+// endWrite must be called once a write transaction has ended.
+func (l *reads) endWrite() {
 	l.mu.Lock()
 	l.writing = false
 	l.mu.Unlock()

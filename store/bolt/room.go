@@ -9,50 +9,56 @@ import (
 	"go.etcd.io/bbolt"
 )
 
-// keptBack is how much of the file beyond its pages only urgent commits may use, and those that
-// Open and Close make.
-const keptBack = 1 << 20
+// reserveSize is the part of the file beyond its pages that only urgent commits may use, and the
+// commits that Open and Close make.
+const reserveSize = 1 << 20
 
-// By how much the file is made longer at least and at most beyond what a commit needs.
+// The minimum and maximum by which the file grows beyond what a commit needs.
 const (
 	minGrowth = 32 << 10
 	maxGrowth = 4 << 20
 )
 
-// mapMargin is what the system must give beyond a longer mapping, for all else that takes memory
-// until bbolt maps it.
+// mapMargin is what the system must be able to map beyond a longer mapping. It leaves room for
+// everything else that takes memory before bbolt maps the file.
 const mapMargin = 128 << 20
 
-// errExtend is a failed sync of a longer file: nobody knows how long it is on the disk.
+// errExtend means that the sync of a longer file failed. Nobody knows how long the file is on the
+// disk.
 var errExtend = errors.New("the longer file could not be synced")
 
-// room keeps the file longer than its pages need. What is beyond them was written, so that a full
-// disk takes pages there all the same; bbolt's own way leaves a hole, which it does not. bbolt
-// never makes the file longer by itself. Only the writer uses it.
+// room keeps the file longer than its pages need. Only the writer uses it.
+//
+// bbolt by itself would extend a file by truncating it upwards, which leaves a hole, and writing to
+// a hole fails on a full disk. So the store extends the file, with zeros that it writes, and bbolt
+// never does. The limit it gives to bbolt before each commit decides how much of that a commit may
+// use.
 type room struct {
 	db     *bbolt.DB
 	file   *os.File
 	size   int64 // of the file
-	mapped int64 // of the file at least, by bbolt
+	mapped int64 // how much of the file bbolt has mapped, at least
 
-	mappable func(f *os.File, size int64) bool // another one in tests
+	mappable func(f *os.File, size int64) bool // replaced in tests
 }
 
-// grow makes the file longer, by more at least.
+// grow makes the file longer by at least more bytes. used is the length of its pages.
 func (r *room) grow(used, more int64) error {
-	return r.extend(max(r.size, used+keptBack) + max(more, growth(used)))
+	return r.extend(max(r.size, used+reserveSize) + max(more, growth(used)))
 }
 
 func growth(used int64) int64 { return min(max(used/8, minGrowth), maxGrowth) }
 
-// prepare makes the file longer unless there is some room beyond used.
+// prepare makes the file longer if there is little room beyond used.
 func (r *room) prepare(used int64) error {
-	if !keepsRoom || r.size >= used+minGrowth/2+keptBack {
+	if !keepsRoom || r.size >= used+minGrowth/2+reserveSize {
 		return nil
 	}
-	return r.extend(used + growth(used) + keptBack)
+	return r.extend(used + growth(used) + reserveSize)
 }
 
+// extend makes the file size bytes long and syncs it. After an error of the write the file is as
+// long as r.size says.
 func (r *room) extend(size int64) error {
 	if size <= r.size {
 		return nil
@@ -71,10 +77,12 @@ func (r *room) extend(size int64) error {
 	return nil
 }
 
-// limit lets the next commit use the file up to what is kept back, or all of it if it is urgent.
-// bbolt gives up its mapping before it has a longer one, and with it all reads if it gets none:
-// so the limit is what is mapped, too, unless the system has just given a longer one. It reports
-// whether a longer file would help.
+// limit sets how long a file the next commit may use: without the reserve, or with it if the commit
+// is urgent. It reports whether a longer file would allow more.
+//
+// The limit also keeps bbolt from mapping a longer file in vain. bbolt gives up its mapping before
+// it gets a longer one, and if it gets none all reads fail from then on. So a commit may only need
+// a longer mapping if the system has just shown that it can provide one.
 func (r *room) limit(used int64, urgent bool) (longer bool) {
 	if !keepsRoom {
 		r.db.AllocSize = int(growth(used))
@@ -82,25 +90,26 @@ func (r *room) limit(used int64, urgent bool) (longer bool) {
 	}
 	usable := r.size
 	if !urgent {
-		usable -= keptBack
+		usable -= reserveSize
 	}
 	longer = true
 	if usable >= r.mapped && !r.mappable(r.file, mapSize(r.size)+mapMargin) {
 		usable, longer = r.mapped-1, false
 	}
 	r.db.AllocSize = 0
-	r.db.MaxSize = int(max(usable, 1)) // 0 would be no limit
+	r.db.MaxSize = int(max(usable, 1)) // 0 would mean no limit
 	return longer
 }
 
-// committed learns from the bytes of pages in use whether bbolt has mapped more.
+// committed updates mapped from the length of the pages in use: if they reach its end, bbolt has
+// mapped more.
 func (r *room) committed(used int64) {
 	if used+int64(os.Getpagesize()) >= r.mapped {
 		r.mapped = mapSize(r.size)
 	}
 }
 
-// mapSize is how much bbolt maps of a file: see its DB.mmapSize.
+// mapSize returns how much bbolt maps of a file of the given size. See its DB.mmapSize.
 func mapSize(size int64) int64 {
 	const step = 1 << 30
 	for n := int64(1 << 15); n <= step; n *= 2 {
@@ -111,5 +120,5 @@ func mapSize(size int64) int64 {
 	return (size + step - 1) / step * step
 }
 
-// full makes err, which says that there is no room, the group's error for that.
-func full(err error) error { return fmt.Errorf("%w: %w", group.ErrFull, err) }
+// noRoom wraps err, a lack of space, in the error that the group committer knows.
+func noRoom(err error) error { return fmt.Errorf("%w: %w", group.ErrFull, err) }

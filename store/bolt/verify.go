@@ -12,16 +12,17 @@ import (
 	"go.etcd.io/bbolt"
 )
 
-// Verify reads everything and checks that pages are laid out as bbolt lays them out, that each is
-// used once or free, that keys are in order, and every checksum. It returns store.ErrCorrupt for
-// damage, without saying whose. It looks at the file as it stands after the latest commit; reads
-// and commits go on, but use none of the pages of that state again before Verify ends, so that the
-// file grows meanwhile.
+// Verify reads the whole file and checks it: the layout of the pages, that each page is used
+// exactly once or free, the order of the keys, and every checksum. It returns [store.ErrCorrupt]
+// for damage, without telling whose.
+//
+// Verify checks the state after the latest commit. Reads and commits go on meanwhile. They cannot
+// reuse the pages of that state before Verify ends, so the file may grow.
 func (s *Store) Verify(ctx context.Context) error { return s.check(ctx) }
 
-// verifyEntries opens every record and event.
+// verifyEntries checks the checksum and version of every record and event.
 func verifyEntries(ctx context.Context, tx *bbolt.Tx) error {
-	head, first, err := place(tx)
+	head, first, err := feedBounds(tx)
 	if err != nil {
 		return err
 	}
@@ -34,7 +35,7 @@ func verifyEntries(ctx context.Context, tx *bbolt.Tx) error {
 			if err := ctx.Err(); err != nil {
 				return err
 			}
-			version, _, err := open(key, data)
+			version, _, err := unseal(key, data)
 			if err != nil {
 				return err
 			}
@@ -56,85 +57,88 @@ const (
 	bucketSize  = 16
 )
 
-// walk reads the tree of pages from the file.
+// walk follows the tree of pages in the file, without bbolt, which trusts what it reads.
 type walk struct {
 	ctx  context.Context
 	file io.ReaderAt
 	meta boltMeta
-	seen []bool
-	last []byte // the key before, of the bucket's leaves
+	used []bool // the pages met so far, by id
+	last []byte // the previous key in the leaves of the bucket
 
-	branches bool // leaves within buckets are not read
-	inside   bool // a bucket
-	leaf     bool // the page before was one
+	branches bool // skip the leaves inside buckets
+	inside   bool // inside a bucket
+	leaf     bool // the previous page was a leaf
 }
 
+// verifyPages checks all pages, and that each is either in the tree or free.
 func verifyPages(ctx context.Context, f io.ReaderAt) error {
 	meta, err := readMetas(f)
 	if err != nil {
 		return err
 	}
-	w := walk{ctx: ctx, file: f, meta: meta, seen: make([]bool, meta.Pages)}
+	w := walk{ctx: ctx, file: f, meta: meta, used: make([]bool, meta.Pages)}
 	if err := w.page(meta.Root, nil); err != nil {
 		return err
 	}
-	if err := w.rest(); err != nil {
+	if err := w.besideTree(); err != nil {
 		return err
 	}
-	if slices.Contains(w.seen, false) {
+	if slices.Contains(w.used, false) {
 		return errPage
 	}
 	return nil
 }
 
-// verifyBranches checks the pages that lead to others, a small part of the file, and that they lead
-// to each page once and to none that is free. bbolt would follow a circle until it ends the process.
+// verifyBranches checks the branch pages, which are a small part of the file: that they lead to
+// each page only once and to no free page. bbolt would follow a cycle until the process dies.
 func verifyBranches(ctx context.Context, f io.ReaderAt) error {
 	meta, err := readMetas(f)
 	if err != nil {
 		return err
 	}
-	w := walk{ctx: ctx, file: f, meta: meta, seen: make([]bool, meta.Pages), branches: true}
+	w := walk{ctx: ctx, file: f, meta: meta, used: make([]bool, meta.Pages), branches: true}
 	if err := w.page(meta.Root, nil); err != nil {
 		return err
 	}
-	return w.rest()
+	return w.besideTree()
 }
 
-// rest sees the pages beside the tree, and checks that the tree uses none of them.
-func (w *walk) rest() error {
+// besideTree uses the pages that are not in the tree: the meta pages, the list of free pages and
+// the free pages themselves.
+func (w *walk) besideTree() error {
 	free, overflow, err := readFreelist(w.file, w.meta)
 	if err != nil {
 		return err
 	}
 	for id := uint64(0); id < 2; id++ { // the metas
-		if err := w.see(id); err != nil {
+		if err := w.use(id); err != nil {
 			return err
 		}
 	}
 	for id := w.meta.Freelist; id <= w.meta.Freelist+overflow; id++ {
-		if err := w.see(id); err != nil {
+		if err := w.use(id); err != nil {
 			return err
 		}
 	}
 	for ; len(free) > 0; free = free[8:] {
-		if err := w.see(binary.NativeEndian.Uint64(free)); err != nil {
+		if err := w.use(binary.NativeEndian.Uint64(free)); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// see refuses a page that was seen before.
-func (w *walk) see(id uint64) error {
-	if id >= w.meta.Pages || w.seen[id] {
+// use marks a page as used, and refuses one that is used already or does not exist.
+func (w *walk) use(id uint64) error {
+	if id >= w.meta.Pages || w.used[id] {
 		return errPage
 	}
-	w.seen[id] = true
+	w.used[id] = true
 	return nil
 }
 
-// page checks the page id and all below it, where least is at most the first key.
+// page checks the page id and everything below it. least is the key under which its parent refers
+// to it; no key of the page may be less.
 func (w *walk) page(id uint64, least []byte) error {
 	if err := w.ctx.Err(); err != nil {
 		return err
@@ -155,7 +159,7 @@ func (w *walk) page(id uint64, least []byte) error {
 		return errPage
 	}
 	for i := id; i <= id+uint64(h.Overflow); i++ {
-		if err := w.see(i); err != nil {
+		if err := w.use(i); err != nil {
 			return err
 		}
 	}
@@ -178,8 +182,8 @@ func (w *walk) page(id uint64, least []byte) error {
 	return nil
 }
 
-// elements checks that the elements of a page and their keys and values follow one
-// another without a gap and in order, and what they refer to. It returns where they end.
+// elements checks that the elements of a page and their keys and values follow each other in order
+// and without gaps, and checks what they refer to. It returns the offset at which they end.
 func (w *walk) elements(h pageHeader, page, least []byte) (used int, err error) {
 	if h.Flags != branchFlag && h.Flags != leafFlag {
 		return 0, errPage
@@ -188,7 +192,7 @@ func (w *walk) elements(h pageHeader, page, least []byte) (used int, err error) 
 	if used > len(page) {
 		return 0, errPage
 	}
-	// bbolt writes pages whole, from memory that was zero.
+	// bbolt writes whole pages from zeroed memory.
 	if h.Count == 0 && len(bytes.TrimRight(page[used:], "\x00")) > 0 {
 		return 0, errPage
 	}
@@ -207,17 +211,19 @@ func (w *walk) elements(h pageHeader, page, least []byte) (used int, err error) 
 			return 0, errPage
 		}
 		key := page[used:value]
-		// A branch's key is at most the first of its page, and more than all before.
+		// A branch's key is at most the first key of its page, and greater than all keys before.
 		if bytes.Compare(key, least) < 0 || w.last != nil && bytes.Compare(key, w.last) <= 0 {
 			return 0, errPage
 		}
-		if keySize == 0 || flags > bucketFlag || at+int(pos) != used || value+int(valueSize) > len(page) {
+		if keySize == 0 || flags > bucketFlag || at+int(pos) != used ||
+			value+int(valueSize) > len(page) {
 			return 0, errPage
 		}
 		used = value + int(valueSize)
 		switch {
 		case h.Flags == branchFlag && w.branches && w.inside && i > 0 && w.leaf:
-			err = w.see(binary.NativeEndian.Uint64(page[at+8:])) // all below a page are as deep
+			// All pages below a page are equally deep, so this one is a leaf, too.
+			err = w.use(binary.NativeEndian.Uint64(page[at+8:]))
 		case h.Flags == branchFlag:
 			err = w.page(binary.NativeEndian.Uint64(page[at+8:]), key)
 		case flags == bucketFlag:
@@ -233,8 +239,8 @@ func (w *walk) elements(h pageHeader, page, least []byte) (used int, err error) 
 	return used, nil
 }
 
-// bucket checks a bucket that is the value of a leaf: where its root is, or, if it is
-// small, all of it.
+// bucket checks a bucket, which is the value of a leaf. The value holds the id of its root page or,
+// if the bucket is small, the whole bucket.
 func (w *walk) bucket(value []byte) error {
 	if len(value) < bucketSize {
 		return errPage

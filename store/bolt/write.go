@@ -15,40 +15,42 @@ import (
 	berrors "go.etcd.io/bbolt/errors"
 )
 
-// sweep is how many forgotten events a commit takes out of the file, at most. They are
-// forgotten at once; a long trim is paid for by the commits after it.
-const sweep = 1_000
+// maxSweep is how many forgotten events one commit deletes from the file, at most. They are
+// forgotten at once in any case. So a long trim does not make one commit slow; the commits after it
+// pay.
+const maxSweep = 1_000
 
-// maxLent is how much memory is kept from one commit for the next.
+// maxLent is how much memory is kept from one commit to the next.
 const maxLent = 1 << 20
 
-// How full a page is left when it is split. Events are only ever appended. Records are
-// appended under time-ordered ids and strewn under all else: with 0.8 the files of users
-// with a random key each are a third smaller than with bbolt's own 0.5, for as many page
-// writes; with more, pages split so often that writes grow again.
+// How full a page is left when it is split. Events are only ever appended. Records are appended
+// under time-ordered ids and scattered under all other keys. With 0.8 a file of users with one
+// random key each is a third smaller than with bbolt's default of 0.5, for the same number of page
+// writes. With more, pages split so often that writes increase again.
 const (
 	feedFill    = 1.0
 	recordsFill = 0.8
 )
 
-// writer is the one write transaction at a time, and where the store stands between them.
+// writer is the [group.Backend] of a store. The leader of the group owns it, so no lock guards it.
+// It lives as long as the store and holds at most one write transaction.
 type writer struct {
 	s        *Store
-	at       standing
-	poisoned error // what every further write answers
+	at       position // as of the last commit
+	poisoned error    // what every later write returns; nil while all is well
 	room     room
 
 	tx          *bbolt.Tx
-	work        func() error   // what tx does, to do it again in a longer file
-	changes     *group.Changes // of the group; lent until the commit has ended
+	work        func() error   // what tx does; called again if the file had to grow
+	changes     *group.Changes // of the group; borrowed until the commit has ended
 	urgent      bool
 	records     *bbolt.Bucket
-	next        standing // once tx is committed
-	key, sealed []byte   // lent to bbolt until tx ends
+	next        position // after tx is committed
+	key, sealed []byte   // borrowed by bbolt until tx ends
 }
 
-// standing is where a store stands.
-type standing struct {
+// position is the state of the sequence and the feed.
+type position struct {
 	head, first store.Seq
 	swept       bool // no forgotten event is left in the file
 }
@@ -58,16 +60,17 @@ func (w *writer) Begin() (_ group.Tx, head, first store.Seq, err error) {
 	if w.poisoned != nil {
 		return nil, 0, 0, w.poisoned
 	}
-	if err := w.s.name.look(); err != nil {
+	if err := w.s.name.check(); err != nil {
 		return nil, 0, 0, err
 	}
 	defer caught(debug.SetPanicOnFault(true), &err)
-	w.s.reads.write()
+	w.s.reads.beginWrite()
 	if err := w.begin(); err != nil {
-		w.s.reads.wrote()
+		w.s.reads.endWrite()
 		return nil, 0, 0, translate(err)
 	}
-	// If there is no room, the limit of the commit says so, and free pages may be enough.
+	// A lack of space is no reason to stop here. The limit of the commit accounts for it, and the
+	// free pages of the file may be enough.
 	if err := w.room.prepare(w.tx.Size()); errors.Is(err, errExtend) {
 		w.poison(err)
 		return nil, 0, 0, w.poisoned
@@ -75,6 +78,7 @@ func (w *writer) Begin() (_ group.Tx, head, first store.Seq, err error) {
 	return w, w.at.head, w.at.first, nil
 }
 
+// begin begins a transaction at the current position.
 func (w *writer) begin() (err error) {
 	if w.tx, err = w.s.db.Begin(true); err != nil {
 		return err
@@ -96,7 +100,7 @@ func (w *writer) Versions(keys []store.Key, into []store.Seq) (err error) {
 		if !bytes.Equal(found, w.key) {
 			continue
 		}
-		version, _, err := open(w.key, data)
+		version, _, err := unseal(w.key, data)
 		if err != nil {
 			version = group.Damaged
 		}
@@ -119,6 +123,8 @@ func (w *writer) Write(c *group.Changes) (err error) {
 	return w.write()
 }
 
+// write makes the changes of the group. Keys and values go through memory that is reused, and that
+// bbolt reads until the transaction ends.
 func (w *writer) write() error {
 	c := w.changes
 	w.records.FillPercent = recordsFill
@@ -138,6 +144,7 @@ func (w *writer) write() error {
 	return w.writeFeed(c)
 }
 
+// writeFeed appends the events, deletes some of the forgotten ones, and stores head and first.
 func (w *writer) writeFeed(c *group.Changes) error {
 	feed := w.tx.Bucket(feedBucket)
 	feed.FillPercent = feedFill
@@ -146,7 +153,7 @@ func (w *writer) writeFeed(c *group.Changes) error {
 			return err
 		}
 	}
-	w.next = standing{c.Head, c.First, w.at.swept && !c.Trimmed}
+	w.next = position{c.Head, c.First, w.at.swept && !c.Trimmed}
 	if !w.next.swept {
 		var err error
 		if w.next.swept, err = forget(feed, c.First); err != nil {
@@ -162,20 +169,20 @@ func (w *writer) writeFeed(c *group.Changes) error {
 	return w.put(meta, headKey, c.Head, nil)
 }
 
-// put seals a value into the writer's memory, which bbolt reads until the transaction ends.
+// put stores a sealed value. The third index keeps a later append from writing over its end.
 func (w *writer) put(b *bbolt.Bucket, key []byte, version store.Seq, value []byte) error {
 	at := len(w.sealed)
 	w.sealed = seal(w.sealed, key, version, value)
 	return b.Put(key, w.sealed[at:len(w.sealed):len(w.sealed)])
 }
 
-// forget deletes events below first, at most sweep of them, and reports whether none is left.
+// forget deletes the events below first, at most maxSweep of them. It reports whether none is left.
 func forget(feed *bbolt.Bucket, first store.Seq) (all bool, err error) {
 	var keys [][]byte
 	end := seqKey(first)
 	c := feed.Cursor()
 	key, _ := c.First()
-	for ; key != nil && bytes.Compare(key, end) < 0 && len(keys) < sweep; key, _ = c.Next() {
+	for ; key != nil && bytes.Compare(key, end) < 0 && len(keys) < maxSweep; key, _ = c.Next() {
 		keys = append(keys, key)
 	}
 	all = key == nil || bytes.Compare(key, end) >= 0
@@ -199,7 +206,7 @@ func (w *writer) Commit() (err error) {
 	if err := w.commit(); err != nil {
 		return err
 	}
-	w.s.reads.wrote()
+	w.s.reads.endWrite()
 	w.at = w.next
 	if cap(w.sealed) > maxLent {
 		w.sealed = nil
@@ -207,7 +214,9 @@ func (w *writer) Commit() (err error) {
 	return nil
 }
 
-// commit commits, in a longer file if need be. Only bbolt knows how many pages it takes.
+// commit commits the transaction, in a longer file if necessary. Only bbolt knows how many pages a
+// transaction needs, and it tells by failing. It has then rolled back, so the transaction is begun
+// and filled again.
 func (w *writer) commit() error {
 	for more := 2 * int64(len(w.sealed)); ; more = 2 * max(more, minGrowth) {
 		used := w.tx.Size()
@@ -221,7 +230,7 @@ func (w *writer) commit() error {
 		case errors.Is(grew, errExtend):
 			return grew
 		case w.room.size == size:
-			return err // there is no room
+			return err // there is no space
 		}
 		if err := w.begin(); err != nil {
 			return err
@@ -232,7 +241,7 @@ func (w *writer) commit() error {
 	}
 }
 
-// do calls f with the transaction.
+// do calls f with the transaction, and makes a fault an error.
 func (w *writer) do(f func(*bbolt.Tx) error) (err error) {
 	defer caught(debug.SetPanicOnFault(true), &err)
 	return f(w.tx)
@@ -243,40 +252,48 @@ func (w *writer) Rollback() {
 	var err error
 	defer caught(debug.SetPanicOnFault(true), &err)
 	_ = w.tx.Rollback()
-	w.s.reads.wrote()
+	w.s.reads.endWrite()
 }
 
-// failed says what err, from a commit, means, and poisons the store unless it is certain
-// that nothing was written that counts.
+// failed interprets err, an error of a commit. It poisons the store unless the commit was certainly
+// not applied.
+//
+// After a failed sync the operating system may have dropped the dirty pages and report success next
+// time, so to try again proves nothing. And bbolt would reuse pages that the last durable state
+// still needs. Only reopening, which reads the file again, is safe.
 func (w *writer) failed(err error) error {
-	if harmless(err) {
-		w.s.reads.wrote()
-		return full(err)
+	if certainlyNotApplied(err) {
+		w.s.reads.endWrite()
+		return noRoom(err)
 	}
 	w.poison(err)
 	if strings.HasPrefix(err.Error(), "mmap allocate error: ") {
-		return w.poisoned // nothing was written, but bbolt has no mapping any more
+		return w.poisoned // nothing was written, but bbolt has lost its mapping
 	}
 	return fmt.Errorf("%w: %w", store.ErrOutcomeUnknown, err)
 }
 
-// poison lets the store take no more writes and reads.
+// poison makes all later reads and writes return an error that wraps err.
 func (w *writer) poison(err error) {
-	w.poisoned = fmt.Errorf("%w: a commit failed, the store must be opened anew: %w", store.ErrUnavailable, err)
+	w.poisoned = fmt.Errorf("%w: a commit failed, the store must be opened anew: %w",
+		store.ErrUnavailable, err)
 	w.s.health.refused.Store(&w.poisoned)
-	w.Rollback() // it is still there if bbolt panicked
+	w.Rollback() // the transaction is still open if bbolt panicked
 }
 
-// harmless reports whether err, from bbolt's commit, says that there was no room. bbolt
-// then has rolled back before the first sync, or before the page that makes it count was
-// written. A sync that says so is another matter: it comes without an fs.PathError.
-func harmless(err error) bool {
-	if errors.Is(err, berrors.ErrMaxSizeReached) || strings.HasPrefix(err.Error(), "file resize error: ") {
+// certainlyNotApplied reports whether err, from bbolt's commit, means that there was no space.
+// bbolt has then rolled back, before the first sync or before it wrote the meta page. A sync that
+// fails for lack of space proves nothing. Its error is not an fs.PathError, which tells the two
+// apart.
+func certainlyNotApplied(err error) bool {
+	if errors.Is(err, berrors.ErrMaxSizeReached) ||
+		strings.HasPrefix(err.Error(), "file resize error: ") {
 		return true
 	}
 	var path *fs.PathError
 	if !errors.As(err, &path) || path.Op != "write" {
 		return false
 	}
-	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || errors.Is(err, syscall.EFBIG)
+	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) ||
+		errors.Is(err, syscall.EFBIG)
 }

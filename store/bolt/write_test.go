@@ -47,7 +47,7 @@ func TestVerifyEndsWithItsContext(t *testing.T) {
 	require.ErrorIs(t, open(t, path).Verify(ctx), context.Canceled)
 }
 
-// events answers how many events lie in the file of a closed store.
+// events returns how many events are in the file of a closed store.
 func events(t *testing.T, path string) (n int) {
 	t.Helper()
 	edit(t, path, func(tx *bbolt.Tx) error {
@@ -136,7 +136,7 @@ func TestNothingIsSeenOfALoadBeforeItIsWhole(t *testing.T) {
 		require.NoError(t, err)
 		require.Empty(t, records)
 
-		// What a process that dies here leaves behind is refused.
+		// The file that a process leaves if it dies here is refused.
 		var copied bytes.Buffer
 		require.NoError(t, s.Backup(t.Context(), &copied))
 		_, err = bolt.Open(t.Context(), writeFile(t, copied.Bytes()), bolt.Options{})
@@ -181,7 +181,7 @@ func TestAClosedStoreSaysSo(t *testing.T) {
 	require.ErrorIs(t, err, store.ErrClosed)
 }
 
-// stalled is a writer that takes nothing before it is let go.
+// stalled is a writer that blocks until it is released.
 type stalled struct {
 	begun, free chan struct{}
 	bytes.Buffer
@@ -259,7 +259,7 @@ func TestDamageIsFoundInTheBackgroundAfterAnUncleanStop(t *testing.T) {
 	path, _ := filled(t, 60)
 	s := open(t, path)
 	require.NoError(t, s.Health())
-	var copied bytes.Buffer // as a process that dies leaves the file
+	var copied bytes.Buffer // the file as a dying process leaves it
 	require.NoError(t, s.Backup(t.Context(), &copied))
 	sound := open(t, writeFile(t, copied.Bytes()))
 	sound.Checked()

@@ -6,7 +6,7 @@ import (
 	"github.com/denizenhq/denizen/store"
 )
 
-// Damage makes the record under key one that cannot be read.
+// Damage marks the record under key as damaged.
 func (s *Store) Damage(key store.Key) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -15,7 +15,7 @@ func (s *Store) Damage(key store.Key) {
 	}
 }
 
-// DamageEvent makes the event at seq one that cannot be read.
+// DamageEvent marks the event at seq as damaged.
 func (s *Store) DamageEvent(seq store.Seq) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

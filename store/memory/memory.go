@@ -1,7 +1,7 @@
-// Package memory is a store in memory, for tests and for data that may be lost.
+// Package memory implements [store.Store] in memory, for tests and for data that may be lost.
 //
-// It is not durable: what it holds is gone when the process ends. In every other way it
-// keeps to the contract of package store.
+// It is not durable: its contents are gone when the store is closed or the process ends. In every
+// other respect it keeps the contract of package store.
 package memory
 
 import (
@@ -23,21 +23,23 @@ var (
 	_ store.Checker = (*Store)(nil)
 )
 
-// Store keeps records and events in memory. It may be used by many goroutines at once.
+// Store holds records and events in memory. It may be used by many goroutines at once.
 type Store struct {
 	group *group.Group
 	head  group.Head
 	owner group.Owner
 
-	mu     sync.RWMutex
+	// Only the group's leader writes, and it locks mu only while it changes the state. So readers
+	// never wait for more than that.
+	mu     sync.RWMutex // guards closed and state
 	closed bool
 	state
 }
 
-// state is all that a store holds.
+// state is the contents of a store.
 type state struct {
 	records btree.Map[store.Key, value]
-	events  []store.Change // in order, from first on
+	events  []store.Change // by Seq, from first on
 	first   store.Seq
 	seq     store.Seq
 }
@@ -45,10 +47,10 @@ type state struct {
 type value struct {
 	version store.Seq
 	json    []byte
-	damaged bool // only tests damage what is in memory
+	damaged bool // set by tests only
 }
 
-// record returns what readers see of v.
+// record returns v as readers see it. The caller owns its value.
 func (v value) record(k store.Key) store.Record {
 	if v.damaged {
 		return store.Record{Key: k, Damaged: true}
@@ -56,7 +58,7 @@ func (v value) record(k store.Key) store.Record {
 	return store.Record{Key: k, Version: v.version, Value: bytes.Clone(v.json)}
 }
 
-// New answers an empty store. It holds no goroutine and no file.
+// New returns an empty store. It needs no goroutine and no file, so closing it is optional.
 func New() *Store {
 	s := &Store{state: state{first: 1}}
 	s.group = group.New(backend{s}, &s.head)
@@ -130,11 +132,13 @@ func (s *Store) Changes(ctx context.Context, after store.Seq, limit int) (store.
 	}
 	events := s.events[from:]
 	for _, c := range events[:min(limit, len(events))] {
-		feed.Changes = append(feed.Changes, store.Change{Seq: c.Seq, Event: bytes.Clone(c.Event), Damaged: c.Damaged})
+		c.Event = bytes.Clone(c.Event)
+		feed.Changes = append(feed.Changes, c)
 	}
 	return feed, nil
 }
 
+// bySeq compares the Seq of c with seq, for binary searches in the feed.
 func bySeq(c store.Change, seq store.Seq) int {
 	switch {
 	case c.Seq < seq:
@@ -158,7 +162,8 @@ func (s *Store) Wait(ctx context.Context, after store.Seq) error {
 	return s.head.Wait(ctx, after)
 }
 
-// Health implements [store.Checker]. Memory is always well until it is closed.
+// Health implements [store.Checker]. It returns nil until the store is closed, and then
+// [store.ErrClosed].
 func (s *Store) Health() error {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
@@ -177,8 +182,11 @@ func (s *Store) Own() (release func(), err error) {
 	return s.owner.Own()
 }
 
-// Load implements [store.Store]. A load that fails leaves the store as it was.
-func (s *Store) Load(ctx context.Context, rs iter.Seq2[store.Record, error], cs iter.Seq2[store.Change, error], head store.Seq) error {
+// Load implements [store.Store]. A Load that fails leaves the store empty, as it was.
+func (s *Store) Load(
+	ctx context.Context, rs iter.Seq2[store.Record, error],
+	cs iter.Seq2[store.Change, error], head store.Seq,
+) error {
 	return s.group.Alone(ctx, func() error {
 		if s.seq > 0 {
 			return store.ErrNotEmpty
@@ -188,7 +196,8 @@ func (s *Store) Load(ctx context.Context, rs iter.Seq2[store.Record, error], cs 
 			if err := firstOf(err, ctx.Err(), group.CheckRecord(r, head)); err != nil {
 				return err
 			}
-			if _, twice := loaded.records.Set(r.Key, value{version: r.Version, json: bytes.Clone(r.Value)}); twice {
+			v := value{version: r.Version, json: bytes.Clone(r.Value)}
+			if _, twice := loaded.records.Set(r.Key, v); twice {
 				return fmt.Errorf("%w: a key loaded twice", store.ErrInvalid)
 			}
 		}
@@ -196,7 +205,8 @@ func (s *Store) Load(ctx context.Context, rs iter.Seq2[store.Record, error], cs 
 			if err := firstOf(err, ctx.Err(), group.CheckChange(c, head)); err != nil {
 				return err
 			}
-			loaded.events = append(loaded.events, store.Change{Seq: c.Seq, Event: bytes.Clone(c.Event)})
+			c = store.Change{Seq: c.Seq, Event: bytes.Clone(c.Event)}
+			loaded.events = append(loaded.events, c)
 			loaded.first = min(loaded.first, c.Seq)
 		}
 		slices.SortFunc(loaded.events, func(a, b store.Change) int { return bySeq(a, b.Seq) })
@@ -213,6 +223,7 @@ func (s *Store) Load(ctx context.Context, rs iter.Seq2[store.Record, error], cs 
 	})
 }
 
+// firstOf returns the first error that is not nil.
 func firstOf(errs ...error) error {
 	for _, err := range errs {
 		if err != nil {
@@ -222,7 +233,7 @@ func firstOf(errs ...error) error {
 	return nil
 }
 
-// Close implements [store.Store]. What the store held is gone.
+// Close implements [store.Store]. It discards the contents.
 func (s *Store) Close() error {
 	s.group.Close()
 	s.head.Close()
@@ -233,7 +244,7 @@ func (s *Store) Close() error {
 	return nil
 }
 
-// rlock holds the state for reading, unless ctx has ended or the store is closed.
+// rlock locks mu for reading, unless ctx has ended or the store is closed.
 func (s *Store) rlock(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -246,14 +257,16 @@ func (s *Store) rlock(ctx context.Context) error {
 	return nil
 }
 
-// backend commits groups to the store. Only it writes, so that it reads without the lock
-// and holds the lock only while it writes.
+// backend commits groups to the store. As nobody else writes, it reads without the lock and takes
+// it only to write.
 type backend struct{ *Store }
 
 func (b backend) Begin() (tx group.Tx, head, first store.Seq, err error) {
 	return &transaction{Store: b.Store}, b.seq, b.first, nil
 }
 
+// transaction is one group. It keeps the changes until Commit, because only the group's commit
+// makes them visible.
 type transaction struct {
 	*Store
 	changes *group.Changes
@@ -285,7 +298,7 @@ func (t *transaction) Write(c *group.Changes) error {
 
 func (t *transaction) Commit() error {
 	c := t.changes
-	// What is kept is copied before readers have to wait.
+	// Copy first, so that readers wait only for the changes themselves.
 	puts := make([]value, len(c.Puts))
 	for i, r := range c.Puts {
 		puts[i] = value{version: r.Version, json: bytes.Clone(r.Value)}

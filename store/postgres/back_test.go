@@ -13,7 +13,7 @@ import (
 
 var stored = []string{"records", "changes", "head"}
 
-// keep copies what a schema holds, and returns what puts it back, as a restored backup would.
+// keep copies the contents of a schema and returns a function that restores them, like a backup.
 func keep(t *testing.T, name string) (back func()) {
 	t.Helper()
 	for _, table := range stored {
@@ -58,7 +58,7 @@ func TestADatabaseThatWentBackIsToldToEverybody(t *testing.T) {
 		feed, err = s.Changes(t.Context(), store.End, 10)
 		require.NoError(t, err)
 		require.Equal(t, store.Feed{First: 1, Head: 10}, feed)
-		// The head in memory went back: nobody spins, and the next commit wakes.
+		// The head in memory has gone back. Waiters do not spin, and the next commit wakes them.
 		short, end := context.WithTimeout(t.Context(), 50*time.Millisecond)
 		require.ErrorIs(t, s.Wait(short, 10), context.DeadlineExceeded)
 		end()

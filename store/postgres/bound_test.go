@@ -17,7 +17,7 @@ import (
 
 type traceKey struct{}
 
-// strays counts the queries whose context is not the caller's.
+// strays counts the queries whose context is not derived from the caller's.
 type strays struct{ all, stray atomic.Int64 }
 
 func (s *strays) TraceQueryStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceQueryStartData) context.Context {

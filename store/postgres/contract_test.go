@@ -53,8 +53,8 @@ func TestTheContractHolds(t *testing.T) {
 	storetest.Run(t, harness(t, connect(t, dsn)))
 }
 
-// The pool is in the mode that one behind a pooler needs; the others are tried in
-// TestEveryModeOfThePoolWorks.
+// The pool uses the mode that it needs behind a pooler. TestEveryModeOfThePoolWorks tries the other
+// modes.
 func TestTheContractHoldsBehindTheWrappersWithoutPreparedStatements(t *testing.T) {
 	dsn := server(t)
 	t.Parallel()
@@ -65,7 +65,7 @@ func TestTheContractHoldsBehindTheWrappersWithoutPreparedStatements(t *testing.T
 	}))
 }
 
-// behindPooler answers a pool through a pooler in transaction mode, or skips.
+// behindPooler returns a pool through a pooler in transaction mode, or skips.
 func behindPooler(t *testing.T) *pgxpool.Pool {
 	t.Helper()
 	server(t)

@@ -7,59 +7,74 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// broken reports whether PostgreSQL could not read what is stored: data_corrupted or
-// index_corrupted, such as a missing piece of a large value.
-func broken(err error) bool {
+// isDamaged reports whether err means that PostgreSQL could not read stored data: data_corrupted or
+// index_corrupted, for example a missing piece of a large value.
+func isDamaged(err error) bool {
 	c := code(err)
 	return c == "XX001" || c == "XX002"
 }
 
-// whole reports whether v, as jsonb is spelt, is an object.
-func whole(v []byte) bool { return len(v) > 0 && v[0] == '{' }
+// isObject reports whether v, in the spelling of jsonb, is an object.
+func isObject(v []byte) bool { return len(v) > 0 && v[0] == '{' }
 
-// marked returns a record as it was read, marked if it is damaged.
-func marked(key store.Key, version int64, value []byte) store.Record {
-	if version <= 0 || !whole(value) {
+// newRecord returns a record as read from its row. It marks the record if the row cannot have been
+// written by a store.
+func newRecord(key store.Key, version int64, value []byte) store.Record {
+	if version <= 0 || !isObject(value) {
 		return store.Record{Key: key, Version: store.Seq(max(version, 0)), Damaged: true}
 	}
 	return store.Record{Key: key, Version: store.Seq(version), Value: value}
 }
 
-// salvage returns what f reads in a transaction that is one snapshot. In the host's own
-// transaction it returns err: that has ended with the failure.
-func (s *Store) salvage(ctx context.Context, q querier, err error, f func(pgx.Tx) ([]store.Record, error)) ([]store.Record, error) {
+// readAround calls f, which reads in parts what failed with err as a whole. The parts are read in a
+// transaction of one snapshot. If q is the host's own transaction, readAround returns err: the
+// failure has ended that transaction.
+func (s *Store) readAround(
+	ctx context.Context, q querier, err error, f func(pgx.Tx) ([]store.Record, error),
+) ([]store.Record, error) {
 	var records []store.Record
-	err = s.apart(ctx, q, err, func(tx pgx.Tx) (err error) {
+	err = s.inSnapshot(ctx, q, err, func(tx pgx.Tx) (err error) {
 		records, err = f(tx)
 		return err
 	})
-	return answered(records, err)
+	if err != nil {
+		return nil, err
+	}
+	return records, nil
 }
 
-func (s *Store) salvageFeed(ctx context.Context, q querier, err error, after int64, limit int) (rows feedRows, _ error) {
-	err = s.apart(ctx, q, err, func(tx pgx.Tx) (err error) {
-		rows, err = s.feedBroken(ctx, tx, after, limit)
+// readFeedAround is readAround for a page of the feed.
+func (s *Store) readFeedAround(
+	ctx context.Context, q querier, err error, after int64, limit int,
+) (rows feedRows, _ error) {
+	err = s.inSnapshot(ctx, q, err, func(tx pgx.Tx) (err error) {
+		rows, err = s.feedDamaged(ctx, tx, after, limit)
 		return err
 	})
 	return rows, err
 }
 
-func (s *Store) apart(ctx context.Context, q querier, err error, f func(pgx.Tx) error) error {
+// inSnapshot calls f in a read-only transaction of one snapshot, unless q is not the pool.
+func (s *Store) inSnapshot(ctx context.Context, q querier, err error, f func(pgx.Tx) error) error {
 	if q != querier(s.pool) {
 		return err
 	}
-	return pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, f)
+	options := pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}
+	return pgx.BeginTxFunc(ctx, s.pool, options, f)
 }
 
-// halve calls read for ever smaller parts of all, each in a savepoint, until one element is
-// left that cannot be read: lost is called for that.
-func halve[T any](ctx context.Context, tx pgx.Tx, all []T, read func(pgx.Tx, []T) error, lost func(T)) error {
+// halve finds the elements of all that cannot be read, by bisection. It calls read for smaller and
+// smaller parts, each in a savepoint, because a failed statement would otherwise end the
+// transaction. For each single element that read fails on, it calls lost.
+func halve[T any](
+	ctx context.Context, tx pgx.Tx, all []T, read func(pgx.Tx, []T) error, lost func(T),
+) error {
 	if len(all) == 0 {
 		return nil
 	}
 	err := pgx.BeginFunc(ctx, tx, func(tx pgx.Tx) error { return read(tx, all) })
 	switch {
-	case !broken(err):
+	case !isDamaged(err):
 		return err
 	case len(all) == 1:
 		lost(all[0])
@@ -71,16 +86,18 @@ func halve[T any](ctx context.Context, tx pgx.Tx, all []T, read func(pgx.Tx, []T
 	return halve(ctx, tx, all[len(all)/2:], read, lost)
 }
 
-// getBroken is get where something cannot be read.
-func (s *Store) getBroken(ctx context.Context, tx pgx.Tx, keys []store.Key) ([]store.Record, error) {
+// getDamaged is get for keys of which some cannot be read.
+func (s *Store) getDamaged(
+	ctx context.Context, tx pgx.Tx, keys []store.Key,
+) ([]store.Record, error) {
 	records, places := make([]store.Record, len(keys)), make([]int, len(keys))
 	for i, k := range keys {
 		records[i].Key, places[i] = k, i
 	}
 	read := func(tx pgx.Tx, part []int) error {
 		some := make([]store.Key, len(part))
-		for i, place := range part {
-			some[i] = keys[place]
+		for i, at := range part {
+			some[i] = keys[at]
 		}
 		found, err := s.getRows(ctx, tx, some)
 		for i := range found {
@@ -89,12 +106,15 @@ func (s *Store) getBroken(ctx context.Context, tx pgx.Tx, keys []store.Key) ([]s
 		return err
 	}
 	err := halve(ctx, tx, places, read, func(i int) { records[i].Damaged = true })
-	return answered(records, err)
+	if err != nil {
+		return nil, err
+	}
+	return records, nil
 }
 
-// listBroken is list where something cannot be read. If not even the keys can, nothing is
-// known of what is missing.
-func (s *Store) listBroken(ctx context.Context, tx pgx.Tx, r store.Range) ([]store.Record, error) {
+// listDamaged is list for a page of which some records cannot be read. It reads the keys alone
+// first. If that fails, nobody knows what is missing, and it returns the error.
+func (s *Store) listDamaged(ctx context.Context, tx pgx.Tx, r store.Range) ([]store.Record, error) {
 	keysOnly := r.KeysOnly
 	r.KeysOnly = true
 	listed, err := s.listRows(ctx, tx, r, s.sql.listKeys)
@@ -105,7 +125,7 @@ func (s *Store) listBroken(ctx context.Context, tx pgx.Tx, r store.Range) ([]sto
 	for i := range listed {
 		keys[i] = listed[i].Key
 	}
-	records, err := s.getBroken(ctx, tx, keys)
+	records, err := s.getDamaged(ctx, tx, keys)
 	for i := range records {
 		records[i].Version = listed[i].Version
 		if keysOnly {
@@ -115,8 +135,10 @@ func (s *Store) listBroken(ctx context.Context, tx pgx.Tx, r store.Range) ([]sto
 	return records, err
 }
 
-// feedBroken is feed where an event cannot be read.
-func (s *Store) feedBroken(ctx context.Context, tx pgx.Tx, after int64, limit int) (rows feedRows, err error) {
+// feedDamaged is feed for a page of which some events cannot be read.
+func (s *Store) feedDamaged(
+	ctx context.Context, tx pgx.Tx, after int64, limit int,
+) (rows feedRows, err error) {
 	if rows, err = s.feedRows(ctx, tx, s.sql.changeSeqs, after, limit); err != nil {
 		return rows, err
 	}

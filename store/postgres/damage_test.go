@@ -14,7 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// damages are the ways in which a row may be damaged, by SQL: $1 is its place.
+// damages are the ways to damage a row by SQL. $1 is its key.
 var damages = map[string]func(t *testing.T, schema, table, column string, place any){
 	"it is no object": func(t *testing.T, schema, table, column string, place any) {
 		do(t, fmt.Sprintf(`UPDATE %s.%s SET %s = '[]' WHERE %s = $1`, quote(schema), table, column, keyOf(table)), place)
@@ -31,7 +31,7 @@ var damages = map[string]func(t *testing.T, schema, table, column string, place 
 		require.NoError(t, pool.QueryRow(t.Context(), `SELECT reltoastrelid::regclass::text FROM pg_class WHERE oid = $1::regclass`,
 			quote(schema)+"."+table).Scan(&toast))
 		require.NoError(t, pgx.BeginFunc(t.Context(), pool, func(tx pgx.Tx) error {
-			// Nobody may write to such a table while it is called what it is.
+			// PostgreSQL refuses writes to such a table under its own name.
 			kind := `UPDATE pg_class SET relkind = $2 WHERE oid = $1::regclass`
 			_, err := tx.Exec(t.Context(), kind, toast, "r")
 			if err == nil {

@@ -11,13 +11,14 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// failure is an error of package store with what caused it. Its text names no host, no
-// user and nothing that is stored.
+// failure is an error of package store with its cause. Its text contains no host, no user and no
+// stored data, so that it may be logged.
 type failure struct{ kind, cause error }
 
 func (f *failure) Error() string { return f.kind.Error() + ": " + reason(f.cause) }
 
-// Unwrap leaves out a context that ended here: it is never the caller's.
+// Unwrap hides a cause that is the end of a context. That context was internal, and the caller
+// would take it for its own.
 func (f *failure) Unwrap() []error {
 	if errors.Is(f.cause, context.DeadlineExceeded) || errors.Is(f.cause, context.Canceled) {
 		return []error{f.kind}
@@ -25,13 +26,14 @@ func (f *failure) Unwrap() []error {
 	return []error{f.kind, f.cause}
 }
 
+// reason describes err without naming hosts, users or data.
 func reason(err error) string {
 	var answer *pgconn.PgError
 	var connect *pgconn.ConnectError
 	switch {
 	case errors.As(err, &answer):
 		if class := answer.Code[:min(2, len(answer.Code))]; class == "22" || class == "23" {
-			return "PostgreSQL answered " + answer.Code // the message may quote what is stored
+			return "PostgreSQL answered " + answer.Code // the message may quote stored data
 		}
 		return fmt.Sprintf("PostgreSQL answered %s, %s", answer.Code, answer.Message)
 	case errors.As(err, &connect):
@@ -42,7 +44,7 @@ func reason(err error) string {
 	return "the connection was lost or refused"
 }
 
-// code answers the SQLSTATE in err, or "".
+// code returns the SQLSTATE of err, or "" if it has none.
 func code(err error) string {
 	var answer *pgconn.PgError
 	if errors.As(err, &answer) {
@@ -51,7 +53,8 @@ func code(err error) string {
 	return ""
 }
 
-// unavailable says that what was asked was not done.
+// unavailable wraps err in store.ErrUnavailable, or in a more specific error of package store. It
+// must only be used if nothing was done.
 func unavailable(err error) error {
 	kind := store.ErrUnavailable
 	switch c := code(err); {
@@ -65,19 +68,19 @@ func unavailable(err error) error {
 	return &failure{kind, err}
 }
 
-// failed translates the error of something asked with ctx, and leaves alone what is an
-// error of this module already.
-func failed(ctx context.Context, err error) error {
+// translate turns err into an error of package store. ctx is the context of the call: if it has
+// ended, its error is returned. Errors that belong to this module are returned unchanged.
+func translate(ctx context.Context, err error) error {
 	if err == nil {
 		return nil
 	}
-	var f *foreign
+	var f *iteratorError
 	if errors.As(err, &f) {
 		return f.error
 	}
 	for _, own := range []error{
-		store.ErrInvalid, store.ErrNotEmpty, store.ErrUnavailable, store.ErrCorrupt, store.ErrClosed,
-		store.ErrMissed, store.ErrOutcomeUnknown, ErrVersion,
+		store.ErrInvalid, store.ErrNotEmpty, store.ErrUnavailable, store.ErrCorrupt,
+		store.ErrClosed, store.ErrMissed, store.ErrOutcomeUnknown, ErrVersion,
 	} {
 		if errors.Is(err, own) {
 			return err
@@ -89,7 +92,7 @@ func failed(ctx context.Context, err error) error {
 	return unavailable(err)
 }
 
-// refused says of a role that may not migrate what it may not do.
+// refused turns the error of a migration into an ErrVersion if the role lacks the right to migrate.
 func refused(err error, version, latest int) error {
 	if code(err) != "42501" { // insufficient_privilege
 		return err
@@ -98,18 +101,20 @@ func refused(err error, version, latest int) error {
 		ErrVersion, version, latest, &failure{store.ErrUnavailable, err})
 }
 
-// errRolledBack: PostgreSQL answered a COMMIT with ROLLBACK.
+// errRolledBack means that PostgreSQL responded to COMMIT with ROLLBACK.
 var errRolledBack = errors.New("rolled back")
 
-// afterSending says what an error means that came in answer to what was sent together
-// with its COMMIT. PostgreSQL's refusal of a step is certain: it then skips the COMMIT. But
-// where a session ends, by its server or by a pooler that has lost the server, nobody
-// knows how far it came. What pgconn.SafeToRetry says is not to be trusted here: after a
-// connection is lost, pgx may answer with the error of a later attempt to read from it.
+// afterSending interprets the error of statements that were sent together with their COMMIT.
+//
+// If PostgreSQL refuses one of them, it skips the COMMIT, so nothing was applied. If instead the
+// session ends, because of the server or of a pooler that has lost the server, nobody knows how far
+// it came. pgconn.SafeToRetry is of no use here: after a connection is lost, pgx may return the
+// error of a later attempt to read from it.
 func afterSending(err error) error {
 	var answer *pgconn.PgError
 	if errors.Is(err, errRolledBack) ||
-		errors.As(err, &answer) && answer.SeverityUnlocalized == "ERROR" && !strings.HasPrefix(answer.Code, "08") {
+		errors.As(err, &answer) && answer.SeverityUnlocalized == "ERROR" &&
+			!strings.HasPrefix(answer.Code, "08") {
 		return unavailable(err)
 	}
 	return &failure{store.ErrOutcomeUnknown, err}

@@ -1,7 +1,7 @@
 package postgres
 
-// Topic is what a store in a schema listens to.
+// Topic returns the channel that a store in the schema listens on.
 func Topic(schema string) string {
-	n, _ := named(schema)
+	n, _ := namesFor(schema)
 	return n.topic
 }

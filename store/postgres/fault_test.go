@@ -22,8 +22,7 @@ import (
 
 func portOf(c *pgx.ConnConfig) string { return strconv.Itoa(int(c.Port)) }
 
-// claims is many writers who claim keys, each key by several of them, and what they were
-// told.
+// claims are writers that claim keys, several of them each key, and the results they got.
 type claims struct {
 	next    atomic.Int64
 	stop    chan struct{}
@@ -46,7 +45,7 @@ type outcome struct {
 // rivals is how many attempts there are for each key.
 const rivals = 3
 
-// contend lets writers loose on stores of the same data.
+// contend runs writers on stores of the same data.
 func contend(stores ...*postgres.Store) *claims {
 	c := &claims{stop: make(chan struct{}), outcomes: map[string]outcome{}}
 	for w := range 8 {
@@ -72,7 +71,8 @@ func (c *claims) attempt(s *postgres.Store) {
 		If: []store.Cond{{Key: key}}, Put: []store.Record{{Key: key, Value: value}}, Emit: value,
 	})
 	if errors.Is(err, store.ErrUnavailable) {
-		time.Sleep(5 * time.Millisecond) // as a caller would, or there would be nothing but attempts
+		// As a caller would; otherwise the attempts take all the time.
+		time.Sleep(5 * time.Millisecond)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -89,7 +89,7 @@ func (c *claims) attempt(s *postgres.Store) {
 	}
 }
 
-// progress returns once n more keys were claimed: service is back.
+// progress returns once n more keys are claimed, which shows that the service is back.
 func (c *claims) progress(t *testing.T, n int) {
 	t.Helper()
 	acked := func() int {
@@ -101,7 +101,7 @@ func (c *claims) progress(t *testing.T, n int) {
 	require.Eventually(t, func() bool { return acked() >= from+n }, time.Minute, time.Millisecond, "service does not come back")
 }
 
-// verify ends the writers and holds what s has against what they were told.
+// verify stops the writers and compares the contents of s with their results.
 func (c *claims) verify(t *testing.T, s store.Store) {
 	t.Helper()
 	close(c.stop)
@@ -160,7 +160,7 @@ func (c *claims) verify(t *testing.T, s store.Store) {
 	t.Logf("%d attempts, %d acknowledged, %d unavailable, %d unknown, of which %d applied", len(c.outcomes), c.acked, c.away, c.unknown, applied)
 }
 
-// hasty are options that notice a dead connection fast.
+// hasty returns options that make a store notice a dead connection fast.
 func hasty(schema string) postgres.Options {
 	return postgres.Options{Schema: schema, LockTimeout: 2 * time.Second, Timeout: 300 * time.Millisecond, Poll: 20 * time.Millisecond}
 }
@@ -190,7 +190,7 @@ func TestABadNetworkLosesNothing(t *testing.T) {
 		c.progress(t, 50)
 		p.refuse(true)
 		p.cut()
-		c.progress(t, 20) // by the other
+		c.progress(t, 20) // by the other store
 		p.refuse(false)
 		c.progress(t, 50)
 	}
@@ -211,7 +211,7 @@ func TestASessionThatIsEndedLosesNothing(t *testing.T) {
 	c.verify(t, witness)
 }
 
-// plainly has the texts of statements sent each time, for a proxy to see.
+// plainly makes the pool send the texts of its statements each time, so that a proxy sees them.
 func plainly(c *pgxpool.Config) { c.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeExec }
 
 func sees(text string, what verdict) func([]byte) verdict {
@@ -273,7 +273,7 @@ func TestAClientThatVanishesWithTheLockHoldsUpOthersForItsTimeoutOnly(t *testing
 	p := newProxy(t)
 	o := postgres.Options{Schema: name, LockTimeout: 4 * time.Second, Timeout: time.Second, PollOnly: true}
 	s := open(t, connect(t, p.dsn(t), plainly), o)
-	// The lock is had, then nothing comes through any more, and the server is not told.
+	// The lock is taken. Then nothing gets through any more, and the server does not notice.
 	p.judge(func(sent []byte) verdict {
 		if bytes.Contains(sent, []byte("COMMIT\x00")) {
 			p.halfOpen()

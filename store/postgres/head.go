@@ -7,35 +7,41 @@ import (
 	"github.com/denizenhq/denizen/store"
 )
 
-// head is the latest Seq that this process knows of. It may be behind what other processes
-// committed, and goes back when the database does. The zero value is at 0.
+// head is the latest Seq that this process knows of. Other processes may have committed more, and
+// it goes back if the database does. The zero value is at 0.
+//
+// It differs from [group.Head] in that it is updated by observations that run concurrently and may
+// end out of order. A low Seq can be old news, or mean that the database went back. begin and saw
+// tell these apart.
 type head struct {
 	mu     sync.Mutex // guards all fields
 	seq    store.Seq
 	closed bool
-	begun  uint64        // looks at the database that have begun
-	done   uint64        // the latest of them that has ended
-	ahead  int           // how many wait on a Seq beyond seq
-	moved  chan struct{} // made by the first to wait, closed when something happens
+	begun  uint64        // the number of observations begun
+	done   uint64        // the latest observation that has ended
+	ahead  int           // the number of waiters for a Seq above seq
+	moved  chan struct{} // made by the first waiter; closed to wake all of them
 }
 
-// glance is a look at the database under way.
-type glance struct {
-	n   uint64
-	was store.Seq
+// observation is one look at the database, under way.
+type observation struct {
+	n   uint64    // its number
+	was store.Seq // the head when it began
 }
 
-// begin notes what is known before the database is asked where it stands.
-func (h *head) begin() glance {
+// begin must be called before the database is asked for its head.
+func (h *head) begin() observation {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.begun++
-	return glance{h.begun, h.seq}
+	return observation{h.begun, h.seq}
 }
 
-// saw ends a look that found seq. What the database says later than was known before is
-// newer; a lower Seq says that it went back. If the head moved meanwhile the next look decides.
-func (h *head) saw(g glance, seq store.Seq) {
+// saw ends an observation that found seq. If seq is above the head, it is newer. If seq is below
+// the head that was known when the observation began, the database went back, provided that the
+// head has not moved meanwhile. If it has moved, nothing is certain, and the next observation
+// decides.
+func (h *head) saw(g observation, seq store.Seq) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	moved := seq > h.seq || seq < g.was && h.seq == g.was
@@ -48,8 +54,9 @@ func (h *head) saw(g glance, seq store.Seq) {
 	}
 }
 
-// Wait returns nil once the head is above after, store.ErrMissed once a look that began later
-// found the database before after, store.ErrClosed after Close, and the error of ctx.
+// Wait returns nil once the head is above after, store.ErrClosed after Close, and the error of ctx
+// once that has ended. It returns store.ErrMissed if the head is below after even after an
+// observation that began later than the call.
 func (h *head) Wait(ctx context.Context, after store.Seq) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -85,7 +92,7 @@ func (h *head) Wait(ctx context.Context, after store.Seq) error {
 	}
 }
 
-// Close ends every Wait.
+// Close makes every Wait return, now and later.
 func (h *head) Close() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -93,7 +100,7 @@ func (h *head) Close() {
 	h.wake()
 }
 
-// wake tells all who wait to look again. h.mu is held.
+// wake makes all waiters re-check the head. The caller holds h.mu.
 func (h *head) wake() {
 	if h.moved != nil {
 		close(h.moved)

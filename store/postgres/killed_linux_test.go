@@ -16,7 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// binaries is where Debian keeps the server; another place can be told.
+// binaries is where Debian has the server. An environment variable can override it.
 func binaries(t *testing.T) string {
 	t.Helper()
 	found, _ := filepath.Glob("/usr/lib/postgresql/*/bin/postgres")
@@ -73,7 +73,7 @@ func (o *ownServer) start(t *testing.T) {
 	require.NoError(t, o.cmd.Start())
 }
 
-// ready waits until the server answers.
+// ready waits until the server accepts connections.
 func (o *ownServer) ready(t *testing.T) {
 	t.Helper()
 	require.Eventually(t, func() bool {
@@ -85,7 +85,7 @@ func (o *ownServer) ready(t *testing.T) {
 	}, time.Minute, 20*time.Millisecond)
 }
 
-// kill ends the server and the processes it has made, at once and without a word.
+// kill kills the server and its child processes without warning.
 func (o *ownServer) kill(t *testing.T) {
 	t.Helper()
 	if o.cmd == nil {

@@ -9,50 +9,56 @@ import (
 )
 
 const (
-	// listenStep is how long one step of a listening connection may take.
+	// listenStep is how long one statement of a listening connection may take.
 	listenStep = 5 * time.Second
-	// listenAgain is the pause after one was lost or could not be had.
+	// listenAgain is the pause before another connection is tried.
 	listenAgain = 250 * time.Millisecond
-	// listenCheck is how long one may be silent before it is asked whether it is alive.
+	// listenCheck is how long a connection may be silent before it is pinged.
 	listenCheck = 15 * time.Second
 )
 
-// listeners has the pools that a store waits over now. What stores over one pool share is that
-// pool: it is all that they can find each other by, and a shared object of the host's, once
-// forgotten, would take a connection for each store again. It is empty while nobody waits.
+// listeners holds one listener for each pool that a store waits over. The pool is the only thing
+// that stores of one process have in common: if the host had to pass a shared listener to each
+// store, one that it forgot would take another connection. The map is empty while nobody waits.
 var listeners struct {
-	mu sync.Mutex // guards of, and the refs of each
+	mu sync.Mutex // guards of, and the refs of each listener
 	of map[*pgxpool.Pool]*listener
 }
 
-// listener is the one connection of a pool that listens, for all stores over that pool. Its
-// goroutine ends with the last store that waits.
+// listener is the one connection of a pool that listens for all stores over that pool. Its
+// goroutine runs while any store is subscribed.
+//
+// Lock order: listeners.mu, then listener.mu. Neither is held while the database is asked.
 type listener struct {
 	pool *pgxpool.Pool
-	refs int
+	refs int // the number of subscriptions; guarded by listeners.mu
 	stop context.CancelFunc
 	done chan struct{} // closed when its goroutine has ended
 
-	mu     sync.Mutex // guards what follows
-	ears   map[string]map[*ear]bool
-	resume context.CancelFunc // ends the wait for a notification, as other topics are wanted
+	mu            sync.Mutex // guards the fields below
+	subscriptions map[string]map[*subscription]bool
+	resume        context.CancelFunc // ends the wait for a notification, to change the topics
 }
 
-// ear is how one store is woken.
-type ear struct {
+// subscription is the wake-up of one store.
+type subscription struct {
 	l     *listener
 	topic string
 	woken chan struct{} // of size 1
 }
 
-// listen has a store woken by its topic, and right away once the server listens to it. If no
-// connection of the pool can listen, nothing wakes it.
-func listen(pool *pgxpool.Pool, topic string) *ear {
+// subscribe returns a subscription that is woken by notifications of topic. It is also woken as
+// soon as the server listens, because something may have been committed before. If no connection of
+// the pool can listen, it is never woken.
+func subscribe(pool *pgxpool.Pool, topic string) *subscription {
 	listeners.mu.Lock()
 	defer listeners.mu.Unlock()
 	l := listeners.of[pool]
 	if l == nil {
-		l = &listener{pool: pool, done: make(chan struct{}), ears: map[string]map[*ear]bool{}, resume: func() {}}
+		l = &listener{
+			pool: pool, done: make(chan struct{}),
+			subscriptions: map[string]map[*subscription]bool{}, resume: func() {},
+		}
 		var ctx context.Context
 		ctx, l.stop = context.WithCancel(context.Background())
 		if listeners.of == nil {
@@ -62,25 +68,25 @@ func listen(pool *pgxpool.Pool, topic string) *ear {
 		go l.run(ctx)
 	}
 	l.refs++
-	e := &ear{l: l, topic: topic, woken: make(chan struct{}, 1)}
+	s := &subscription{l: l, topic: topic, woken: make(chan struct{}, 1)}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.ears[topic] == nil {
-		l.ears[topic] = map[*ear]bool{}
+	if l.subscriptions[topic] == nil {
+		l.subscriptions[topic] = map[*subscription]bool{}
 	}
-	l.ears[topic][e] = true
+	l.subscriptions[topic][s] = true
 	l.resume()
-	e.wake()
-	return e
+	s.wake()
+	return s
 }
 
-// close ends it. The last of a pool waits until the connection is given back.
-func (e *ear) close() {
-	l := e.l
+// close ends the subscription. The last one of a pool waits until the connection is released.
+func (s *subscription) close() {
+	l := s.l
 	l.mu.Lock()
-	delete(l.ears[e.topic], e)
-	if len(l.ears[e.topic]) == 0 {
-		delete(l.ears, e.topic)
+	delete(l.subscriptions[s.topic], s)
+	if len(l.subscriptions[s.topic]) == 0 {
+		delete(l.subscriptions, s.topic)
 	}
 	l.resume()
 	l.mu.Unlock()
@@ -97,35 +103,35 @@ func (e *ear) close() {
 	}
 }
 
-func (e *ear) wake() {
+func (s *subscription) wake() {
 	select {
-	case e.woken <- struct{}{}:
-	default: // it is told already
+	case s.woken <- struct{}{}:
+	default: // woken already
 	}
 }
 
-// wake wakes the stores of a topic.
+// wake wakes the subscriptions of a topic.
 func (l *listener) wake(topic string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for e := range l.ears[topic] {
-		e.wake()
+	for s := range l.subscriptions[topic] {
+		s.wake()
 	}
 }
 
-// run keeps a connection that listens until ctx ends, or until it turns out that none can.
+// run keeps a connection listening until ctx ends, or until it is clear that none can.
 func (l *listener) run(ctx context.Context) {
 	defer close(l.done)
 	for ctx.Err() == nil {
-		conn, deaf := l.connect(ctx)
-		if deaf {
+		conn, unable := l.connect(ctx)
+		if unable {
 			return
 		}
 		if conn != nil {
-			deaf = l.hear(ctx, conn)
+			unable = l.receive(ctx, conn)
 			release(conn)
 		}
-		if deaf {
+		if unable {
 			return
 		}
 		select {
@@ -135,9 +141,10 @@ func (l *listener) run(ctx context.Context) {
 	}
 }
 
-// connect returns a connection that can listen, nil if there is none now. It reports that none
-// ever can behind a pooler, which tells its clients numbers of its own.
-func (l *listener) connect(ctx context.Context) (conn *pgxpool.Conn, deaf bool) {
+// connect acquires a connection that can listen. It returns nil if there is none now. It reports
+// unable if there never will be, because a pooler is in between: poolers give their clients process
+// numbers of their own.
+func (l *listener) connect(ctx context.Context) (conn *pgxpool.Conn, unable bool) {
 	ctx, cancel := context.WithTimeout(ctx, listenStep)
 	defer cancel()
 	conn, err := l.pool.Acquire(ctx)
@@ -146,35 +153,35 @@ func (l *listener) connect(ctx context.Context) (conn *pgxpool.Conn, deaf bool) 
 	}
 	var pid uint32
 	err = conn.QueryRow(ctx, `SELECT pg_backend_pid()`).Scan(&pid)
-	if deaf = err == nil && pid != conn.Conn().PgConn().PID(); deaf || err != nil {
+	if unable = err == nil && pid != conn.Conn().PgConn().PID(); unable || err != nil {
 		conn.Release()
-		return nil, deaf
+		return nil, unable
 	}
 	return conn, false
 }
 
-// hear wakes stores until the connection is lost or ctx ends. It reports whether the server does
-// not let it listen, as a standby.
-func (l *listener) hear(ctx context.Context, conn *pgxpool.Conn) (deaf bool) {
-	heard := map[string]bool{}
+// receive wakes subscriptions until the connection is lost or ctx ends. It reports unable if the
+// server refuses to listen, as a standby does.
+func (l *listener) receive(ctx context.Context, conn *pgxpool.Conn) (unable bool) {
+	listening := map[string]bool{}
 	for ctx.Err() == nil {
 		wait, resume := context.WithTimeout(ctx, listenCheck)
 		l.mu.Lock()
 		l.resume = resume
 		var more, less []string
-		for topic := range l.ears {
-			if !heard[topic] {
+		for topic := range l.subscriptions {
+			if !listening[topic] {
 				more = append(more, topic)
 			}
 		}
-		for topic := range heard {
-			if l.ears[topic] == nil {
+		for topic := range listening {
+			if l.subscriptions[topic] == nil {
 				less = append(less, topic)
 			}
 		}
 		l.mu.Unlock()
 		step, cancel := context.WithTimeout(ctx, listenStep)
-		err := l.change(step, conn, heard, more, less)
+		err := l.change(step, conn, listening, more, less)
 		if err == nil {
 			err = l.next(wait, step, conn)
 		}
@@ -187,26 +194,29 @@ func (l *listener) hear(ctx context.Context, conn *pgxpool.Conn) (deaf bool) {
 	return false
 }
 
-// change listens to more topics and to fewer. Who is behind a new one looks once more, as
-// something may have come before.
-func (l *listener) change(ctx context.Context, conn *pgxpool.Conn, heard map[string]bool, more, less []string) error {
+// change adds topics and removes others. It wakes the subscriptions of a new topic, because
+// something may have been committed before LISTEN.
+func (l *listener) change(
+	ctx context.Context, conn *pgxpool.Conn, listening map[string]bool, more, less []string,
+) error {
 	for _, topic := range more {
 		if _, err := conn.Exec(ctx, `LISTEN `+topic); err != nil {
 			return err
 		}
-		heard[topic] = true
+		listening[topic] = true
 		l.wake(topic)
 	}
 	for _, topic := range less {
 		if _, err := conn.Exec(ctx, `UNLISTEN `+topic); err != nil {
 			return err
 		}
-		delete(heard, topic)
+		delete(listening, topic)
 	}
 	return nil
 }
 
-// next waits for one notification, until wait ends.
+// next waits for one notification, at most until wait ends. If wait has run out rather than been
+// canceled, next checks that the connection is alive: a lost one may look silent.
 func (l *listener) next(wait, step context.Context, conn *pgxpool.Conn) error {
 	n, err := conn.Conn().WaitForNotification(wait)
 	switch {
@@ -223,7 +233,7 @@ func (l *listener) next(wait, step context.Context, conn *pgxpool.Conn) error {
 	return conn.Ping(alive)
 }
 
-// release gives a connection back to the pool as it came, or broken.
+// release returns a connection to the pool as it was, or closed.
 func release(conn *pgxpool.Conn) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()

@@ -11,32 +11,39 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// Bounds of what a load sends at once.
+// Limits of what a load sends at once.
 const (
 	chunkRows  = 10_000
 	chunkBytes = 4 << 20
 )
 
-// Load implements [store.Store], by COPY and in one transaction: nothing of it is seen before
-// it is whole. Other writers wait meanwhile, and give up after their LockTimeout. Its last
-// step may leave the outcome unknown, as that of a commit.
-func (s *Store) Load(ctx context.Context, rs iter.Seq2[store.Record, error], cs iter.Seq2[store.Change, error], head store.Seq) error {
+// Load implements [store.Store]. It uses COPY in one transaction, so nothing becomes visible before
+// the load is complete. Other writers wait meanwhile, and give up after their LockTimeout. The
+// outcome is unknown if the connection is lost during the final COMMIT.
+func (s *Store) Load(
+	ctx context.Context, rs iter.Seq2[store.Record, error],
+	cs iter.Seq2[store.Change, error], head store.Seq,
+) error {
 	return s.group.Alone(ctx, func() error {
 		if head > math.MaxInt64 {
 			return fmt.Errorf("%w: a head of %d", store.ErrInvalid, head)
 		}
 		err := s.load(ctx, rs, cs, head)
 		if err != nil {
-			return failed(ctx, err)
+			return translate(ctx, err)
 		}
 		s.head.saw(s.head.begin(), head)
-		s.teller.tell(s)
+		s.notifier.notify(s)
 		return nil
 	})
 }
 
-func (s *Store) load(ctx context.Context, rs iter.Seq2[store.Record, error], cs iter.Seq2[store.Change, error], head store.Seq) error {
-	tx, err := s.pool.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.ReadCommitted, AccessMode: pgx.ReadWrite})
+func (s *Store) load(
+	ctx context.Context, rs iter.Seq2[store.Record, error],
+	cs iter.Seq2[store.Change, error], head store.Seq,
+) error {
+	options := pgx.TxOptions{IsoLevel: pgx.ReadCommitted, AccessMode: pgx.ReadWrite}
+	tx, err := s.pool.BeginTx(ctx, options)
 	if err != nil {
 		return err
 	}
@@ -45,11 +52,12 @@ func (s *Store) load(ctx context.Context, rs iter.Seq2[store.Record, error], cs 
 		defer cancel()
 		_ = tx.Rollback(ctx) // nothing to do after a commit
 	}()
-	// The one who is asked for records may take its time.
-	if _, err := tx.Exec(ctx, s.sql.lock, s.names.lock, millis(s.options.LockTimeout), "0", "0"); err != nil {
+	// The iterators may be slow, so neither idle nor statement timeouts apply.
+	_, err = tx.Exec(ctx, s.sql.lock, s.names.lock, millis(s.options.LockTimeout), "0", "0")
+	if err != nil {
 		return err
 	}
-	at, _, err := s.place(ctx, tx)
+	at, _, err := s.feedBounds(ctx, tx)
 	if err != nil {
 		return err
 	}
@@ -59,17 +67,20 @@ func (s *Store) load(ctx context.Context, rs iter.Seq2[store.Record, error], cs 
 	first := head + 1
 	records := chunk{s: s, tx: tx, table: "records", columns: []string{"key", "version", "value"}}
 	for r, err := range rs {
-		if err := firstOf(err, ctx.Err(), group.CheckRecord(r, head), checkJSON(r.Value)); err != nil {
-			return &foreign{err}
+		err := firstOf(err, ctx.Err(), group.CheckRecord(r, head), checkJSON(r.Value))
+		if err != nil {
+			return &iteratorError{err}
 		}
-		if err := records.add(ctx, len(r.Value), []byte(r.Key), int64(r.Version), string(r.Value)); err != nil {
+		err = records.add(ctx, len(r.Value), []byte(r.Key), int64(r.Version), string(r.Value))
+		if err != nil {
 			return err
 		}
 	}
 	changes := chunk{s: s, tx: tx, table: "changes", columns: []string{"seq", "event"}}
 	for c, err := range cs {
-		if err := firstOf(err, ctx.Err(), group.CheckChange(c, head), checkJSON(c.Event)); err != nil {
-			return &foreign{err}
+		err := firstOf(err, ctx.Err(), group.CheckChange(c, head), checkJSON(c.Event))
+		if err != nil {
+			return &iteratorError{err}
 		}
 		first = min(first, c.Seq)
 		if err := changes.add(ctx, len(c.Event), int64(c.Seq), string(c.Event)); err != nil {
@@ -90,6 +101,7 @@ func (s *Store) load(ctx context.Context, rs iter.Seq2[store.Record, error], cs 
 	return nil
 }
 
+// firstOf returns the first error that is not nil.
 func firstOf(errs ...error) error {
 	for _, err := range errs {
 		if err != nil {
@@ -99,7 +111,7 @@ func firstOf(errs ...error) error {
 	return nil
 }
 
-// chunk gathers rows and copies them to a table.
+// chunk collects rows and copies them to a table.
 type chunk struct {
 	s       *Store
 	tx      pgx.Tx
@@ -121,7 +133,8 @@ func (c *chunk) write(ctx context.Context) error {
 	if len(c.rows) == 0 {
 		return nil
 	}
-	_, err := c.tx.CopyFrom(ctx, pgx.Identifier{c.s.names.schema, c.table}, c.columns, pgx.CopyFromRows(c.rows))
+	table := pgx.Identifier{c.s.names.schema, c.table}
+	_, err := c.tx.CopyFrom(ctx, table, c.columns, pgx.CopyFromRows(c.rows))
 	if code(err) == "23505" { // unique_violation
 		err = fmt.Errorf("%w: something is loaded twice", store.ErrInvalid)
 	}
@@ -130,5 +143,6 @@ func (c *chunk) write(ctx context.Context) error {
 	return err
 }
 
-// foreign carries an error that is not of PostgreSQL past those that are.
-type foreign struct{ error }
+// iteratorError marks an error as one of the iterators or of the data, so that translate does not
+// take it for one of PostgreSQL.
+type iteratorError struct{ error }

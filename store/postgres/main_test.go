@@ -18,8 +18,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// children are what this test binary does instead of its tests when it is started again
-// as another process; each says what went wrong, or nothing.
+// children are functions that this test binary runs instead of its tests when it is started as a
+// child process. Each returns what went wrong, or nothing.
 var children = map[string]func(schema string) error{}
 
 const (
@@ -38,7 +38,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// child makes another process of this binary and answers what it says went wrong.
+// child starts this binary as a child process and returns what went wrong in it.
 func child(t *testing.T, name, schema string) string {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), os.Args[0], schema)
@@ -52,7 +52,7 @@ func child(t *testing.T, name, schema string) string {
 	return out.String()
 }
 
-// server answers how the tests reach PostgreSQL, or skips.
+// server returns the connection string for the tests, or skips the test.
 func server(t testing.TB) string {
 	t.Helper()
 	dsn := os.Getenv(serverEnv)
@@ -62,7 +62,7 @@ func server(t testing.TB) string {
 	return dsn
 }
 
-// connect answers a pool, which is closed after the stores that are opened on it later.
+// connect returns a pool, which is closed after the stores that are opened on it later.
 func connect(t testing.TB, dsn string, change ...func(*pgxpool.Config)) *pgxpool.Pool {
 	t.Helper()
 	config, err := pgxpool.ParseConfig(dsn)
@@ -77,19 +77,19 @@ func connect(t testing.TB, dsn string, change ...func(*pgxpool.Config)) *pgxpool
 	return pool
 }
 
-// tagged returns a pool whose sessions are known to the server by tag, for a test in schema name.
+// tagged returns a pool for a test in the schema name. The server knows its sessions by tag.
 func tagged(t testing.TB, name string) (pool *pgxpool.Pool, tag string) {
 	t.Helper()
 	tag = strings.ReplaceAll(name, " ", "-")
 	return connect(t, server(t), func(c *pgxpool.Config) { c.ConnConfig.RuntimeParams["application_name"] = tag }), tag
 }
 
-// admin is for what the tests do to the server behind the stores' backs.
+// admin is a pool for statements that the tests run beside the stores.
 var admin = sync.OnceValues(func() (*pgxpool.Pool, error) {
 	return pgxpool.New(context.Background(), os.Getenv(serverEnv))
 })
 
-// do has the server carry out a statement as its administrator.
+// do executes a statement as administrator.
 func do(t testing.TB, sql string, args ...any) {
 	t.Helper()
 	pool, err := admin()
@@ -100,7 +100,7 @@ func do(t testing.TB, sql string, args ...any) {
 	require.NoError(t, err)
 }
 
-// schema answers the name of a schema of this test's own.
+// schema returns the name of a schema that only this test uses.
 func schema(t testing.TB) string {
 	t.Helper()
 	name := "test " + strings.ToLower(rand.Text())
@@ -110,7 +110,7 @@ func schema(t testing.TB) string {
 
 func quote(name string) string { return pgx.Identifier{name}.Sanitize() }
 
-// open answers a store that is closed after the test.
+// open returns a store that is closed after the test.
 func open(t testing.TB, pool *pgxpool.Pool, o postgres.Options) *postgres.Store {
 	t.Helper()
 	s, err := postgres.Open(t.Context(), pool, o)
@@ -119,7 +119,7 @@ func open(t testing.TB, pool *pgxpool.Pool, o postgres.Options) *postgres.Store 
 	return s
 }
 
-// fresh answers an empty store, and what it was opened with.
+// fresh returns an empty store, and the arguments it was opened with.
 func fresh(t testing.TB) (*postgres.Store, *pgxpool.Pool, string) {
 	t.Helper()
 	dsn := server(t)

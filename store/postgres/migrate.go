@@ -19,10 +19,10 @@ import (
 //go:embed migrations/*.sql
 var embedded embed.FS
 
-// Migrations are the files that make the tables, in the order of their names: the number
-// a name begins with is the version that the schema has after it, and each file notes it
-// in the table migrations. They are run with the directory's schema as search_path, each
-// in one transaction, all of a file at once. Open and [Migrate] do that; so may another tool.
+// Migrations are the SQL files that create the tables, in the order of their names. The number that
+// a name begins with is the version of the schema after the file, and each file records it in the
+// table migrations. Each file is run as one script, in one transaction and with the schema as
+// search_path. Open and [Migrate] do that; other tools may do it as well.
 var Migrations = func() fs.FS {
 	sub, err := fs.Sub(embedded, "migrations")
 	if err != nil {
@@ -31,14 +31,14 @@ var Migrations = func() fs.FS {
 	return sub
 }()
 
-// ErrVersion: the schema is newer than this program, or of a version that was never released, or
-// older and the role may not change it.
+// ErrVersion means that the schema is newer than this program, or of a version that was never
+// released, or older and the role may not migrate it.
 var ErrVersion = errors.New("the schema has another version than this program")
 
-// unreleased is the last version that no release had. What was stored then is read no more.
+// unreleased is the last version that no release had. What was stored then is not read any more.
 const unreleased = 2
 
-// migrations answers the files, where the i-th makes version unreleased+i+1.
+// migrations returns the texts of the files. The file at index i makes version unreleased+i+1.
 func migrations() ([]string, error) {
 	names, err := fs.Glob(Migrations, "*.sql")
 	if err != nil {
@@ -59,16 +59,18 @@ func migrations() ([]string, error) {
 	return files, nil
 }
 
-// Migrate makes the schema and its tables, or brings them to the version that this program
-// knows; "" means denizen. It is for a role that may create: one that may not can then
-// [Open] the store. Whoever comes while another migrates waits, as long as ctx allows.
-// Writers wait, too. The errors are [ErrVersion], store.ErrInvalid for a name that is none,
-// store.ErrUnavailable and those of ctx; after any of them the schema is as it was.
+// Migrate creates the schema and its tables, or brings them to the version that this program knows.
+// A schema of "" means denizen. db is a connection, a pool or a transaction of a role that may
+// create schemas. A role that may not can then [Open] the store.
+//
+// While another process migrates, Migrate waits as long as ctx allows. Writers wait for Migrate.
+// The errors are [ErrVersion], [store.ErrInvalid] for a name that no schema can have,
+// [store.ErrUnavailable] and those of ctx. After any of them the schema is unchanged.
 func Migrate(ctx context.Context, db interface {
 	Begin(context.Context) (pgx.Tx, error)
 }, schema string,
 ) error {
-	n, err := named(schema)
+	n, err := namesFor(schema)
 	if err != nil {
 		return err
 	}
@@ -77,7 +79,7 @@ func Migrate(ctx context.Context, db interface {
 		return err
 	}
 	err = pgx.BeginFunc(ctx, db, func(tx pgx.Tx) error { return n.migrate(ctx, tx, files) })
-	return failed(ctx, err)
+	return translate(ctx, err)
 }
 
 func (n names) migrate(ctx context.Context, tx pgx.Tx, files []string) error {
@@ -90,16 +92,18 @@ func (n names) migrate(ctx context.Context, tx pgx.Tx, files []string) error {
 		return err
 	}
 	var exists bool
-	if err := tx.QueryRow(ctx, `SELECT EXISTS (SELECT 1 FROM pg_namespace WHERE nspname = $1)`, n.schema).Scan(&exists); err != nil {
+	err = tx.QueryRow(ctx, `SELECT EXISTS (SELECT 1 FROM pg_namespace WHERE nspname = $1)`,
+		n.schema).Scan(&exists)
+	if err != nil {
 		return err
 	}
-	// Even with IF NOT EXISTS it takes the right to create schemas.
+	// CREATE SCHEMA IF NOT EXISTS requires the right to create schemas even if the schema exists.
 	setup := []string{`CREATE SCHEMA ` + n.quoted, `SET LOCAL search_path = ` + n.quoted}
 	if exists {
 		setup = setup[1:]
 	}
 	for _, sql := range append(setup, files[max(version-unreleased, 0):]...) {
-		// Many statements at once: only the simple protocol takes them.
+		// A file has many statements, which only the simple protocol accepts.
 		if _, err := tx.Conn().PgConn().Exec(ctx, sql).ReadAll(); err != nil {
 			return refused(err, version, latest)
 		}
@@ -107,8 +111,8 @@ func (n names) migrate(ctx context.Context, tx pgx.Tx, files []string) error {
 	return nil
 }
 
-// version answers the version of the schema, 0 if there is none, and ErrVersion if it is
-// newer than latest or was never released.
+// version returns the version of the schema, 0 if it does not exist, and ErrVersion if it is newer
+// than latest or was never released.
 func (n names) version(ctx context.Context, q querier, latest int) (version int, err error) {
 	var encoding string
 	var there bool
@@ -124,29 +128,32 @@ func (n names) version(ctx context.Context, q querier, latest int) (version int,
 	if !there {
 		return 0, nil
 	}
-	if err := q.QueryRow(ctx, `SELECT coalesce(max(version), 0) FROM `+n.quoted+`.migrations`).Scan(&version); err != nil {
+	row := q.QueryRow(ctx, `SELECT coalesce(max(version), 0) FROM `+n.quoted+`.migrations`)
+	err = row.Scan(&version)
+	if err != nil {
 		return 0, err
 	}
 	if version > latest || version > 0 && version <= unreleased {
-		return 0, fmt.Errorf("%w: it has version %d, this program knows %d to %d", ErrVersion, version, unreleased+1, latest)
+		return 0, fmt.Errorf("%w: it has version %d, this program knows %d to %d",
+			ErrVersion, version, unreleased+1, latest)
 	}
 	return version, nil
 }
 
-// names is what one directory in a database is known by.
+// names are the identifiers of one store in a database.
 type names struct {
 	schema string
-	quoted string
-	lock   int64  // of pg_advisory_xact_lock
-	topic  string // of LISTEN
+	quoted string // schema, quoted for SQL
+	lock   int64  // for pg_advisory_xact_lock
+	topic  string // for LISTEN
 }
 
-// named answers the names that go with a schema.
-func named(schema string) (names, error) {
+// namesFor returns the names for a schema.
+func namesFor(schema string) (names, error) {
 	if schema == "" {
 		schema = "denizen"
 	}
-	// PostgreSQL cuts longer names off, so that two could become one.
+	// PostgreSQL truncates longer names, so that two could become one.
 	if len(schema) > 63 || !utf8.ValidString(schema) || strings.ContainsRune(schema, 0) ||
 		strings.HasPrefix(schema, "pg_") || schema == "information_schema" {
 		return names{}, fmt.Errorf("%w: a name that no schema can have", store.ErrInvalid)

@@ -73,7 +73,7 @@ func TestMigrationsCanBeRunByAnotherTool(t *testing.T) {
 	require.Equal(t, store.Seq(1), commit(t, open(t, pool, postgres.Options{Schema: name}), put("k", `{}`)))
 }
 
-// role makes a role without any rights and answers how it connects.
+// role creates a role without any rights and returns its connection string.
 func role(t *testing.T) (name, dsn string) {
 	t.Helper()
 	name = "denizen_" + strings.ToLower(strings.TrimPrefix(schema(t), "test "))
@@ -122,7 +122,7 @@ func TestARoleThatMayCreateNothingCanUseAMigratedSchema(t *testing.T) {
 	require.NoError(t, store.Copy(t.Context(), open(t, appPool, postgres.Options{Schema: empty}), s))
 }
 
-// tries uses everything a store that is empty can do.
+// tries calls every method of an empty store.
 func tries(t *testing.T, s store.Store) {
 	t.Helper()
 	ctx, waited := t.Context(), make(chan error, 1)

@@ -12,19 +12,22 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// pending is the commits without an outcome, and the connection that their groups use one after
-// the other. The pool is asked for it by a caller with its own context, before its batch joins a
-// group: a group's leader works for others, too. While commits come without a break the
-// connection stays here.
+// pending is the set of commits without an outcome, and the connection that their groups use in
+// turn.
+//
+// A caller asks the pool for that connection with its own context, before its batch joins a group.
+// The leader of a group cannot do that: it works for others too, so it may not give up when one
+// context ends. While commits follow each other without a pause the connection stays here, which
+// saves a trip to the pool.
 type pending struct {
-	mu      sync.Mutex // guards all fields; nothing is waited for under it
-	all     list.List  // of time.Time: until when each waits, the first to come first
-	conn    *pgxpool.Conn
-	inUse   bool
-	getting chan struct{} // closed when the caller that asks the pool is done; nil if none does
+	mu      sync.Mutex    // guards all fields; never held while anything is waited for
+	all     list.List     // of time.Time: the deadline of each commit, oldest first
+	conn    *pgxpool.Conn // nil if there is none
+	inUse   bool          // a group uses conn
+	getting chan struct{} // closed when the caller that asks the pool is done; nil if none asks
 }
 
-// commit commits b. Until it is handed over it waits for LockTimeout in all.
+// commit commits b. Before b is handed over it waits for at most LockTimeout in total.
 func (p *pending) commit(ctx context.Context, s *Store, b store.Batch) (store.Seq, error) {
 	if err := b.Check(); err != nil {
 		return 0, err
@@ -32,17 +35,17 @@ func (p *pending) commit(ctx context.Context, s *Store, b store.Batch) (store.Se
 	if err := s.ready(ctx); err != nil {
 		return 0, err
 	}
-	until := time.Now().Add(s.options.LockTimeout)
+	deadline := time.Now().Add(s.options.LockTimeout)
 	p.mu.Lock()
-	me := p.all.PushBack(until)
+	me := p.all.PushBack(deadline)
 	p.mu.Unlock()
 	defer p.leave(me)
-	bound, cancel := context.WithDeadline(ctx, until)
+	bound, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()
 	stop := context.AfterFunc(s.ctx, cancel) // Close gives up
 	defer stop()
 	var seq store.Seq
-	err := p.provide(bound, s.pool)
+	err := p.ensureConn(bound, s.pool)
 	if err == nil {
 		seq, err = s.group.Commit(bound, b)
 	}
@@ -56,27 +59,29 @@ func (p *pending) commit(ctx context.Context, s *Store, b store.Batch) (store.Se
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
 		return 0, fmt.Errorf("%w: no connection of the pool in time", store.ErrUnavailable)
 	}
-	return 0, failed(ctx, err)
+	return 0, translate(ctx, err)
 }
 
-// leave ends a commit. The last gives the connection back.
+// leave removes a commit. The last one releases the connection.
 func (p *pending) leave(me *list.Element) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.all.Remove(me)
-	p.spare()
+	p.releaseIdle()
 }
 
-// spare gives the connection back to the pool if nobody is going to use it. p.mu is held.
-func (p *pending) spare() {
+// releaseIdle returns the connection to the pool if no commit is going to use it. The caller holds
+// p.mu.
+func (p *pending) releaseIdle() {
 	if p.conn != nil && !p.inUse && p.all.Len() == 0 {
 		p.conn.Release()
 		p.conn = nil
 	}
 }
 
-// provide returns once there is a connection, or as soon as ctx ends.
-func (p *pending) provide(ctx context.Context, pool *pgxpool.Pool) error {
+// ensureConn returns once there is a connection, or when ctx ends. One caller asks the pool at a
+// time; the others wait for it, and ask themselves if it fails.
+func (p *pending) ensureConn(ctx context.Context, pool *pgxpool.Pool) error {
 	for {
 		p.mu.Lock()
 		if p.conn != nil {
@@ -97,7 +102,7 @@ func (p *pending) provide(ctx context.Context, pool *pgxpool.Pool) error {
 				return ctx.Err()
 			case err != nil:
 				return err
-			case p.conn != nil: // a leader came by one meanwhile
+			case p.conn != nil: // a leader has got one meanwhile
 				conn.Release()
 			default:
 				p.conn = conn
@@ -113,8 +118,8 @@ func (p *pending) provide(ctx context.Context, pool *pgxpool.Pool) error {
 	}
 }
 
-// take returns the connection for a group. Only where it was lost since does the leader ask the
-// pool.
+// take returns the connection for a group. It asks the pool only if the connection was lost since
+// ensureConn returned.
 func (p *pending) take(ctx context.Context, pool *pgxpool.Pool) (*pgxpool.Conn, error) {
 	p.mu.Lock()
 	if p.conn != nil {
@@ -138,8 +143,8 @@ func (p *pending) take(ctx context.Context, pool *pgxpool.Pool) (*pgxpool.Conn, 
 	return p.conn, nil
 }
 
-// put ends a group's use of the connection. One that is not as it came goes to the pool, which
-// throws it away.
+// put ends a group's use of the connection. A connection that is not in its original state goes
+// back to the pool, which closes it.
 func (p *pending) put() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -148,12 +153,12 @@ func (p *pending) put() {
 		p.conn.Release()
 		p.conn = nil
 	}
-	p.spare()
+	p.releaseIdle()
 }
 
-// until returns how long the next group may wait: as long as the caller that has waited longest,
-// and at least a little, as one may be listed that just got its outcome.
-func (p *pending) until(bound time.Duration) time.Time {
+// deadline returns how long the next group may wait: as long as the oldest commit may, and at least
+// a tenth of bound, because the oldest may just have got its outcome and not been removed yet.
+func (p *pending) deadline(bound time.Duration) time.Time {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	at, least := time.Now().Add(bound), time.Now().Add(bound/10)

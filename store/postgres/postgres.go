@@ -1,21 +1,23 @@
-// Package postgres is a store in a PostgreSQL database, shared by any number of processes.
+// Package postgres implements [store.Store] in a PostgreSQL database, shared by any number of
+// processes.
 //
-// # The pool
+// [Open] takes a pool of pgx and never closes it. The database needs PostgreSQL 13 or later and the
+// encoding UTF8. Each store has its own schema, so one database may hold several stores. Close a
+// store before its pool: to close a pool waits for all its connections.
 //
-// [Open] takes the host's own pool and never closes it. A store takes one connection for
-// each read under way, one for its commits, which it keeps while they come without a break, and
-// for a moment one for a wake-up and one to look. While somebody waits one more listens: one a
-// pool, for all stores over it, however many schemas. In a pool of fewer than four none does.
-// The store is to be closed before its pool: Close of a pool waits for every connection.
+// # Connections
 //
-// The database is encoded in UTF8 and of PostgreSQL 13 or later. A store has a schema of its own in it,
-// so that one database may hold several.
+// A store uses one connection for each read under way, and one for its commits, which it keeps
+// while commits follow each other without a pause. For moments it uses one to send a wake-up and
+// one to poll. While somebody waits for events, one more connection listens. It is shared by all
+// stores over the same pool, however many schemas they use. In a pool of fewer than four
+// connections none listens.
 //
 // # Rights
 //
-// Open makes and migrates the schema, if it has to, and needs the right to create one
-// then. If another role does that, by [Migrate] or with the files in [Migrations], these are
-// enough for the role app and the schema denizen:
+// Open creates or migrates the schema if necessary, and needs the right to do so. A role without
+// that right can open a store that another role has migrated, by [Migrate] or with the files in
+// [Migrations]. For the role app and the schema denizen these rights are enough:
 //
 //	GRANT USAGE ON SCHEMA denizen TO app;
 //	GRANT SELECT ON denizen.migrations TO app;
@@ -25,76 +27,86 @@
 //
 // # Views
 //
-// The views users, locators, attributes and presences of the schema are for queries and joins
-// of the host's own; \d+ describes their columns, which stay as they are. A role that only reads
-// them needs no right to the tables:
+// The schema has the views users, locators, attributes and presences, for queries and joins of the
+// host. \d+ describes their columns, which are stable. A role that only reads the views needs no
+// right to the tables:
 //
 //	GRANT USAGE ON SCHEMA denizen TO reader;
-//	GRANT SELECT ON denizen.users, denizen.locators, denizen.attributes, denizen.presences TO reader;
+//	GRANT SELECT ON denizen.users, denizen.locators, denizen.attributes, denizen.presences
+//		TO reader;
 //
 // # Commits
 //
-// Commits of all processes come one after the other, under an advisory lock that belongs
-// to the schema; reads wait for none. Those of one process that come at the same time
-// share a transaction, which takes two round trips: one to lock and to read what its
-// conditions are about, one to write and to commit. One more reads for those that joined
-// while the lock was waited for. A commit that has neither connection nor lock within
-// [Options].LockTimeout in all returns store.ErrUnavailable. A context that ends while it waits for
-// a connection of the pool, or behind other commits, withdraws it at once; while its own group
-// waits for the lock, LockTimeout is the bound. Close gives up commits after LockTimeout, too.
+// The commits of all processes are serialized by an advisory lock that belongs to the schema. Reads
+// do not wait for it. Concurrent commits of one process share a transaction of two round trips: one
+// to take the lock and to read what the conditions are about, one to write and commit. A third
+// reads for the batches that joined while the transaction waited for the lock.
 //
-// A commit whose connection is lost after its second step was sent answers
-// store.ErrOutcomeUnknown, and nothing tries it again. Whatever failed before that is
-// store.ErrUnavailable and was not applied.
+// A commit that gets no connection and lock within [Options].LockTimeout in total returns
+// [store.ErrUnavailable]. A context that ends while the commit waits for a connection, or behind
+// other commits, withdraws it at once. While its own group waits for the lock, only LockTimeout
+// bounds it.
 //
-// A commit is as durable as the setting synchronous_commit says, but never less than on:
-// off counts as on. A server that itself runs with fsync off, or one that fails over to
-// a standby it does not wait for, loses what it acknowledged.
+// A commit whose connection is lost after its second step was sent returns
+// [store.ErrOutcomeUnknown], and is not tried again. A commit that fails before that returns
+// [store.ErrUnavailable] and was not applied.
 //
-// A client that is stopped, or vanishes, while it holds the lock is cut off by the server after
-// half of LockTimeout, or after [Options].Timeout if that is less: those who wait are served
-// then. The store sets idle_in_transaction_session_timeout, statement_timeout and
-// tcp_user_timeout for its own transactions only, so that this holds behind a pooler, too. What
-// is the connection's, such as connect_timeout and tcp_keepalives_idle, is set by the host.
+// # Durability
 //
-// A transaction of [Store.InTx] that has the lock and is idle for longer than Timeout is ended by
-// the server, unless the host's own bound is stricter. One that is busy is not: others return
-// store.ErrUnavailable meanwhile. On PostgreSQL 17 transaction_timeout bounds that.
+// A commit is as durable as the setting synchronous_commit requires, except that off counts as on.
+// A server that runs with fsync off loses acknowledged commits in a crash, and so does one that
+// fails over to a standby it does not wait for.
 //
-// # Damage
+// After a restored backup or a lossy failover the head goes back with the database. Wait notices at
+// its next poll, Changes and Commit at once.
 //
-// A row that is not one JSON object, or that PostgreSQL cannot read (SQLSTATE XX001 or XX002), is
-// marked Damaged, and the rest is read in smaller parts. Where the page of a row is broken, so that
-// not even its key can be read, List returns store.ErrCorrupt. Inside [Store.InTx] a row that
-// cannot be read ends the host's transaction, with store.ErrCorrupt; one that is no object is marked.
+// [store.Batch].Urgent has no effect, because PostgreSQL keeps no space in reserve.
 //
-// After a restored backup or a lossy failover the head goes back with the database: Wait finds
-// out by the next look, Changes and Commit by themselves. store.Batch.Urgent changes nothing
-// here: PostgreSQL keeps no room back from others.
+// # Timeouts
 //
-// # Who waits
+// A client may stop or vanish while it holds the lock. The server then ends its session after half
+// of LockTimeout, or after [Options].Timeout if that is shorter, so that waiting commits can still
+// succeed. The store sets idle_in_transaction_session_timeout, statement_timeout and
+// tcp_user_timeout for each of its transactions, which also works behind a pooler. Settings of the
+// connection, such as connect_timeout and tcp_keepalives_idle, are up to the host.
 //
-// Commits wake those who wait, in other processes by NOTIFY: outside of any commit, within
-// some milliseconds, and at most every 5 ms. As a wake-up can be lost, those who wait look every
-// [Options].Poll, too.
+// A transaction of [Store.InTx] that holds the lock and is idle for longer than Timeout is ended by
+// the server, unless the host has set a stricter limit. One that is busy is not, and commits
+// elsewhere return [store.ErrUnavailable] meanwhile. On PostgreSQL 17 the setting
+// transaction_timeout limits that, too.
 //
-// # Behind a pooler
+// # Wake-ups
 //
-// Behind a pooler in transaction mode, such as pgbouncer, nobody can listen. The store finds that out, and
-// only looks every [Options].Poll. Prepared statements do not work there either, unless
-// the pooler knows about them (pgbouncer 1.21 with max_prepared_statements); otherwise the pool needs
+// A commit wakes the waiters of its own process. It wakes those in other processes by NOTIFY,
+// outside of any transaction, within some milliseconds and at most every 5 ms. A wake-up can get
+// lost, so waiters also poll at the interval [Options].Poll.
+//
+// # Poolers
+//
+// Behind a pooler in transaction mode, such as pgbouncer, no connection can listen. The store
+// notices and only polls. Prepared statements do not work there either, unless the pooler supports
+// them (pgbouncer 1.21 with max_prepared_statements). Otherwise configure the pool of pgx with
 //
 //	config.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeExec
 //
-// or one of QueryExecModeCacheDescribe and QueryExecModeSimpleProtocol. Each costs some speed. A pooler in statement mode
-// cannot be used.
+// or with QueryExecModeCacheDescribe or QueryExecModeSimpleProtocol. Each of them costs some speed.
+// A pooler in statement mode cannot be used.
+//
+// # Damage
+//
+// A row is marked Damaged if it is not one JSON object, or if PostgreSQL cannot read it (SQLSTATE
+// XX001 or XX002). The store then reads the other rows in smaller parts. If a page is so damaged
+// that not even the key of a row can be read, List returns [store.ErrCorrupt].
+//
+// Inside [Store.InTx] a row that PostgreSQL cannot read ends the host's transaction, and the error
+// is [store.ErrCorrupt]. A row that is not an object is only marked.
 //
 // # Values
 //
-// Values and events are jsonb, which spells objects anew, and of two members with one name
-// keeps the last. It does not hold every number; so a value is refused
-// with store.ErrInvalid if a number in it has more than 1,000 digits, or if all exponents
-// in it come to more than 10,000, or if it is nested deeper than 1,000.
+// Values and events are stored as jsonb, which changes the spelling of an object and keeps the last
+// of two members with the same name. It cannot hold every number. So a value is refused with
+// [store.ErrInvalid] if it contains a number of more than 1,000 digits, if its exponents add up to
+// more than 10,000, or if it is nested deeper than 1,000 levels.
 package postgres
 
 import (
@@ -120,45 +132,47 @@ var (
 	_ store.Checker = (*Store)(nil)
 )
 
-// Options are the choices that Open leaves. The zero value is good.
+// Options configures [Open]. The zero value has good defaults.
 type Options struct {
-	// Schema holds the tables; "" means denizen. It is 1 to 63 bytes and does not begin with pg_.
+	// Schema is the schema that holds the tables. "" means denizen. It is 1 to 63 bytes and does
+	// not begin with pg_.
 	Schema string
-	// LockTimeout is how long a commit waits in all, for a connection and until those before it are
-	// done, such as a transaction of [Store.InTx]; and how long Close waits for commits. 0 means 5 s.
+	// LockTimeout is how long a commit waits in total: for a connection, and for earlier commits
+	// and transactions of [Store.InTx]. It is also how long Close waits for commits. 0 means 5 s.
 	LockTimeout time.Duration
-	// Timeout is how long one step of a commit may take, besides LockTimeout, before its
-	// connection is given up; 0 means 30 s.
+	// Timeout is how long one step of a commit may take, besides LockTimeout, before its connection
+	// is given up. 0 means 30 s.
 	Timeout time.Duration
-	// Poll is how often those who wait look whether something was committed, whether or
-	// not they were woken; 0 means 500 ms.
+	// Poll is how often waiters look for new commits, even if nothing wakes them. 0 means 500 ms.
 	Poll time.Duration
-	// PollOnly says that no connection is to be listened on.
+	// PollOnly keeps the store from using a connection to listen.
 	PollOnly bool
 }
 
-// Store is a directory's data in one schema of a database. It may be used by many
-// goroutines at once, and by many processes.
+// Store is a directory's data in one schema of a database. It may be used by many goroutines and
+// many processes at once.
 type Store struct {
 	pool     *pgxpool.Pool
 	options  Options
 	names    names
 	sql      statements
 	group    *group.Group
-	ctx      context.Context // of commits under way; Close ends it
+	ctx      context.Context // of commits under way; Close cancels it after LockTimeout
 	end      context.CancelFunc
 	head     head
 	pending  pending
 	closed   atomic.Bool
 	follower follower
-	polled   atomic.Pointer[outcome]
-	teller   teller
+	polled   atomic.Pointer[outcome] // of the last poll; nil while nobody waits
+	notifier notifier
 }
 
-// Open opens the store in a schema of pool's database, and first makes or migrates it if
-// need be; whoever comes while another process migrates waits, as long as ctx allows. The pool stays
-// the caller's. The errors are [ErrVersion], store.ErrInvalid for a schema's name that is
-// none, store.ErrUnavailable, store.ErrCorrupt and those of ctx.
+// Open opens the store in a schema of pool's database, and creates or migrates the schema if
+// necessary. While another process migrates, Open waits as long as ctx allows. The caller still
+// owns the pool.
+//
+// The errors are [ErrVersion], [store.ErrInvalid] for a name that no schema can have,
+// [store.ErrUnavailable], [store.ErrCorrupt] and those of ctx.
 func Open(ctx context.Context, pool *pgxpool.Pool, o Options) (*Store, error) {
 	s, err := open(ctx, pool, o)
 	if err != nil {
@@ -168,14 +182,18 @@ func Open(ctx context.Context, pool *pgxpool.Pool, o Options) (*Store, error) {
 }
 
 func open(ctx context.Context, pool *pgxpool.Pool, o Options) (*Store, error) {
-	names, err := named(o.Schema)
+	names, err := namesFor(o.Schema)
 	if err != nil {
 		return nil, err
 	}
 	for _, d := range []struct {
 		option *time.Duration
 		usual  time.Duration
-	}{{&o.LockTimeout, 5 * time.Second}, {&o.Timeout, 30 * time.Second}, {&o.Poll, 500 * time.Millisecond}} {
+	}{
+		{&o.LockTimeout, 5 * time.Second},
+		{&o.Timeout, 30 * time.Second},
+		{&o.Poll, 500 * time.Millisecond},
+	} {
 		if *d.option <= 0 {
 			*d.option = d.usual
 		}
@@ -188,21 +206,21 @@ func open(ctx context.Context, pool *pgxpool.Pool, o Options) (*Store, error) {
 	latest := unreleased + len(files)
 	version, err := names.version(ctx, pool, latest)
 	if err != nil {
-		return nil, failed(ctx, err)
+		return nil, translate(ctx, err)
 	}
 	if version < latest {
 		if err := Migrate(ctx, pool, names.schema); err != nil {
 			return nil, err
 		}
 	}
-	head, _, err := s.place(ctx, pool)
+	head, _, err := s.feedBounds(ctx, pool)
 	if err != nil {
-		return nil, failed(ctx, err)
+		return nil, translate(ctx, err)
 	}
 	s.head.saw(s.head.begin(), head)
 	s.ctx, s.end = context.WithCancel(context.Background())
-	s.teller.ctx, s.teller.end = context.WithCancel(context.Background())
-	s.group = group.New(&writer{s: s}, new(group.Head)) // the writer tells s.head
+	s.notifier.ctx, s.notifier.end = context.WithCancel(context.Background())
+	s.group = group.New(&writer{s: s}, new(group.Head)) // unused: the writer updates s.head
 	return s, nil
 }
 
@@ -213,7 +231,7 @@ type querier interface {
 	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
 }
 
-// ready reports why nothing can be asked with ctx.
+// ready returns the error of ctx if it has ended, and store.ErrClosed if the store is closed.
 func (s *Store) ready(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -233,17 +251,21 @@ func (s *Store) Get(ctx context.Context, keys ...store.Key) ([]store.Record, err
 		return nil, err
 	}
 	records, err := s.get(ctx, s.pool, keys)
-	return records, failed(ctx, err)
+	return records, translate(ctx, err)
 }
 
+// get reads keys with q, and marks the damaged ones.
 func (s *Store) get(ctx context.Context, q querier, keys []store.Key) ([]store.Record, error) {
 	records, err := s.getRows(ctx, q, keys)
-	if broken(err) {
-		return s.salvage(ctx, q, err, func(tx pgx.Tx) ([]store.Record, error) { return s.getBroken(ctx, tx, keys) })
+	if isDamaged(err) {
+		return s.readAround(ctx, q, err, func(tx pgx.Tx) ([]store.Record, error) {
+			return s.getDamaged(ctx, tx, keys)
+		})
 	}
 	return records, err
 }
 
+// getRows reads keys in one statement, which fails if PostgreSQL cannot read one of the rows.
 func (s *Store) getRows(ctx context.Context, q querier, keys []store.Key) ([]store.Record, error) {
 	records := make([]store.Record, len(keys))
 	for i, k := range keys {
@@ -258,8 +280,11 @@ func (s *Store) getRows(ctx context.Context, q querier, keys []store.Key) ([]sto
 		if errors.Is(err, pgx.ErrNoRows) {
 			return records, nil
 		}
-		records[0] = marked(keys[0], version, records[0].Value)
-		return answered(records, err)
+		records[0] = newRecord(keys[0], version, records[0].Value)
+		if err != nil {
+			return nil, err
+		}
+		return records, nil
 	}
 	sql, args := s.sql.getMany, []any{byteKeys(keys)}
 	if len(keys) <= few {
@@ -275,19 +300,14 @@ func (s *Store) getRows(ctx context.Context, q querier, keys []store.Key) ([]sto
 	var i, version int64
 	var value []byte
 	_, err = pgx.ForEachRow(rows, []any{&i, &version, &value}, func() error {
-		records[i-1] = marked(keys[i-1], version, value)
+		records[i-1] = newRecord(keys[i-1], version, value)
 		value = nil
 		return nil
 	})
-	return answered(records, err)
-}
-
-// answered answers nothing beside an error.
-func answered[T any](all []T, err error) ([]T, error) {
 	if err != nil {
 		return nil, err
 	}
-	return all, nil
+	return records, nil
 }
 
 // List implements [store.Store].
@@ -299,19 +319,26 @@ func (s *Store) List(ctx context.Context, r store.Range) ([]store.Record, error)
 		return nil, err
 	}
 	records, err := s.list(ctx, s.pool, r)
-	return records, failed(ctx, err)
+	return records, translate(ctx, err)
 }
 
+// list reads a page with q, and marks the damaged records.
 func (s *Store) list(ctx context.Context, q querier, r store.Range) ([]store.Record, error) {
 	records, err := s.listRows(ctx, q, r, s.sql.listJudged)
-	if broken(err) {
-		return s.salvage(ctx, q, err, func(tx pgx.Tx) ([]store.Record, error) { return s.listBroken(ctx, tx, r) })
+	if isDamaged(err) {
+		return s.readAround(ctx, q, err, func(tx pgx.Tx) ([]store.Record, error) {
+			return s.listDamaged(ctx, tx, r)
+		})
 	}
 	return records, err
 }
 
-func (s *Store) listRows(ctx context.Context, q querier, r store.Range, keysOnly string) ([]store.Record, error) {
-	from, to := []byte(r.Under), behind(r.Under)
+// listRows reads a page in one statement. keysOnly is the statement to use if no values are asked
+// for.
+func (s *Store) listRows(
+	ctx context.Context, q querier, r store.Range, keysOnly string,
+) ([]store.Record, error) {
+	from, to := []byte(r.Under), prefixEnd(r.Under)
 	if r.After != "" && r.After >= r.Under {
 		from = append([]byte(r.After), 0)
 	}
@@ -329,19 +356,25 @@ func (s *Store) listRows(ctx context.Context, q querier, r store.Range, keysOnly
 	var records []store.Record
 	_, err = pgx.ForEachRow(rows, into, func() error {
 		if r.KeysOnly {
-			records = append(records, store.Record{Key: store.Key(key), Version: store.Seq(max(version, 0)), Damaged: !good || version <= 0})
+			records = append(records, store.Record{
+				Key: store.Key(key), Version: store.Seq(max(version, 0)),
+				Damaged: !good || version <= 0,
+			})
 		} else {
-			records = append(records, marked(store.Key(key), version, value))
+			records = append(records, newRecord(store.Key(key), version, value))
 		}
 		key, value = nil, nil
 		return nil
 	})
-	return answered(records, err)
+	if err != nil {
+		return nil, err
+	}
+	return records, nil
 }
 
-// behind answers what comes after every key that begins with prefix, and before all others
-// that come after it.
-func behind(prefix store.Key) []byte {
+// prefixEnd returns the end of the range of keys that begin with prefix: it sorts after all of
+// them, and not after any other key that sorts after them.
+func prefixEnd(prefix store.Key) []byte {
 	to := []byte(prefix)
 	for len(to) > 0 && to[len(to)-1] == 0xff {
 		to = to[:len(to)-1]
@@ -382,14 +415,18 @@ func (s *Store) Changes(ctx context.Context, after store.Seq, limit int) (store.
 	if feed.First > 0 {
 		s.head.saw(g, feed.Head)
 	}
-	return feed, failed(ctx, err)
+	return feed, translate(ctx, err)
 }
 
-func (s *Store) feed(ctx context.Context, q querier, after store.Seq, limit int) (store.Feed, error) {
+// feed reads a page of the feed with q, and marks the damaged events. With store.ErrMissed it
+// returns First and Head.
+func (s *Store) feed(
+	ctx context.Context, q querier, after store.Seq, limit int,
+) (store.Feed, error) {
 	from := int64(min(after, math.MaxInt64))
 	rows, err := s.feedRows(ctx, q, s.sql.changes, from, limit)
-	if broken(err) {
-		rows, err = s.salvageFeed(ctx, q, err, from, limit)
+	if isDamaged(err) {
+		rows, err = s.readFeedAround(ctx, q, err, from, limit)
 	}
 	feed := store.Feed{Head: rows.head, First: rows.first}
 	switch {
@@ -404,13 +441,17 @@ func (s *Store) feed(ctx context.Context, q querier, after store.Seq, limit int)
 	return feed, nil
 }
 
-// feedRows is what is stored of the feed.
+// feedRows is the result of a statement that reads the feed.
 type feedRows struct {
 	head, first store.Seq
 	changes     []store.Change // by Seq
 }
 
-func (s *Store) feedRows(ctx context.Context, q querier, sql string, after int64, limit int) (feedRows, error) {
+// feedRows reads the feed with one of the statements changes and changeSeqs. If the first is 0, the
+// table head has no row.
+func (s *Store) feedRows(
+	ctx context.Context, q querier, sql string, after int64, limit int,
+) (feedRows, error) {
 	rows, err := q.Query(ctx, sql, after, limit)
 	if err != nil {
 		return feedRows{}, err
@@ -423,7 +464,7 @@ func (s *Store) feedRows(ctx context.Context, q querier, sql string, after int64
 		feed.head, feed.first = store.Seq(head), store.Seq(first)
 		if seq != nil {
 			c := store.Change{Seq: store.Seq(*seq), Event: event}
-			if !whole(event) {
+			if !isObject(event) {
 				c.Event, c.Damaged = nil, true
 			}
 			feed.changes = append(feed.changes, c)
@@ -438,16 +479,16 @@ func (s *Store) feedRows(ctx context.Context, q querier, sql string, after int64
 	return feed, nil
 }
 
-// place answers where the store stands.
-func (s *Store) place(ctx context.Context, q querier) (head, first store.Seq, err error) {
+// feedBounds returns the head and the first of the feed.
+func (s *Store) feedBounds(ctx context.Context, q querier) (head, first store.Seq, err error) {
 	var h, f int64
-	err = q.QueryRow(ctx, s.sql.place).Scan(&h, &f)
+	err = q.QueryRow(ctx, s.sql.feedBounds).Scan(&h, &f)
 	return store.Seq(h), store.Seq(f), err
 }
 
-// Close implements [store.Store]. It leaves the pool open. What is read meanwhile may
-// still be returned. Commits under way have [Options].LockTimeout to end; then they are
-// given up, with store.ErrOutcomeUnknown where the second step was sent.
+// Close implements [store.Store]. It does not close the pool. A read under way may still return its
+// result. Commits under way have [Options].LockTimeout to finish. Then they are given up, with
+// [store.ErrOutcomeUnknown] if their second step was sent.
 func (s *Store) Close() error {
 	late := time.AfterFunc(s.options.LockTimeout, s.end)
 	s.group.Close()
@@ -456,6 +497,6 @@ func (s *Store) Close() error {
 	s.closed.Store(true)
 	s.head.Close()
 	s.follower.close()
-	s.teller.close()
+	s.notifier.close()
 	return nil
 }

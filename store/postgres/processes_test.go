@@ -22,8 +22,8 @@ const (
 
 func init() { children["claim"] = claimAll }
 
-// claimAll claims every key once, by many goroutines and in an order of its own, and notes
-// how many it got.
+// claimAll claims every key once, with many goroutines and in a random order, and returns how many
+// claims succeeded.
 func claimAll(schema string) error {
 	ctx := context.Background()
 	pool, err := pgxpool.New(ctx, os.Getenv(serverEnv))

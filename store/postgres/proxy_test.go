@@ -14,8 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// proxy stands between a pool and the server, and does to their connections what a
-// network may do.
+// proxy is between a pool and the server, and treats their connections as a network may.
 type proxy struct {
 	listener net.Listener
 	target   string
@@ -26,7 +25,7 @@ type proxy struct {
 	shut   bool
 	lag    time.Duration
 	watch  []*watch
-	fault  func(sent []byte) verdict // asked about what a client sends
+	fault  func(sent []byte) verdict // called for each message of a client
 	closed sync.WaitGroup
 }
 
@@ -41,13 +40,13 @@ type watch struct {
 	n    atomic.Int64
 }
 
-// verdict is what becomes of something a client sends, and of its connection.
+// verdict is what happens to a message of a client, and to its connection.
 type verdict int
 
 const (
 	pass    verdict = iota
 	cutOff          // it does not arrive, and the connection is cut
-	noReply         // it arrives, but the connection is cut instead of an answer
+	noReply         // it arrives, but the connection is cut instead of a response
 )
 
 func newProxy(t *testing.T) *proxy {
@@ -72,7 +71,7 @@ func newProxyTo(t *testing.T, target string) *proxy {
 	return p
 }
 
-// dsn is the server's with the proxy in its place.
+// dsn returns the connection string of the server, with the address of the proxy.
 func (p *proxy) dsn(t *testing.T) string {
 	t.Helper()
 	u, err := url.Parse(server(t))
@@ -150,7 +149,7 @@ func (p *proxy) down(l *link) {
 		}
 		if l.mute.Load() {
 			if !l.deaf.Load() {
-				return // something was answered: enough
+				return // there was a response, which is enough
 			}
 			continue
 		}
@@ -164,7 +163,7 @@ func (p *proxy) down(l *link) {
 	}
 }
 
-// end ends both halves of a link, unless one of them is to stay half open.
+// end closes both halves of a link, unless the link is to stay half open.
 func (p *proxy) end(l *link) {
 	_ = l.client.Close()
 	if !l.deaf.Load() {
@@ -189,17 +188,17 @@ func (p *proxy) cut() {
 	})
 }
 
-// halfOpen lets nothing through any more on the connections there are, in either direction, and tells neither
-// end.
+// halfOpen drops everything that is sent on the existing connections, in both directions, without
+// closing them.
 func (p *proxy) halfOpen() { p.each(func(l *link) { l.deaf.Store(true); l.mute.Store(true) }) }
 
-// refuse says whether new connections are refused.
+// refuse sets whether new connections are refused.
 func (p *proxy) refuse(yes bool) { p.set(func() { p.shut = yes }) }
 
-// delay holds up everything that clients send.
+// delay delays everything that clients send.
 func (p *proxy) delay(d time.Duration) { p.set(func() { p.lag = d }) }
 
-// judge sets who decides what becomes of what clients send.
+// judge sets the function that decides what happens to what clients send.
 func (p *proxy) judge(f func(sent []byte) verdict) { p.set(func() { p.fault = f }) }
 
 func (p *proxy) set(f func()) {

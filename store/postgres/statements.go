@@ -5,25 +5,24 @@ import (
 	"strings"
 )
 
-// few is how many keys are looked up without an array. PostgreSQL would plan anew each time
-// for an array shorter than the ten elements it reckons with.
+// few is the largest number of keys that are looked up without an array. PostgreSQL assumes ten
+// elements for an array, and would plan anew each time for a shorter one.
 const few = 8
 
-// statements are the texts of what is asked, with the names of one schema in them.
+// statements are the SQL texts, with the names of one schema filled in.
 //
-// What looks up several keys does it one by one (LATERAL ... LIMIT 1): PostgreSQL plans
-// such a statement once, often while the table is small, and then must not come to read
-// the whole table.
+// A statement that looks up several keys does so one by one (LATERAL ... LIMIT 1). PostgreSQL plans
+// it only once, often while the table is small, and must not choose to scan the whole table.
 type statements struct {
-	get, getMany, list, listKeys string
-	listJudged                   string          // listKeys, and whether each value is whole
-	getFew                       [few + 1]string // by the number of keys
-	place, changes, changeSeqs   string
+	get, getMany, list, listKeys    string
+	listJudged                      string          // listKeys, and whether each value is an object
+	getFew                          [few + 1]string // by number of keys
+	feedBounds, changes, changeSeqs string
 
-	begin, lock, standing, versions string
-	under                           string
-	drop, insert, put, emit         string
-	sweep, advance, loaded, notify  string
+	begin, lock, state, versions string
+	under                        string
+	drop, insert, put, emit      string
+	sweep, advance, notify       string
 }
 
 func newStatements(n names) statements {
@@ -44,19 +43,19 @@ func newStatements(n names) statements {
 		list: in(`SELECT key, version, value FROM {records} WHERE key >= $1 AND key < $2 ORDER BY key LIMIT $3`),
 		listJudged: in(`SELECT key, version, jsonb_typeof(value) = 'object'
 			FROM {records} WHERE key >= $1 AND key < $2 ORDER BY key LIMIT $3`),
-		listKeys: in(`SELECT key, version, true FROM {records} WHERE key >= $1 AND key < $2 ORDER BY key LIMIT $3`),
-		place:    in(`SELECT head, first FROM {head}`),
+		listKeys:   in(`SELECT key, version, true FROM {records} WHERE key >= $1 AND key < $2 ORDER BY key LIMIT $3`),
+		feedBounds: in(`SELECT head, first FROM {head}`),
 		changes: in(`SELECT h.head, h.first, c.seq, c.event FROM {head} h LEFT JOIN LATERAL
 			(SELECT seq, event FROM {changes} WHERE seq > $1 AND $1 >= h.first - 1 ORDER BY seq LIMIT $2) c ON true`),
 
 		changeSeqs: in(`SELECT h.head, h.first, c.seq, '{}'::jsonb FROM {head} h LEFT JOIN LATERAL
 			(SELECT seq FROM {changes} WHERE seq > $1 AND $1 >= h.first - 1 ORDER BY seq LIMIT $2) c ON true`),
 
-		// The default isolation of the role or the database is not ours.
+		// Explicit, because the role or the database may have another default isolation.
 		begin: `BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE`,
-		// What is in FROM comes before the lock. A session that holds the lock and hears no
-		// more of its client is to end; and what is acknowledged is to be durable, whatever
-		// the role's setting.
+		// PostgreSQL evaluates FROM before it takes the lock. The timeouts end a session that holds
+		// the lock and hears nothing more from its client. The last setting keeps commits durable
+		// if the role has synchronous_commit off.
 		lock: `SELECT pg_advisory_xact_lock($1) FROM (SELECT
 			set_config('lock_timeout', $2, true),
 			set_config('idle_in_transaction_session_timeout', $3, true),
@@ -65,7 +64,7 @@ func newStatements(n names) statements {
 			set_config('plan_cache_mode', 'force_generic_plan', true),
 			CASE current_setting('synchronous_commit') WHEN 'off' THEN set_config('synchronous_commit', 'on', true) END
 			OFFSET 0) settings`,
-		standing: in(`SELECT head, first, {versions} FROM {head}`),
+		state:    in(`SELECT head, first, {versions} FROM {head}`),
 		versions: in(`SELECT {versions}`),
 		under:    in(`SELECT EXISTS (SELECT 1 FROM {records} WHERE key >= $1 AND key < $2)`),
 		drop: in(`DELETE FROM {records} WHERE ctid = ANY (ARRAY(SELECT r.ctid FROM unnest($1::bytea[]) AS k(key)
@@ -80,7 +79,6 @@ func newStatements(n names) statements {
 			SELECT ctid FROM {changes} WHERE seq >= $1 AND seq < $2 ORDER BY seq LIMIT $3)) RETURNING seq)
 			SELECT count(*), coalesce(max(seq), 0) FROM gone`),
 		advance: in(`UPDATE {head} SET head = $1, first = $2`),
-		loaded:  in(`SELECT head FROM {head}`),
 		notify:  `SELECT pg_notify($1, '')`,
 	}
 	for n := 2; n <= few; n++ {

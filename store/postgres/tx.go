@@ -12,40 +12,45 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// InTx answers a store inside the caller's own transaction, in the same database and at
-// READ COMMITTED: what it commits, and what the caller itself writes, becomes visible and
-// durable together, when the caller commits tx, or never.
+// InTx returns a store inside the caller's own transaction, which must be in the same database and
+// should be READ COMMITTED. What the store commits and what the caller writes become visible and
+// durable together when the caller commits tx, or not at all.
 //
-// Get, List and Changes see the transaction as it is. Commit writes into it, in a
-// savepoint, so that after a refusal, such as a store.Conflict, the transaction can be
-// used as before. From the first Commit that succeeds until tx ends, all other writers
-// of the directory wait, each for its own LockTimeout at most, and then answer
-// store.ErrUnavailable: end it soon. If it is idle for longer than [Options].Timeout the server ends
-// it. The Seq of a Commit belongs to another commit if tx is rolled back.
-// Since tx is not committed here, no outcome is unknown. At a stricter isolation a Commit
-// answers store.ErrUnavailable when another came between; start anew then.
+// Get, List and Changes see the state of the transaction. Commit writes in a savepoint, so that tx
+// can still be used after a refusal such as a [store.Conflict]. The outcome of a Commit is never
+// unknown, because tx is not committed here. If tx is rolled back, another commit gets its Seq.
 //
-// Who waits learns of the commit after [Options].Poll at most: tx sends no wake-up. Wait and
-// Load answer store.ErrInvalid. Close leaves tx and s as they are.
+// From the first successful Commit until tx ends, all other writers of the directory wait, each for
+// at most its own LockTimeout, and then return [store.ErrUnavailable]. So end tx soon. If it is
+// idle for longer than [Options].Timeout, the server ends it.
 //
-// The store may be used by many goroutines at once, but not while the caller uses tx itself, and only as long
-// as tx is open. A context that ends in the middle of a read breaks the connection, and tx with it.
+// At a stricter isolation than READ COMMITTED, Commit returns [store.ErrUnavailable] if another
+// commit came first. Start a new transaction then.
+//
+// Waiters learn of the commit after at most [Options].Poll, because tx sends no wake-up. Wait and
+// Load return [store.ErrInvalid]. Close does not end tx and does not close s.
+//
+// The store may be used by many goroutines at once, but not while the caller uses tx itself, and
+// only while tx is open. A context that ends in the middle of a read breaks the connection, and
+// with it tx.
 func (s *Store) InTx(tx pgx.Tx) store.Store {
 	t := &inTx{s: s, tx: tx, turn: make(chan struct{}, 1)}
 	t.group = group.New(&txWriter{t: t}, &t.head)
 	return t
 }
 
+// inTx is a store inside a transaction of the host.
 type inTx struct {
 	s     *Store
 	group *group.Group
-	head  group.Head // for the group; nobody waits for it
+	head  group.Head // required by group; nobody waits for it
 
-	// Who commits fills turn and sets parent: each savepoint nests in its caller's trace.
+	// A commit fills turn while it runs, and sets parent, so that its savepoint nests in the
+	// caller's trace. The two savepoints of concurrent commits could not nest.
 	turn   chan struct{}
 	parent context.Context
 
-	mu     sync.Mutex // held while tx is used
+	mu     sync.Mutex // guards tx and closed; held while tx is used
 	tx     pgx.Tx
 	closed bool
 }
@@ -60,7 +65,7 @@ func (t *inTx) use(ctx context.Context, f func(pgx.Tx) error) error {
 	if t.closed {
 		return store.ErrClosed
 	}
-	return failed(ctx, f(t.tx))
+	return translate(ctx, f(t.tx))
 }
 
 // Get implements [store.Store].
@@ -103,7 +108,9 @@ func (t *inTx) Commit(ctx context.Context, b store.Batch) (store.Seq, error) {
 }
 
 // Changes implements [store.Store].
-func (t *inTx) Changes(ctx context.Context, after store.Seq, limit int) (feed store.Feed, err error) {
+func (t *inTx) Changes(
+	ctx context.Context, after store.Seq, limit int,
+) (feed store.Feed, err error) {
 	if err := store.CheckChanges(limit); err != nil {
 		return store.Feed{}, err
 	}
@@ -122,7 +129,10 @@ func (t *inTx) Wait(ctx context.Context, _ store.Seq) error {
 }
 
 // Load implements [store.Store].
-func (t *inTx) Load(ctx context.Context, _ iter.Seq2[store.Record, error], _ iter.Seq2[store.Change, error], _ store.Seq) error {
+func (t *inTx) Load(
+	ctx context.Context, _ iter.Seq2[store.Record, error],
+	_ iter.Seq2[store.Change, error], _ store.Seq,
+) error {
 	return t.use(ctx, func(pgx.Tx) error {
 		return fmt.Errorf("%w: a load makes a transaction of its own", store.ErrInvalid)
 	})
@@ -137,13 +147,14 @@ func (t *inTx) Close() error {
 	return nil
 }
 
-// txWriter writes batches into the transaction, each in a savepoint.
+// txWriter is the [group.Backend] that writes into the transaction. Begin locks inTx.mu, and the
+// end of the savepoint unlocks it.
 type txWriter struct {
 	t    *inTx
-	keys []store.Key
-	at   []int64
-	save pgx.Tx // the savepoint
-	was  string // the transaction's lock_timeout
+	keys []store.Key // that Versions will be asked for
+	at   []int64     // the versions of keys
+	save pgx.Tx      // the savepoint
+	was  string      // the lock_timeout of the transaction, which Write restores
 	plan plan
 }
 
@@ -168,14 +179,17 @@ func (w *txWriter) begin() (head, first store.Seq, err error) {
 		return 0, 0, err
 	}
 	var b pgx.Batch
-	b.Queue(`SELECT current_setting('lock_timeout')`).QueryRow(func(row pgx.Row) error { return row.Scan(&w.was) })
+	b.Queue(`SELECT current_setting('lock_timeout')`).QueryRow(func(row pgx.Row) error {
+		return row.Scan(&w.was)
+	})
 	b.Queue(`SELECT set_config('lock_timeout', $1, true)`, millis(s.options.LockTimeout))
 	b.Queue(`SELECT pg_advisory_xact_lock($1)`, s.names.lock)
-	// Who sits on the lock is ended. A host's own stricter bound stays.
+	// The server ends a session that holds the lock and does nothing. A stricter limit of the host
+	// stays.
 	b.Queue(`SELECT set_config('idle_in_transaction_session_timeout', $1::integer::text, true) FROM pg_settings
 		WHERE name = 'idle_in_transaction_session_timeout' AND (setting = '0' OR setting::integer > $1::integer)`,
 		min(s.options.Timeout.Milliseconds()+1, math.MaxInt32))
-	b.Queue(s.sql.standing, byteKeys(w.keys)).QueryRow(func(row pgx.Row) error {
+	b.Queue(s.sql.state, byteKeys(w.keys)).QueryRow(func(row pgx.Row) error {
 		return row.Scan((*uint64)(&head), (*uint64)(&first), &w.at)
 	})
 	err = w.save.SendBatch(ctx, &b).Close()
@@ -196,7 +210,7 @@ func (w *txWriter) Under(prefix store.Key) (bool, error) {
 func (w *txWriter) Write(c *group.Changes) error {
 	ctx, cancel := w.t.s.stepOf(w.t.parent)
 	defer cancel()
-	b := w.t.s.writes(c, &w.plan)
+	b := w.t.s.buildBatch(c, &w.plan)
 	b.Queue(`SELECT set_config('lock_timeout', $1, true)`, w.was)
 	if err := w.save.SendBatch(ctx, b).Close(); err != nil {
 		return unavailable(err)
@@ -216,16 +230,17 @@ func (w *txWriter) Commit() error {
 	return nil
 }
 
-// Rollback implements [group.Tx]. It gives the lock back, unless an earlier batch has it.
+// Rollback implements [group.Tx]. It also releases the lock, unless an earlier batch holds it.
 func (w *txWriter) Rollback() {
 	if w.save != nil {
 		ctx, cancel := w.t.s.stepOf(w.t.parent)
 		defer cancel()
-		_ = w.save.Rollback(ctx) // if it fails, the transaction is lost
+		_ = w.save.Rollback(ctx) // if it fails, the host's transaction is lost
 	}
 	w.end()
 }
 
+// end forgets the savepoint and unlocks the transaction.
 func (w *txWriter) end() {
 	w.save, w.keys, w.at = nil, nil, nil
 	clear(w.plan.absent)

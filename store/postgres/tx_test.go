@@ -12,7 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// begin answers a transaction of the host's, which is rolled back after the test.
+// begin returns a transaction of the host, which is rolled back after the test.
 func begin(t *testing.T, pool *pgxpool.Pool, o ...pgx.TxOptions) pgx.Tx {
 	t.Helper()
 	tx, err := pool.BeginTx(t.Context(), append(o, pgx.TxOptions{})[0])
@@ -21,7 +21,7 @@ func begin(t *testing.T, pool *pgxpool.Pool, o ...pgx.TxOptions) pgx.Tx {
 	return tx
 }
 
-// hosted answers a store and a table of the host's beside it.
+// hosted returns a store and the name of a table of the host beside it.
 func hosted(t *testing.T) (s *postgres.Store, pool *pgxpool.Pool, name, insert, count string) {
 	t.Helper()
 	s, pool, name = fresh(t)

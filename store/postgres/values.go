@@ -7,16 +7,16 @@ import (
 	"github.com/denizenhq/denizen/store"
 )
 
-// What jsonb is trusted to hold, in one value. It can hold somewhat more, but writes
-// numbers out: to let 1e99999 in a thousand times would make gigabytes of a few bytes.
+// Limits of a single value. jsonb can hold somewhat more, but it writes numbers out: a thousand
+// times 1e99999 would turn a few bytes into gigabytes.
 const (
 	maxDigits    = 1_000
-	maxExponents = 10_000 // the sum of their sizes
+	maxExponents = 10_000 // the sum of their absolute values
 	maxDepth     = 1_000
 )
 
-// checkBatch reports what of b jsonb cannot hold, as a store.ErrInvalid. Otherwise one
-// batch could make its whole group fail.
+// checkBatch returns a store.ErrInvalid if jsonb cannot hold a value of b. Without this check one
+// such batch would make its whole group fail.
 func checkBatch(b store.Batch) error {
 	for _, r := range b.Put {
 		if err := checkJSON(r.Value); err != nil {
@@ -26,7 +26,7 @@ func checkBatch(b store.Batch) error {
 	return checkJSON(b.Emit)
 }
 
-// checkJSON looks at v as JSON. What is not is for others to find.
+// checkJSON checks the limits of v. It does not check that v is JSON, which others do.
 func checkJSON(v []byte) error {
 	at := func(i int) byte {
 		if i < len(v) {
@@ -55,7 +55,8 @@ func checkJSON(v []byte) error {
 				i++
 			}
 			if i-from >= maxDigits {
-				return fmt.Errorf("%w: a number of more than %d digits", store.ErrInvalid, maxDigits)
+				return fmt.Errorf("%w: a number of more than %d digits",
+					store.ErrInvalid, maxDigits)
 			}
 			if at(i+1)|0x20 != 'e' {
 				continue
@@ -65,7 +66,8 @@ func checkJSON(v []byte) error {
 			}
 			n, err := strconv.ParseInt(string(v[min(from, len(v)):i]), 10, 32)
 			if exponents += int(max(n, -n)); err != nil || exponents > maxExponents {
-				return fmt.Errorf("%w: exponents that come to more than %d", store.ErrInvalid, maxExponents)
+				return fmt.Errorf("%w: exponents that come to more than %d",
+					store.ErrInvalid, maxExponents)
 			}
 			i--
 		}

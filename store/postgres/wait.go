@@ -8,28 +8,28 @@ import (
 	"github.com/denizenhq/denizen/store"
 )
 
-// tellEvery is how often this process sends NOTIFY, at most. Inside a commit it would cost
-// most of the throughput: PostgreSQL then takes a lock of the whole database.
-const tellEvery = 5 * time.Millisecond
+// notifyEvery is the minimum time between two NOTIFYs of this process. They are not sent inside
+// commits: PostgreSQL then takes a lock of the whole database, which costs most of the throughput.
+const notifyEvery = 5 * time.Millisecond
 
-// minListen is how many connections a pool must allow for one to be listened on: the others
-// have to read, to commit and to be the host's.
+// minListen is how many connections a pool must allow for one to listen. The others are needed for
+// reads, for commits and by the host.
 const minListen = 4
 
-// ended is a context that has.
-var ended = func() context.Context {
+// canceled is a context that has ended.
+var canceled = func() context.Context {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	return ctx
 }()
 
-// Wait implements [store.Store]. What another process commits is known here by its
-// wake-up, or [Options].Poll later.
+// Wait implements [store.Store]. It learns of commits in other processes by a wake-up, or after
+// [Options].Poll.
 func (s *Store) Wait(ctx context.Context, after store.Seq) error {
 	if err := s.ready(ctx); err != nil {
 		return err
 	}
-	if s.head.Wait(ended, after) == nil {
+	if s.head.Wait(canceled, after) == nil {
 		return nil
 	}
 	leave := s.follower.join(s)
@@ -37,18 +37,19 @@ func (s *Store) Wait(ctx context.Context, after store.Seq) error {
 	return s.head.Wait(ctx, after)
 }
 
-// follower keeps a store's head up to date while somebody waits. Its goroutine, and the
-// connection that listens, are there from the first Wait until nobody has waited for as long as Poll.
+// follower keeps the head of a store up to date while somebody waits. Its goroutine starts with the
+// first Wait. It ends, and its subscription with it, when nobody has waited for a whole Poll.
 type follower struct {
-	mu      sync.Mutex
-	waiting int
-	joined  bool // somebody came since the last look
+	mu      sync.Mutex // guards the fields below, except stopped
+	waiting int        // the number of waiters
+	joined  bool       // somebody has joined since done was last called
 	closed  bool
 	running bool
 	stop    context.CancelFunc
 	stopped sync.WaitGroup
 }
 
+// join adds a waiter, and starts the goroutine if it is not running.
 func (f *follower) join(s *Store) (leave func()) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -67,8 +68,8 @@ func (f *follower) join(s *Store) (leave func()) {
 	}
 }
 
-// done reports whether nobody waits, nor has since it was last asked. Then the next to
-// come starts another goroutine.
+// done reports whether the goroutine should end: nobody waits, and nobody has joined since the last
+// call. The next join then starts another one.
 func (f *follower) done() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -81,6 +82,7 @@ func (f *follower) done() bool {
 	return true
 }
 
+// close ends the goroutine and waits for it.
 func (f *follower) close() {
 	f.mu.Lock()
 	f.closed = true
@@ -91,17 +93,17 @@ func (f *follower) close() {
 	f.stopped.Wait()
 }
 
-// follow looks where the store stands, whenever it is woken and whenever Poll has passed.
+// follow polls the head whenever it is woken and whenever Poll has passed.
 func (s *Store) follow(ctx context.Context) {
-	var woken chan struct{} // of nobody
+	var woken chan struct{} // nil, which never wakes, unless subscribed
 	if !s.options.PollOnly && s.pool.Config().MaxConns >= minListen {
-		ear := listen(s.pool, s.names.topic)
-		defer ear.close()
-		woken = ear.woken
+		subscription := subscribe(s.pool, s.names.topic)
+		defer subscription.close()
+		woken = subscription.woken
 	}
 	next := time.Now().Add(s.options.Poll)
 	for ctx.Err() == nil {
-		s.look(ctx)
+		s.poll(ctx)
 		timer := time.NewTimer(time.Until(next))
 		select {
 		case <-woken:
@@ -119,11 +121,12 @@ func (s *Store) follow(ctx context.Context) {
 	}
 }
 
-func (s *Store) look(followed context.Context) {
+// poll observes the head once.
+func (s *Store) poll(followed context.Context) {
 	ctx, cancel := context.WithTimeout(followed, s.options.Timeout)
 	defer cancel()
 	g := s.head.begin()
-	head, _, err := s.place(ctx, s.pool)
+	head, _, err := s.feedBounds(ctx, s.pool)
 	if err == nil {
 		s.head.saw(g, head)
 	}
@@ -132,11 +135,11 @@ func (s *Store) look(followed context.Context) {
 	}
 }
 
-// outcome is how the last look went.
+// outcome is the result of a poll.
 type outcome struct{ err error }
 
-// Health implements [store.Checker]: while somebody waits it tells whether the last look at the
-// database failed. Otherwise nobody looks, and it knows of nothing.
+// Health implements [store.Checker]. While somebody waits, it reports whether the last poll failed.
+// Otherwise nobody polls, and it returns nil.
 func (s *Store) Health() error {
 	if s.closed.Load() {
 		return store.ErrClosed
@@ -147,53 +150,54 @@ func (s *Store) Health() error {
 	return nil
 }
 
-// teller wakes those who wait in other processes. Its goroutine is there while there is
-// something to tell.
-type teller struct {
+// notifier wakes the waiters in other processes. Its goroutine runs while there is something to
+// notify them of.
+type notifier struct {
 	ctx     context.Context // ends when the store is closed
 	end     context.CancelFunc
-	mu      sync.Mutex
-	untold  bool // something was committed since the last NOTIFY began
+	mu      sync.Mutex // guards wanted and running
+	wanted  bool       // something was committed since the last NOTIFY began
 	running bool
 	stopped sync.WaitGroup
 }
 
-// tell sees to it that a NOTIFY is sent soon.
-func (t *teller) tell(s *Store) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.untold = true
-	if !t.running && t.ctx.Err() == nil {
-		t.running = true
-		t.stopped.Go(func() { t.run(s) })
+// notify makes sure that a NOTIFY is sent soon.
+func (n *notifier) notify(s *Store) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.wanted = true
+	if !n.running && n.ctx.Err() == nil {
+		n.running = true
+		n.stopped.Go(func() { n.run(s) })
 	}
 }
 
-// untell reports whether there is something to tell; if not, the goroutine is to end.
-func (t *teller) untell() bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.running = t.untold
-	t.untold = false
-	return t.running
+// nextNotify reports whether another NOTIFY is wanted. If not, the goroutine must end.
+func (n *notifier) nextNotify() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.running = n.wanted
+	n.wanted = false
+	return n.running
 }
 
-func (t *teller) run(s *Store) {
-	for t.untell() {
-		pause := time.After(tellEvery)
+func (n *notifier) run(s *Store) {
+	for n.nextNotify() {
+		pause := time.After(notifyEvery)
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-		_, _ = s.pool.Exec(ctx, s.sql.notify, s.names.topic) // who is not told looks
+		_, _ = s.pool.Exec(ctx, s.sql.notify, s.names.topic) // if it fails, waiters poll
 		cancel()
 		select {
 		case <-pause:
-		case <-t.ctx.Done():
+		case <-n.ctx.Done():
 		}
 	}
 }
 
-func (t *teller) close() {
-	t.mu.Lock()
-	t.end()
-	t.mu.Unlock()
-	t.stopped.Wait()
+// close ends the goroutine and waits for it. A NOTIFY that is wanted is still sent.
+func (n *notifier) close() {
+	n.mu.Lock()
+	n.end()
+	n.mu.Unlock()
+	n.stopped.Wait()
 }

@@ -14,10 +14,10 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// never is longer than any test: only a wake-up can come before.
+// never is longer than any test, so only a wake-up can end a wait.
 const never = time.Hour
 
-// soon bounds what must happen.
+// soon is the time within which something must happen.
 func soon(t *testing.T) context.Context {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
@@ -89,7 +89,7 @@ func TestAListenerIsThereOnlyWhileSomebodyWaits(t *testing.T) {
 	_ = s
 }
 
-// ours counts the goroutines that run code of this package, tests apart.
+// ours counts the goroutines that run code of this package, except its tests.
 func ours() int {
 	stacks := make([]byte, 1<<20)
 	stacks = stacks[:runtime.Stack(stacks, true)]
@@ -114,7 +114,7 @@ func TestCloseLeavesNoGoroutineAndNoConnection(t *testing.T) {
 	require.NoError(t, s.Close())
 	require.ErrorIs(t, <-waited, store.ErrClosed)
 	require.LessOrEqual(t, ours(), before)
-	// The pool throws away the connection that listened, on a goroutine of its own.
+	// The pool closes the connection that listened, on another goroutine.
 	require.Eventually(t, func() bool { return pool.Stat().AcquiredConns() == 0 }, 30*time.Second, time.Millisecond)
 	require.NoError(t, pool.Ping(t.Context()), "the pool stays the host's")
 }

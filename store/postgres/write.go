@@ -16,62 +16,66 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// maxSweep is how many forgotten events a commit deletes, at most. They are forgotten at
-// once; a long trim is paid for by the commits after it.
+// maxSweep is how many forgotten events one commit deletes, at most. They are forgotten at once in
+// any case. So a long trim does not make one commit slow; the commits after it pay.
 const maxSweep = 1_000
 
-// writer commits the groups of this process. Only its group's leader uses it.
+// writer is the [group.Backend] of this process. The leader of the group owns it, so no lock guards
+// it. It lives as long as the store and holds at most one transaction.
 type writer struct {
 	s    *Store
-	keys []store.Key // what Versions will be asked for
-	conn *pgxpool.Conn
-	at   []int64 // their versions, -1 of one that is damaged
-	head store.Seq
-	to   store.Seq // the head after the commit
+	keys []store.Key   // that Versions will be asked for
+	conn *pgxpool.Conn // of the transaction
+	at   []int64       // the versions of keys; -1 for a damaged record
+	head store.Seq     // before the commit
+	to   store.Seq     // after the commit
 
-	lost     bool // there is no transaction any more
-	salvaged bool // something could not be read, and was looked for
+	lost     bool // the transaction is over already
+	searched bool // Begin has looked for damaged records
 	plan     plan
-	batch    *pgx.Batch // what is sent with COMMIT
+	batch    *pgx.Batch // to be sent with COMMIT
 }
 
 // plan is what is known of the tables when changes are to be made.
 type plan struct {
-	absent  map[store.Key]bool // there is no record
-	swept   store.Seq          // no event is below
-	unswept bool               // some that are forgotten may be left
+	absent  map[store.Key]bool // the keys that have no record
+	swept   store.Seq          // all events below are deleted
+	unswept bool               // forgotten events may be left
 }
 
 // Foresee implements [group.Foreseer].
 func (w *writer) Foresee(keys []store.Key) { w.keys = keys }
 
-// Begin implements [group.Backend]: it has the lock once it returns. It changes nothing, so
-// that a connection which turns out to be dead is replaced.
+// Begin implements [group.Backend]. When it returns, the transaction holds the lock. Nothing was
+// changed yet, so if a connection turns out to be dead it tries again with another.
 func (w *writer) Begin() (_ group.Tx, head, first store.Seq, err error) {
-	// One bound for all attempts, which is that of the one who waits longest.
-	until := w.s.pending.until(w.s.options.LockTimeout)
-	w.salvaged = false
+	// One deadline for all attempts: that of the oldest commit.
+	deadline := w.s.pending.deadline(w.s.options.LockTimeout)
+	w.searched = false
 	for range 3 {
-		if head, first, err = w.begin(until, w.keys); err == nil {
+		if head, first, err = w.begin(deadline, w.keys); err == nil {
 			w.head = head
 			return w, head, first, nil
 		}
-		if broken(err) && !w.salvaged {
-			if head, first, err = w.beginBroken(until, w.keys); err == nil {
+		if isDamaged(err) && !w.searched {
+			if head, first, err = w.beginDamaged(deadline, w.keys); err == nil {
 				return w, head, first, nil
 			}
 		}
-		if c := code(err); pgconn.Timeout(err) || !time.Now().Before(until) || c != "" && !strings.HasPrefix(c, "57P") {
+		if c := code(err); pgconn.Timeout(err) || !time.Now().Before(deadline) ||
+			c != "" && !strings.HasPrefix(c, "57P") {
 			break
 		}
 	}
 	return nil, 0, 0, unavailable(err)
 }
 
-func (w *writer) begin(until time.Time, keys []store.Key) (head, first store.Seq, err error) {
+// begin begins a transaction, takes the lock, and reads the head, the first and the versions of
+// keys, all in one round trip.
+func (w *writer) begin(deadline time.Time, keys []store.Key) (head, first store.Seq, err error) {
 	s := w.s
 	g := s.head.begin()
-	ctx, cancel := context.WithDeadline(s.ctx, until)
+	ctx, cancel := context.WithDeadline(s.ctx, deadline)
 	defer cancel()
 	if w.conn, err = s.pending.take(ctx, s.pool); err != nil {
 		return 0, 0, err
@@ -81,14 +85,15 @@ func (w *writer) begin(until time.Time, keys []store.Key) (head, first store.Seq
 			w.rollback()
 		}
 	}()
-	ctx, cancel = context.WithDeadline(s.ctx, until.Add(s.options.Timeout))
+	ctx, cancel = context.WithDeadline(s.ctx, deadline.Add(s.options.Timeout))
 	defer cancel()
 	var b pgx.Batch
 	b.Queue(s.sql.begin)
-	// Who is stopped while it has the lock is cut off before those who wait give up.
+	// The server ends a session that stops while it holds the lock before the waiters give up.
 	idle := min(s.options.Timeout, s.options.LockTimeout/2)
-	b.Queue(s.sql.lock, s.names.lock, millis(time.Until(until)), millis(idle), millis(s.options.Timeout))
-	b.Queue(s.sql.standing, byteKeys(keys)).QueryRow(func(row pgx.Row) error {
+	b.Queue(s.sql.lock, s.names.lock,
+		millis(time.Until(deadline)), millis(idle), millis(s.options.Timeout))
+	b.Queue(s.sql.state, byteKeys(keys)).QueryRow(func(row pgx.Row) error {
 		return row.Scan((*uint64)(&head), (*uint64)(&first), &w.at)
 	})
 	if err = w.conn.SendBatch(ctx, &b).Close(); err == nil {
@@ -97,11 +102,13 @@ func (w *writer) begin(until time.Time, keys []store.Key) (head, first store.Seq
 	return head, first, err
 }
 
-// beginBroken is begin where one of the records that conditions are about cannot be read. It
-// finds out which, in savepoints.
-func (w *writer) beginBroken(until time.Time, keys []store.Key) (head, first store.Seq, err error) {
-	w.salvaged = true
-	if head, first, err = w.begin(until, nil); err != nil {
+// beginDamaged is begin where PostgreSQL cannot read one of the records that conditions are about.
+// It finds out which, by bisection in savepoints.
+func (w *writer) beginDamaged(
+	deadline time.Time, keys []store.Key,
+) (head, first store.Seq, err error) {
+	w.searched = true
+	if head, first, err = w.begin(deadline, nil); err != nil {
 		return 0, 0, err
 	}
 	w.head = head
@@ -124,7 +131,7 @@ func (w *writer) beginBroken(until time.Time, keys []store.Key) (head, first sto
 			return err
 		}
 		err := read(ctx, part)
-		if !broken(err) {
+		if !isDamaged(err) {
 			return err
 		}
 		if _, err := w.conn.Exec(ctx, "ROLLBACK TO SAVEPOINT denizen"); err != nil {
@@ -152,7 +159,7 @@ func (w *writer) beginBroken(until time.Time, keys []store.Key) (head, first sto
 	return head, first, nil
 }
 
-// millis is d as a setting of PostgreSQL, where 0 would mean for ever.
+// millis returns d as a setting of PostgreSQL. It is at least 1, because 0 would mean no limit.
 func millis(d time.Duration) string {
 	return strconv.FormatInt(min(max(d.Milliseconds(), 1), math.MaxInt32), 10)
 }
@@ -163,11 +170,11 @@ func (w *writer) Versions(keys []store.Key, into []store.Seq) (err error) {
 	if !errors.Is(err, store.ErrCorrupt) {
 		return err
 	}
-	// Among those that were not foreseen is one that cannot be read, and the transaction is lost
-	// with it. In another one nobody may have come between.
+	// One of the records that were not foreseen cannot be read, and the failure has ended the
+	// transaction. Begin another one. It must find the same head, because the group was given it.
 	before := w.head
 	w.rollback()
-	if _, _, err = w.beginBroken(time.Now().Add(w.s.options.LockTimeout), keys); err != nil {
+	if _, _, err = w.beginDamaged(time.Now().Add(w.s.options.LockTimeout), keys); err != nil {
 		w.lost = true
 		return unavailable(err)
 	}
@@ -177,9 +184,12 @@ func (w *writer) Versions(keys []store.Key, into []store.Seq) (err error) {
 	return w.plan.read(context.Background(), w.s, w.conn, keys, w.at, into)
 }
 
-// read sets into[i] to the version of keys[i], of which the first are at hand already.
-func (p *plan) read(ctx context.Context, s *Store, q querier, keys []store.Key, at []int64, into []store.Seq) error {
-	// Some were not foreseen: their batches came while the lock was waited for.
+// read sets into[i] to the version of keys[i]. at holds the versions of the first keys, which were
+// read with the lock.
+func (p *plan) read(
+	ctx context.Context, s *Store, q querier, keys []store.Key, at []int64, into []store.Seq,
+) error {
+	// The batches of the other keys joined while the transaction waited for the lock.
 	if late := keys[len(at):]; len(late) > 0 {
 		ctx, cancel := s.stepOf(ctx)
 		defer cancel()
@@ -209,39 +219,41 @@ func (w *writer) Under(prefix store.Key) (bool, error) {
 	return w.s.under(context.Background(), w.conn, prefix)
 }
 
+// under reports whether the key of any record begins with prefix.
 func (s *Store) under(ctx context.Context, q querier, prefix store.Key) (found bool, err error) {
 	ctx, cancel := s.stepOf(ctx)
 	defer cancel()
-	if err := q.QueryRow(ctx, s.sql.under, []byte(prefix), behind(prefix)).Scan(&found); err != nil {
+	err = q.QueryRow(ctx, s.sql.under, []byte(prefix), prefixEnd(prefix)).Scan(&found)
+	if err != nil {
 		return false, unavailable(err)
 	}
 	return found, nil
 }
 
-// step answers the context of one step of a commit. It is nobody's who commits: what was
-// handed over is carried out.
+// step returns the context of one step of a commit. It is not derived from that of a caller,
+// because a batch that was handed over is carried out.
 func (s *Store) step() (context.Context, context.CancelFunc) {
 	return s.stepOf(s.ctx)
 }
 
-// stepOf returns the context of one step under parent, which never ends by itself.
+// stepOf returns the context of one step under parent, which has no deadline of its own.
 func (s *Store) stepOf(parent context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(parent, s.options.Timeout)
 }
 
-// Write implements [group.Tx]. Nothing is sent before Commit.
+// Write implements [group.Tx]. Nothing is sent before Commit, which saves a round trip.
 func (w *writer) Write(c *group.Changes) error {
-	w.batch, w.to = w.s.writes(c, &w.plan), c.Head
+	w.batch, w.to = w.s.buildBatch(c, &w.plan), c.Head
 	return nil
 }
 
-// writes answers what makes the changes.
-func (s *Store) writes(c *group.Changes, p *plan) *pgx.Batch {
+// buildBatch returns the statements that make the changes.
+func (s *Store) buildBatch(c *group.Changes, p *plan) *pgx.Batch {
 	b := &pgx.Batch{}
 	if len(c.Drops) > 0 {
 		b.Queue(s.sql.drop, byteKeys(c.Drops))
 	}
-	// To insert what is known to be absent costs half as much as to insert or update.
+	// An INSERT of what is known to be absent costs half as much as an upsert.
 	var insert, put rows
 	for _, r := range c.Puts {
 		if p.absent[r.Key] {
@@ -261,7 +273,8 @@ func (s *Store) writes(c *group.Changes, p *plan) *pgx.Batch {
 	}
 	b.Queue(s.sql.advance, int64(c.Head), int64(c.First))
 	if c.Trimmed || p.unswept {
-		b.Queue(s.sql.sweep, int64(p.swept), int64(c.First), maxSweep).QueryRow(func(row pgx.Row) error {
+		sweep := b.Queue(s.sql.sweep, int64(p.swept), int64(c.First), maxSweep)
+		sweep.QueryRow(func(row pgx.Row) error {
 			var n, last int64
 			err := row.Scan(&n, &last)
 			p.swept, p.unswept = c.First, false
@@ -274,7 +287,7 @@ func (s *Store) writes(c *group.Changes, p *plan) *pgx.Batch {
 	return b
 }
 
-// rows are records as the statements take them.
+// rows are records in the columns that the statements take.
 type rows struct {
 	keys     [][]byte
 	versions []int64
@@ -293,7 +306,8 @@ func (r *rows) queue(b *pgx.Batch, sql string) {
 	}
 }
 
-// Commit implements [group.Tx].
+// Commit implements [group.Tx]. It sends the changes and COMMIT in one round trip. If the
+// connection is lost after that, the outcome is unknown.
 func (w *writer) Commit() error {
 	ctx, cancel := w.s.step()
 	defer cancel()
@@ -309,10 +323,10 @@ func (w *writer) Commit() error {
 		w.Rollback()
 		return afterSending(err)
 	}
-	g := glance{was: w.to}
+	g := observation{was: w.to}
 	w.release()
 	w.s.head.saw(g, w.to)
-	w.s.teller.tell(w.s)
+	w.s.notifier.notify(w.s)
 	return nil
 }
 
@@ -326,11 +340,12 @@ func (w *writer) Rollback() {
 	w.keys = nil
 }
 
+// rollback ends the transaction and gives the connection back.
 func (w *writer) rollback() {
 	if conn := w.conn.Conn(); !conn.IsClosed() && conn.PgConn().TxStatus() != 'I' {
 		ctx, cancel := w.s.step()
 		defer cancel()
-		_, _ = conn.Exec(ctx, "ROLLBACK") // if it fails, the pool throws the connection away
+		_, _ = conn.Exec(ctx, "ROLLBACK") // if it fails, the pool closes the connection
 	}
 	w.release()
 }

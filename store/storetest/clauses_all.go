@@ -17,8 +17,8 @@ import (
 
 // Clause 17: everything at once, and one owner.
 
-// everythingAtOnce lets random batches and reads loose on each other, and then replays
-// what was applied on the model: in the order of Seq each condition must have held.
+// everythingAtOnce runs random batches and reads concurrently, and then replays the applied batches
+// on the model: in the order of Seq every condition must have held.
 func everythingAtOnce(t testing.TB, h Harness) {
 	const writers, rounds = 8, 50
 	type applied struct {
@@ -27,7 +27,8 @@ func everythingAtOnce(t testing.TB, h Harness) {
 	}
 	s, ctx := h.open(t), t.Context()
 	history := make([][]applied, writers)
-	heads := make([]map[store.Seq]store.Seq, 3) // of each reader: head -> the change told last
+	// Of each reader: the last change returned with each head.
+	heads := make([]map[store.Seq]store.Seq, 3)
 	var writing atomic.Int32
 	writing.Store(writers)
 	var fs []func() error

@@ -164,7 +164,7 @@ func everyFailedConditionIsNamed(t testing.TB, h Harness) {
 	require.Equal(t, before, read(t, s))
 }
 
-func conditionsAreJudgedBeforeDrops(t testing.TB, h Harness) {
+func conditionsAreCheckedBeforeDrops(t testing.TB, h Harness) {
 	s := h.open(t)
 	at := fill(t, s, "k", "p/1")
 	before := read(t, s)
@@ -300,7 +300,7 @@ func nothingComesUnderAClosedKey(t testing.TB, h Harness) {
 	}
 }
 
-func dropsActBeforePuts(t testing.TB, h Harness) {
+func dropsAreAppliedBeforePuts(t testing.TB, h Harness) {
 	s := h.open(t)
 	fill(t, s, "k", "p/1", "p/2")
 	seq := commit(t, s, store.Batch{

@@ -13,9 +13,9 @@ import (
 	"github.com/denizenhq/denizen/store"
 )
 
-// Clauses 18 to 20: damage, a store that went back, and what is urgent.
+// Clauses 18 to 20: damage, a store that went back, and urgent batches.
 
-// damaged are the marked among records.
+// damaged returns the marked ones of records.
 func damaged(rs []store.Record) []store.Key {
 	return keysOf(slices.DeleteFunc(slices.Clone(rs), func(r store.Record) bool { return !r.Damaged }))
 }
@@ -36,8 +36,8 @@ func theSoundIsNotMarked(t testing.TB, h Harness) {
 	requireRefused(t, s, store.Batch{If: []store.Cond{{Key: "a", Under: true, Damaged: true}}, Put: puts("a")}, "a condition of two kinds")
 }
 
-// requireMarked says that of all records the store holds those under keys are marked, and that the
-// others are as they were.
+// requireMarked requires that exactly the records under keys are marked, and that the others are
+// unchanged.
 func requireMarked(t testing.TB, s store.Store, were []store.Record, keys ...store.Key) {
 	t.Helper()
 	asked := append(keysOf(were), "absent")
@@ -127,7 +127,7 @@ func damageIsACondition(t testing.TB, h Harness) {
 	}
 	require.JSONEq(t, string(val(7)), string(get(t, s, "a").Value))
 
-	// Of many who mend at once one does: the others come after it, in its group or another.
+	// Of many concurrent repairs one succeeds. The others follow it, in its group or a later one.
 	h.Damage(t, s, "a")
 	var won []int
 	var mu sync.Mutex
@@ -248,7 +248,7 @@ func aWaitBeyondTheHeadIsMissed(t testing.TB, h Harness) {
 		fill(t, s, "a", "b")
 	}
 
-	// Who waits for what comes after a head just seen is never told that it went back.
+	// A Wait after a head that was just read never returns ErrMissed.
 	writer := func(i int) error {
 		_, err := s.Commit(t.Context(), store.Batch{Emit: val(i)})
 		return err
@@ -284,7 +284,7 @@ func healthIsCheap(t testing.TB, h Harness) {
 	s := h.open(t)
 	c, checks := s.(store.Checker)
 	if !checks {
-		return // it knows nothing of how it fares
+		return // it cannot report its health
 	}
 	fill(t, s, "a")
 	require.NoError(t, c.Health())

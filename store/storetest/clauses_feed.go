@@ -140,7 +140,7 @@ func anEventIsSeenWithItsPuts(t testing.TB, h Harness) {
 	contend(t, 60, []func(int) error{writer, writer}, []func() error{fromPut, fromEvent})
 }
 
-func theFeedIsAnsweredInPages(t testing.TB, h Harness) {
+func theFeedIsReturnedInPages(t testing.TB, h Harness) {
 	s := h.open(t)
 	require.Equal(t, store.Feed{First: 1, Changes: []store.Change{}}, plainFeed(changes(t, s, 0, 10)))
 	var want []store.Change
@@ -188,7 +188,7 @@ func headCountsCommitsWithoutEvents(t testing.TB, h Harness) {
 	require.Equal(t, dropped, changes(t, h.reopen(t, s), 0, 1).Head)
 }
 
-// requireMissed says that what comes after a Seq is forgotten.
+// requireMissed requires that what comes after a Seq is forgotten.
 func requireMissed(t testing.TB, s store.Store, after, first, head store.Seq) {
 	t.Helper()
 	f, err := s.Changes(t.Context(), after, store.MaxPage)
@@ -247,7 +247,7 @@ func aTrimIsClipped(t testing.TB, h Harness) {
 	require.Equal(t, f.Head, f.First)
 }
 
-func aTrimIsForGood(t testing.TB, h Harness) {
+func aTrimIsPermanent(t testing.TB, h Harness) {
 	s := h.open(t)
 	for i := range 6 {
 		commit(t, s, store.Batch{Emit: val(i)})

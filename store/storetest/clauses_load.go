@@ -194,7 +194,7 @@ func aFailedLoadLeavesNothing(t testing.TB, h Harness) {
 	}
 }
 
-// requireEmptyOrUnusable says that s answers nothing but errors, or is empty.
+// requireEmptyOrUnusable requires that s returns nothing but errors, or is empty.
 func requireEmptyOrUnusable(t testing.TB, s store.Store, what string) {
 	t.Helper()
 	rs, err := s.List(t.Context(), store.Range{Limit: 10})

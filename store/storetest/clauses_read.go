@@ -11,9 +11,9 @@ import (
 	"github.com/denizenhq/denizen/store"
 )
 
-// Clauses 5 and 6: what Get and List answer.
+// Clauses 5 and 6: what Get and List return.
 
-func getAnswersInOrder(t testing.TB, h Harness) {
+func getReturnsInOrder(t testing.TB, h Harness) {
 	s := h.open(t)
 	none, err := s.Get(t.Context(), "a", "b", "a")
 	require.NoError(t, err)
@@ -39,7 +39,7 @@ func getAnswersInOrder(t testing.TB, h Harness) {
 	require.Equal(t, want, plainRecords(got))
 }
 
-func getAnswersManyKeys(t testing.TB, h Harness) {
+func getTakesManyKeys(t testing.TB, h Harness) {
 	const keys = 3000
 	s := h.open(t)
 	var b store.Batch
@@ -61,7 +61,7 @@ func getAnswersManyKeys(t testing.TB, h Harness) {
 	require.Equal(t, want, plainRecords(got))
 }
 
-// manyTogether is a batch that puts the same 60 keys whatever n is.
+// manyTogether returns a batch that puts the same 60 keys for every n.
 func manyTogether(n int) store.Batch {
 	b := store.Batch{Emit: val(n)}
 	for i := range 60 {
@@ -70,7 +70,7 @@ func manyTogether(n int) store.Batch {
 	return b
 }
 
-// oneVersion says that all the records come from one batch.
+// oneVersion requires that all records come from one batch.
 func oneVersion(rs []store.Record, want int) error {
 	if len(rs) != want {
 		return fmt.Errorf("%d records of %d", len(rs), want)
@@ -126,7 +126,7 @@ func listIsOneSnapshot(t testing.TB, h Harness) {
 	})
 }
 
-func listAnswersInBytewiseOrder(t testing.TB, h Harness) {
+func listIsInBytewiseOrder(t testing.TB, h Harness) {
 	s := h.open(t)
 	require.Empty(t, list(t, s, store.Range{Limit: 1}), "an empty store")
 	want := oddKeys()
@@ -147,7 +147,7 @@ func listAnswersInBytewiseOrder(t testing.TB, h Harness) {
 	require.Equal(t, want, keysOf(list(t, s, store.Range{Limit: store.MaxPage})))
 }
 
-func listAnswersPages(t testing.TB, h Harness) {
+func listReturnsPages(t testing.TB, h Harness) {
 	s := h.open(t)
 	var b store.Batch
 	for i := range 100 {
@@ -184,7 +184,7 @@ func listAnswersPages(t testing.TB, h Harness) {
 	}
 }
 
-func listAnswersKeysOnly(t testing.TB, h Harness) {
+func listReturnsKeysOnly(t testing.TB, h Harness) {
 	s := h.open(t)
 	at := fill(t, s, "a", "b", "c")
 	require.Equal(t, []store.Record{{Key: "b", Version: at["b"]}, {Key: "c", Version: at["c"]}},

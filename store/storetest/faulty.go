@@ -9,10 +9,10 @@ import (
 	"github.com/denizenhq/denizen/store"
 )
 
-// Fault is what befalls a call to a store.
+// Fault is what happens to a call to a store.
 type Fault int
 
-// The faults. The last two befall only Commit; on any other call they are Before.
+// The faults. Applied and Withheld apply only to Commit; for any other call they mean Before.
 const (
 	None     Fault = iota
 	Before         // nothing is done; the error is store.ErrUnavailable
@@ -20,30 +20,29 @@ const (
 	Withheld       // the batch is not applied; the error is store.ErrOutcomeUnknown
 )
 
-// Call is a call to a store. Its Batch is the caller's: neither keep nor change it.
+// Call is a call to a store. Batch belongs to the caller: do not keep or change it.
 type Call struct {
-	N      int          // calls are counted from 1
+	N      int          // the number of the call, from 1
 	Method string       // "Get", "List", "Commit", "Changes", "Wait" or "Load"
-	Batch  *store.Batch // of Commit, else nil
+	Batch  *store.Batch // of Commit, otherwise nil
 }
 
-// Faulty answers s with faults: decide says what befalls each call. It is called by as
-// many goroutines at once as the store is. Close, Own and Health never fail. Faulty is a
-// store.Sole and a store.Checker if s is one.
+// Faulty returns s with faults. For each call it calls decide, which chooses the fault. decide must
+// be safe for use by as many goroutines as use the store. Close, Own and Health never fail. The
+// returned store implements [store.Sole] and [store.Checker] if s does.
 //
-// A batch that s refuses is refused, whatever befalls it, except under Withheld, where
-// nobody asks s.
+// A batch that s refuses is refused with any fault but Withheld, which does not ask s.
 func Faulty(s store.Store, decide func(Call) Fault) store.Store {
 	return forward(&faulty{Store: s, decide: decide}, s)
 }
 
-// EachCall calls try over and over. In the n-th round, from 1 on, the decide it hands to
-// try lets f befall the n-th call that f can befall, and no other. It ends after the first
-// round in which no call was left for f, and answers how many rounds there were before.
+// EachCall calls try once for each call of an operation, and makes that call fail. In round n, from
+// 1 on, decide applies f to the n-th call that f can apply to, and to no other. EachCall ends after
+// the first round in which there is no such call, and returns the number of rounds before it.
 //
 //	storetest.EachCall(storetest.Before, func(n int, decide func(storetest.Call) storetest.Fault) {
 //		s := storetest.Faulty(memory.New(), decide)
-//		// Do something with s, which may fail, and see that nothing is half done.
+//		// Run the operation, which may fail, and check that nothing is half done.
 //	})
 func EachCall(f Fault, try func(n int, decide func(Call) Fault)) (faults int) {
 	for n := 1; ; n++ {
@@ -69,7 +68,7 @@ type faulty struct {
 	calls  atomic.Int64
 }
 
-// strike asks what befalls a call.
+// strike asks for the fault of a call, and returns its error if the call must not reach the store.
 func (s *faulty) strike(method string, b *store.Batch) (Fault, error) {
 	n := s.calls.Add(1)
 	f := s.decide(Call{N: int(n), Method: method, Batch: b})
@@ -122,15 +121,18 @@ func (s *faulty) Wait(ctx context.Context, after store.Seq) error {
 	return s.Store.Wait(ctx, after)
 }
 
-func (s *faulty) Load(ctx context.Context, rs iter.Seq2[store.Record, error], cs iter.Seq2[store.Change, error], head store.Seq) error {
+func (s *faulty) Load(
+	ctx context.Context, rs iter.Seq2[store.Record, error],
+	cs iter.Seq2[store.Change, error], head store.Seq,
+) error {
 	if _, err := s.strike("Load", nil); err != nil {
 		return err
 	}
 	return s.Store.Load(ctx, rs, cs, head)
 }
 
-// forward makes the wrapper a store.Sole and a store.Checker if s is one. What it returns is a
-// pointer, so that it can be a key of a map.
+// forward returns a wrapper that also implements store.Sole and store.Checker if s does. The result
+// is a pointer, so that it can be the key of a map.
 func forward(wrapper, s store.Store) store.Store {
 	sole, isSole := s.(store.Sole)
 	checker, isChecker := s.(store.Checker)

@@ -14,14 +14,14 @@ import (
 	"github.com/denizenhq/denizen/store"
 )
 
-// frail is a store as simple as can be: one lock around the model. Built with the name of
-// a bug it has that bug, and with "" none.
+// frail is a simple store: one lock around the model. It has the bug that it is named after, or
+// none if its name is "".
 type frail struct {
 	bug string
 
 	mu      sync.Mutex
 	now     *model
-	before  *model // the state one commit ago, for bugs that answer late
+	before  *model // the state one commit ago, for bugs that return old data
 	closed  bool
 	changed chan struct{} // closed and replaced at each commit
 	owned   bool
@@ -96,7 +96,7 @@ func cloneRecords(rs []store.Record) []store.Record {
 func (s *frail) Get(_ context.Context, keys ...store.Key) ([]store.Record, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closed && !s.is("a closed store answers") {
+	if s.closed && !s.is("a closed store works") {
 		return nil, store.ErrClosed
 	}
 	if err := store.CheckKeys(keys...); err != nil && !s.is("get takes any key") {
@@ -113,18 +113,18 @@ func (s *frail) Get(_ context.Context, keys ...store.Key) ([]store.Record, error
 		return cloneRecords(rs), nil
 	}
 	m := s.now
-	if s.is("get answers what was one commit ago") {
+	if s.is("get returns what was one commit ago") {
 		m = s.before
 	}
 	rs := m.get(keys)
 	switch s.bug {
-	case "get answers in key order":
+	case "get returns records in key order":
 		slices.SortFunc(rs, byKey)
-	case "get answers a key once":
+	case "get returns a key once":
 		rs = slices.CompactFunc(rs, func(a, b store.Record) bool { return a.Key == b.Key })
 	case "get leaves out what is absent":
 		rs = slices.DeleteFunc(rs, func(r store.Record) bool { return r.Version == 0 })
-	case "get answers its own memory":
+	case "get returns its own memory":
 		return rs, nil
 	}
 	return cloneRecords(rs), nil
@@ -160,16 +160,16 @@ func (s *frail) List(_ context.Context, r store.Range) ([]store.Record, error) {
 		slices.SortStableFunc(rs, func(a, b store.Record) int {
 			return strings.Compare(strings.ToLower(string(a.Key)), strings.ToLower(string(b.Key)))
 		})
-	case "list answers one too many":
+	case "list returns one too many":
 		more := r
 		more.Limit++
 		rs = s.now.list(more)
-	case "list answers values always":
+	case "list returns values always":
 		r.KeysOnly = false
 		rs = s.now.list(r)
-	case "list answers its own memory":
+	case "list returns its own memory":
 		return rs, nil
-	case "list answers one array":
+	case "list returns one array":
 		var all []byte
 		for _, r := range rs {
 			all = append(all, r.Value...)
@@ -390,7 +390,7 @@ func (s *frail) Changes(_ context.Context, after store.Seq, limit int) (store.Fe
 	}
 	f, missed := s.now.feed(after, limit)
 	for i := range f.Changes {
-		if !s.is("changes answers its own memory") {
+		if !s.is("changes returns its own memory") {
 			f.Changes[i].Event = bytes.Clone(f.Changes[i].Event)
 		}
 	}

@@ -18,7 +18,7 @@ import (
 	"github.com/denizenhq/denizen/store"
 )
 
-// patience is how long something that must happen is waited for.
+// patience is how long a test waits for something that must happen.
 var patience = 30 * time.Second
 
 func val(n int) []byte { return fmt.Appendf(nil, `{"n":%d}`, n) }
@@ -45,7 +45,7 @@ func number(v []byte) (int, error) {
 	return *o.N, nil
 }
 
-// commit applies b, which must succeed.
+// commit commits b, which must succeed.
 func commit(t testing.TB, s store.Store, b store.Batch) store.Seq {
 	t.Helper()
 	seq, err := s.Commit(t.Context(), b)
@@ -53,7 +53,7 @@ func commit(t testing.TB, s store.Store, b store.Batch) store.Seq {
 	return seq
 }
 
-// fill commits the keys one by one and answers their versions.
+// fill commits the keys one by one and returns their versions.
 func fill(t testing.TB, s store.Store, keys ...store.Key) map[store.Key]store.Seq {
 	t.Helper()
 	at := map[store.Key]store.Seq{}
@@ -63,7 +63,7 @@ func fill(t testing.TB, s store.Store, keys ...store.Key) map[store.Key]store.Se
 	return at
 }
 
-// getOne answers the record under one key.
+// getOne returns the record under one key.
 func getOne(ctx context.Context, s store.Store, k store.Key) (store.Record, error) {
 	rs, err := s.Get(ctx, k)
 	if err == nil && len(rs) != 1 {
@@ -136,13 +136,13 @@ func seqsOf(cs []store.Change) []store.Seq {
 	return seqs
 }
 
-// contents is all that a store holds, values and events in the spelling of plain.
+// contents is everything in a store, with values and events as plain spells them.
 type contents struct {
 	Records []store.Record
 	Feed    store.Feed
 }
 
-// read answers the contents of a store that nobody writes to.
+// read returns the contents of a store that nobody writes to.
 func read(t testing.TB, s store.Store) contents {
 	t.Helper()
 	rs, err := walk(t.Context(), s, store.Range{Limit: store.MaxPage})
@@ -156,8 +156,8 @@ func read(t testing.TB, s store.Store) contents {
 	return contents{Records: plainRecords(rs), Feed: plainFeed(f)}
 }
 
-// plain is v in one spelling: keys in order, no spaces, one form of escapes. What is not
-// JSON stays as it is, and differs from everything that is.
+// plain returns v in one spelling: keys in order, no spaces, one form of escapes. What is not JSON
+// is returned as it is, and differs from everything that is.
 func plain(v []byte) []byte {
 	if v == nil {
 		return nil
@@ -196,7 +196,7 @@ func plainFeed(f store.Feed) store.Feed {
 	return f
 }
 
-// requireConflict says that err is a Conflict which names the conditions want.
+// requireConflict requires err to be a Conflict that lists exactly the conditions want.
 func requireConflict(t testing.TB, err error, want ...store.Cond) {
 	t.Helper()
 	require.ErrorIs(t, err, store.ErrConflict)
@@ -205,7 +205,7 @@ func requireConflict(t testing.TB, err error, want ...store.Cond) {
 	require.ElementsMatch(t, want, c.Failed)
 }
 
-// requireRefused says that the batch is invalid and changed nothing.
+// requireRefused requires that the batch is invalid and changes nothing.
 func requireRefused(t testing.TB, s store.Store, b store.Batch, what string) {
 	t.Helper()
 	before := read(t, s)
@@ -214,7 +214,7 @@ func requireRefused(t testing.TB, s store.Store, b store.Batch, what string) {
 	require.Equal(t, before, read(t, s), what)
 }
 
-// together runs the functions at once and fails t with what they return.
+// together runs the functions concurrently and fails t with their errors.
 func together(t testing.TB, fs ...func() error) {
 	t.Helper()
 	errs := make([]error, len(fs))
@@ -226,8 +226,8 @@ func together(t testing.TB, fs ...func() error) {
 	require.NoError(t, errors.Join(errs...))
 }
 
-// contend lets writers and readers loose on each other. A writer is called with 0, 1, 2
-// and so on, at least rounds times, and until every reader has had its turns too.
+// contend runs writers and readers concurrently. A writer is called with 0, 1, 2 and so on, at
+// least rounds times and until every reader has had its turns.
 func contend(t testing.TB, rounds int, writers []func(i int) error, readers []func() error) {
 	t.Helper()
 	const turns = 50
@@ -270,7 +270,7 @@ func contend(t testing.TB, rounds int, writers []func(i int) error, readers []fu
 	together(t, all...)
 }
 
-// waiting calls Wait, which must return for a reason of its own before patience is lost.
+// waiting calls Wait, which must return by itself before patience runs out.
 func waiting(ctx context.Context, s store.Store, after store.Seq) error {
 	returned := make(chan error, 1)
 	go func() { returned <- s.Wait(ctx, after) }()
@@ -284,23 +284,23 @@ func waiting(ctx context.Context, s store.Store, after store.Seq) error {
 	}
 }
 
-// linger lets other goroutines get where they wait. A right store passes without it; a
-// wrong one is found more surely.
+// linger gives other goroutines time to get to where they wait. A correct store passes without it;
+// a faulty one is found more reliably.
 func linger() {
 	for range 200 {
 		runtime.Gosched()
 	}
 }
 
-// attempt is a TB that keeps a failure to itself.
+// attempt is a TB that records a failure instead of reporting it.
 type attempt struct {
 	testing.TB
-	mu     sync.Mutex
+	mu     sync.Mutex // guards failed and log
 	failed bool
 	log    bytes.Buffer
 }
 
-// try runs f and reports what it failed with, or "".
+// try runs f and returns what it failed with, or "".
 func try(t testing.TB, f func(t testing.TB)) (failure string) {
 	a := &attempt{TB: t}
 	done := make(chan struct{})
@@ -317,7 +317,9 @@ func try(t testing.TB, f func(t testing.TB)) (failure string) {
 
 func (a *attempt) Log(args ...any) { a.write(false, fmt.Sprintln(args...)) }
 
-func (a *attempt) Logf(format string, args ...any) { a.write(false, fmt.Sprintf(format+"\n", args...)) }
+func (a *attempt) Logf(format string, args ...any) {
+	a.write(false, fmt.Sprintf(format+"\n", args...))
+}
 
 func (a *attempt) Error(args ...any) { a.write(true, fmt.Sprintln(args...)) }
 

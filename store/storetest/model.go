@@ -14,7 +14,7 @@ import (
 	"github.com/denizenhq/denizen/store"
 )
 
-// model is a store of plain maps, without locks, limits or errors.
+// model is a store made of maps, without locks, limits or errors.
 type model struct {
 	records     map[store.Key]store.Record
 	changes     []store.Change
@@ -23,7 +23,7 @@ type model struct {
 
 func newModel() *model { return &model{records: map[store.Key]store.Record{}, first: 1} }
 
-// failed answers the conditions that do not hold.
+// failed returns the conditions that do not hold.
 func (m *model) failed(conds []store.Cond) []store.Cond {
 	var failed []store.Cond
 	for _, c := range conds {
@@ -91,8 +91,8 @@ func (m *model) feed(after store.Seq, limit int) (f store.Feed, missed bool) {
 	return f, after < m.first-1 || after > m.head && after != store.End
 }
 
-// A step is one call of a script. What depends on the moment, such as the version a
-// condition names, is said so that a step means something wherever it stands.
+// step is one call of a script. What depends on the current state, such as the version in a
+// condition, is relative, so that a step makes sense anywhere in a script.
 type step struct {
 	op    string // commit, get, list, changes, reopen
 	batch store.Batch
@@ -100,10 +100,11 @@ type step struct {
 	trim  int // commit: trim up to this many before head, if above 0
 	keys  []store.Key
 	page  store.Range
-	back  int // changes: after what comes this many before head
+	back  int // changes: after this many before head
 	limit int
 }
 
+// cond is a condition, relative to the current state.
 type cond struct {
 	key store.Key
 	at  string // now, stale, absent, under
@@ -133,14 +134,15 @@ func (s step) String() string {
 	case "get":
 		return fmt.Sprintf("get %q", s.keys)
 	case "list":
-		return fmt.Sprintf("list under %q after %q limit %d keysOnly %v", s.page.Under, s.page.After, s.page.Limit, s.page.KeysOnly)
+		return fmt.Sprintf("list under %q after %q limit %d keysOnly %v",
+			s.page.Under, s.page.After, s.page.Limit, s.page.KeysOnly)
 	case "changes":
 		return fmt.Sprintf("changes after head-%d limit %d", s.back, s.limit)
 	}
 	return s.op
 }
 
-// at answers the batch of the step as it reads on the state of m.
+// at returns the batch of the step for the current state of m.
 func (s step) at(m *model) store.Batch {
 	b := s.batch
 	for _, c := range s.conds {
@@ -161,15 +163,18 @@ func (s step) at(m *model) store.Batch {
 		}
 	}
 	if s.trim > 0 {
-		b.Trim = m.head - min(m.head, store.Seq(s.trim-1)) // 0, which is no trim, at the start
+		b.Trim = m.head - min(m.head, store.Seq(s.trim-1)) // 0, no trim, at the start
 	}
 	return b
 }
 
-// scriptKeys are few, so that steps meet, and each is a prefix of another or next to one.
-var scriptKeys = []store.Key{"\x00", "A", "a", "a\x00", "a/", "a/b", "a/c", "a\xff", "a\xff\xff", "b", "\xc3\x28", "\xff", "\xff\xff", "\xff\xff\x01"}
+// scriptKeys are few, so that steps meet, and each is a prefix of another one or next to one.
+var scriptKeys = []store.Key{
+	"\x00", "A", "a", "a\x00", "a/", "a/b", "a/c", "a\xff", "a\xff\xff", "b",
+	"\xc3\x28", "\xff", "\xff\xff", "\xff\xff\x01",
+}
 
-// newScript is n steps and a look at everything.
+// newScript returns n random steps, and then steps that read everything.
 func newScript(random *rand.Rand, n int) []step {
 	key := func() store.Key { return scriptKeys[random.IntN(len(scriptKeys))] }
 	keys := func(most int) []store.Key {
@@ -202,7 +207,9 @@ func newScript(random *rand.Rand, n int) []step {
 		}
 		if s.op == "commit" {
 			for _, k := range keys(2) {
-				at := []string{"now", "now", "now", "now", "now", "now", "stale", "absent", "under", "under"}[random.IntN(10)]
+				at := []string{
+					"now", "now", "now", "now", "now", "now", "stale", "absent", "under", "under",
+				}[random.IntN(10)]
 				s.conds = append(s.conds, cond{k, at})
 			}
 			if random.IntN(3) == 0 {
@@ -232,7 +239,7 @@ func newScript(random *rand.Rand, n int) []step {
 		step{op: "changes", back: 3, limit: store.MaxPage})
 }
 
-// play runs a script on a new store and on the model, and tells where they differ.
+// play runs a script on a new store and on the model, and returns an error where they differ.
 func play(t testing.TB, h Harness, script []step) error {
 	t.Helper()
 	s, m, ctx := h.New(t), newModel(), t.Context()
@@ -307,7 +314,7 @@ func condSet(cs []store.Cond) map[store.Cond]bool {
 	return set
 }
 
-// shrink drops steps from a failing script as long as it still fails.
+// shrink removes steps from a failing script while it still fails.
 func shrink(script []step, fails func([]step) bool) []step {
 	for size := len(script) / 2; size > 0; {
 		shrunk := false

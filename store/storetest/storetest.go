@@ -1,13 +1,13 @@
-// Package storetest holds an implementation of [store.Store] to the contract of package
-// store, and wraps stores for the tests of what is built on them.
+// Package storetest tests implementations of [store.Store], and wraps stores for the tests of code
+// that uses them.
 //
-// [Run] is the contract as a test: one subtest for each sentence that can be observed,
-// under the number of its clause. Nothing in it is optional. A store's own tests add what
-// cannot be seen from outside: that what was acknowledged survives a killed process and a
+// [Run] is the contract of package store as a test. It has one subtest for each sentence that can
+// be observed, named after the number of its clause. No subtest is optional. A store's own tests
+// add what cannot be observed from outside: that acknowledged data survives a killed process and a
 // lost disk cache, and what the store does when its disk fails.
 //
-// [Faulty] makes calls fail, [EachCall] makes each call of an operation fail in turn, and
-// [Watchful] watches that neither the store nor its user breaks a rule.
+// For tests of code that uses a store, [Faulty] makes calls fail, [EachCall] makes each call of an
+// operation fail in turn, and [Watchful] reports a store or a caller that breaks a rule.
 package storetest
 
 import (
@@ -18,26 +18,24 @@ import (
 	"github.com/denizenhq/denizen/store"
 )
 
-// Harness makes the stores that Run tests. Run closes every store it is given, some of
-// them more than once. All failures are reported through t, which is not always the
-// *testing.T of the test.
+// Harness makes the stores for [Run], which closes every store that it gets, some of them more than
+// once. Report all failures through t, which is not always the *testing.T of the test.
 type Harness struct {
-	// New makes an empty store that no other call of New has part in.
+	// New makes an empty store that shares nothing with any other.
 	New func(t testing.TB) store.Store
-	// Reopen closes s, which may be closed already, and opens what it kept. It is nil
-	// only for a store that keeps nothing once closed.
+	// Reopen closes s, which may be closed already, and opens what it has stored. It is nil only
+	// for a store that keeps nothing after Close.
 	Reopen func(t testing.TB, s store.Store) store.Store
-	// Damage spoils the record under key where s keeps it, so that it is there and cannot be
-	// read; nobody commits to s meanwhile. DamageEvent does so with the event at seq. They are
-	// nil only for a store whose keeping its tests cannot reach: it is then held to what the
-	// contract says of a store without damage.
+	// Damage damages the stored record under key, so that it exists but cannot be read. DamageEvent
+	// does the same with the event at seq. Nobody commits to s meanwhile. Both are nil only if the
+	// test cannot reach what s has stored. The store is then tested without damage.
 	Damage      func(t testing.TB, s store.Store, key store.Key)
 	DamageEvent func(t testing.TB, s store.Store, seq store.Seq)
 }
 
-// Wrap answers a harness whose stores are those of h inside a wrapper, such as Faulty.
+// Wrap returns a harness whose stores are those of h inside a wrapper, such as [Faulty].
 func (h Harness) Wrap(wrap func(t testing.TB, s store.Store) store.Store) Harness {
-	var inner sync.Map // wrapper -> what it wraps
+	var inner sync.Map // from wrapper to store
 	dress := func(t testing.TB, s store.Store) store.Store {
 		w := wrap(t, s)
 		inner.Store(w, s)
@@ -65,14 +63,14 @@ func (h Harness) Wrap(wrap func(t testing.TB, s store.Store) store.Store) Harnes
 	return wrapped
 }
 
-// Run holds a store to every clause of the contract in package store.
+// Run tests a store against every clause of the contract in package store.
 func Run(t *testing.T, h Harness) {
 	for _, c := range contract() {
 		t.Run(c.String(), func(t *testing.T) { c.hold(t, h) })
 	}
 }
 
-// A clause is one sentence of the contract and the test that holds a store to it.
+// clause is one sentence of the contract and its test.
 type clause struct {
 	number   int
 	sentence string
@@ -88,33 +86,33 @@ func contract() []clause {
 		{2, "a condition that is true holds", trueConditionsHold},
 		{2, "a condition that is false refuses the batch", falseConditionsRefuse},
 		{2, "every condition that failed is named", everyFailedConditionIsNamed},
-		{2, "conditions are judged before the drops of their batch", conditionsAreJudgedBeforeDrops},
+		{2, "conditions are checked before the drops of their batch", conditionsAreCheckedBeforeDrops},
 		{2, "of 64 claimants one wins", ofManyClaimantsOneWins},
 		{2, "no update is lost", noUpdateIsLost},
 		{2, "nothing comes under a key that was found empty", nothingComesUnderAClosedKey},
-		{3, "drops act before puts", dropsActBeforePuts},
+		{3, "drops are applied before puts", dropsAreAppliedBeforePuts},
 		{3, "dropping what is absent is no error", droppingTheAbsentIsNoError},
 		{3, "a drop takes what it names and nothing else", dropsTakeWhatTheyName},
 		{3, "a batch that does nothing or puts a key twice is refused", senselessBatchesAreRefused},
 		{4, "every batch takes a greater seq, with an event or without", everyBatchTakesAGreaterSeq},
 		{4, "a version is the seq of the batch that wrote the record", aVersionIsTheSeqOfItsBatch},
 		{4, "no two batches take one seq", noTwoBatchesTakeOneSeq},
-		{5, "get answers in the order of its keys", getAnswersInOrder},
-		{5, "get answers many keys", getAnswersManyKeys},
+		{5, "get returns records in the order of its keys", getReturnsInOrder},
+		{5, "get takes many keys", getTakesManyKeys},
 		{5, "get is one snapshot", getIsOneSnapshot},
-		{6, "list answers in bytewise order", listAnswersInBytewiseOrder},
-		{6, "list answers pages", listAnswersPages},
-		{6, "list answers keys only when asked", listAnswersKeysOnly},
+		{6, "list is in bytewise order", listIsInBytewiseOrder},
+		{6, "list returns pages", listReturnsPages},
+		{6, "list returns keys only when asked", listReturnsKeysOnly},
 		{6, "list is one snapshot", listIsOneSnapshot},
 		{6, "paging while others write misses and repeats nothing", pagingWhileOthersWrite},
 		{6, "a limit out of bounds is refused", limitsAreRefused},
 		{7, "followers of many writers see the same feed without gaps", followersSeeTheSameFeed},
 		{7, "an event is seen exactly when its puts are", anEventIsSeenWithItsPuts},
-		{7, "the feed is answered in pages", theFeedIsAnsweredInPages},
+		{7, "the feed is returned in pages", theFeedIsReturnedInPages},
 		{7, "head counts commits without events", headCountsCommitsWithoutEvents},
 		{8, "a trim forgets the events up to a seq", aTrimForgets},
 		{8, "a trim reaches at most to the commit before it", aTrimIsClipped},
-		{8, "a trim is for good", aTrimIsForGood},
+		{8, "a trim is permanent", aTrimIsPermanent},
 		{9, "wait returns for every commit", waitReturnsForEveryCommit},
 		{9, "wait wakes everyone", waitWakesEveryone},
 		{9, "wait ends with its context", waitEndsWithItsContext},
@@ -132,7 +130,7 @@ func contract() []clause {
 		{13, "a key of the wrong length is refused", keysOfTheWrongLengthAreRefused},
 		{14, "values and events are kept as JSON", valuesAreKeptAsJSON},
 		{14, "a value or event against the rules is refused", badValuesAreRefused},
-		{15, "a closed store answers ErrClosed", aClosedStoreSaysSo},
+		{15, "a closed store returns ErrClosed", aClosedStoreSaysSo},
 		{15, "closing twice is no error", closingTwiceIsNoError},
 		{15, "close waits for commits under way", closeWaitsForCommits},
 		{16, "load keeps versions, sequence and feed", loadKeepsEverything},
@@ -153,11 +151,11 @@ func contract() []clause {
 		{19, "changes beyond the head are missed", changesBeyondTheHeadAreMissed},
 		{19, "a wait beyond the head is missed", aWaitBeyondTheHeadIsMissed},
 		{20, "an urgent batch is like any other", anUrgentBatchIsLikeAnyOther},
-		{20, "a store that says how it fares is well, and does not wait", healthIsCheap},
+		{20, "health is nil for a good store and does not block", healthIsCheap},
 	}
 }
 
-// open makes a store and sees to it that it is closed.
+// open makes a store that is closed at the end of the test.
 func (h Harness) open(t testing.TB) store.Store {
 	t.Helper()
 	s := h.New(t)
@@ -165,7 +163,7 @@ func (h Harness) open(t testing.TB) store.Store {
 	return s
 }
 
-// reopen restarts s, or answers s itself where nothing is kept.
+// reopen reopens s, or returns s itself if the store keeps nothing after Close.
 func (h Harness) reopen(t testing.TB, s store.Store) store.Store {
 	t.Helper()
 	if h.Reopen == nil {

@@ -11,22 +11,26 @@ import (
 	"github.com/denizenhq/denizen/store"
 )
 
-// Watchful answers s under watch. It reports through t
+// Watchful returns s under observation. It reports through t
 //
-//   - a key whose version shrinks, other than to none;
+//   - a key whose version decreases, except to absent;
 //   - a head that goes back;
-//   - a change that comes up, or is gone without a trim, where a reader has been before;
-//   - a value or event that is not a JSON object;
-//   - a batch that puts a key without a condition on it, unless blind says that it may.
+//   - a change that appears, or disappears without a trim, in a part of the feed that was read
+//     before;
+//   - a value or an event that is not a JSON object;
+//   - a batch that puts a key without a condition on it, unless blind returns true for the key.
 //
-// A nil blind allows nothing. Watchful is for ordinary tests: it remembers every key and
-// every Seq it saw. It is a store.Sole and a store.Checker if s is one.
-// Of what is damaged it only knows that it is there.
+// A nil blind returns false for every key. Watchful is for tests of moderate size, because it
+// remembers every key and every Seq. Of damaged records and events it checks only that they exist.
+// The returned store implements [store.Sole] and [store.Checker] if s does.
 func Watchful(t testing.TB, s store.Store, blind func(store.Key) bool) store.Store {
 	if blind == nil {
 		blind = func(store.Key) bool { return false }
 	}
-	w := &watchful{Store: s, t: t, blind: blind, versions: map[store.Key]sighting{}, events: map[store.Seq]bool{}}
+	w := &watchful{
+		Store: s, t: t, blind: blind,
+		versions: map[store.Key]sighting{}, events: map[store.Seq]bool{},
+	}
 	return forward(w, s)
 }
 
@@ -35,28 +39,29 @@ type watchful struct {
 	t     testing.TB
 	blind func(store.Key) bool
 
-	mu       sync.Mutex
-	clock    int64 // counts answers; an answer is judged by what was known when it was asked for
+	mu sync.Mutex // guards the fields below
+	// clock counts results. Each is checked against what was known when it was requested.
+	clock    int64
 	head     store.Seq
 	versions map[store.Key]sighting
-	events   map[store.Seq]bool // the changes known in the stretch (from, to]
+	events   map[store.Seq]bool // the known changes in the range (from, to]
 	from, to store.Seq
 }
 
-// sighting is the highest version seen of a key, and when it was first seen.
+// sighting is the highest version seen of a key, and the clock when it was first seen.
 type sighting struct {
 	version store.Seq
 	at      int64
 }
 
-// asked answers what is known when a call begins.
+// asked returns what is known when a call begins.
 func (w *watchful) asked() (at int64, head store.Seq) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.clock, w.head
 }
 
-// saw judges records that were asked for at a time, and remembers them.
+// saw checks records that were requested at a given clock, and remembers them.
 func (w *watchful) saw(asked int64, rs []store.Record, values bool) {
 	w.t.Helper()
 	w.mu.Lock()
@@ -79,7 +84,7 @@ func (w *watchful) saw(asked int64, rs []store.Record, values bool) {
 	}
 }
 
-// sawFeed judges a part of the feed, and remembers it.
+// sawFeed checks a page of the feed, and remembers it.
 func (w *watchful) sawFeed(headBefore, after store.Seq, limit int, f store.Feed) {
 	w.t.Helper()
 	w.mu.Lock()
@@ -110,7 +115,7 @@ func (w *watchful) sawFeed(headBefore, after store.Seq, limit int, f store.Feed)
 			w.t.Errorf("the change at %d is gone", seq)
 		}
 	}
-	if after > w.to || to < w.from { // no part of the stretch: begin another
+	if after > w.to || to < w.from { // the page is apart from the known range: begin another
 		clear(w.events)
 		w.from, w.to = after, to
 	}
@@ -159,7 +164,7 @@ func (w *watchful) Commit(ctx context.Context, b store.Batch) (store.Seq, error)
 	for i := range written {
 		written[i].Version = seq
 	}
-	w.saw(0, written, false) // other commits may have overtaken this one: only remember it
+	w.saw(0, written, false) // other commits may have overtaken this one, so only remember it
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.head = max(w.head, seq)

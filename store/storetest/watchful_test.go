@@ -9,7 +9,7 @@ import (
 	"github.com/denizenhq/denizen/store"
 )
 
-// scripted answers what a test tells it to.
+// scripted is a store that returns what a test sets.
 type scripted struct {
 	store.Store
 	record store.Record

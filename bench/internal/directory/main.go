@@ -1,5 +1,5 @@
-// Command directory is the smallest program with a directory in it: what an importer pays. With
-// a locator as its argument it makes a user who has it, without one it makes nothing.
+// Command directory is the smallest program that contains a directory, and shows what importing one
+// costs. With a locator as its argument it creates a user with that locator.
 package main
 
 import (

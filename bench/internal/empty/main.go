@@ -1,4 +1,4 @@
-// Command empty does nothing: what any program of Go costs.
+// Command empty does nothing, and shows what any Go program costs.
 package main
 
 import "github.com/denizenhq/denizen/bench/internal/usage"

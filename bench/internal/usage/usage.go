@@ -1,4 +1,4 @@
-// Package usage tells what a program has taken so far.
+// Package usage measures the resources that a program has used so far.
 package usage
 
 import (
@@ -8,13 +8,13 @@ import (
 	"strings"
 )
 
-// Usage is what a program took until it was asked.
+// Usage is what a program has used.
 type Usage struct {
-	Allocs, Bytes uint64 // on the heap, those that are free again included
-	Resident      string // the most memory it had at a time, as the system says it
+	Allocs, Bytes uint64 // on the heap, including those that were freed
+	Resident      string // the peak resident memory, as reported by the system
 }
 
-// Print prints it.
+// Print prints the usage so far.
 func Print() {
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)

@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// foreseeing is a backend that is told what it will be asked for.
+// foreseeing is a backend that implements Foreseer.
 type foreseeing struct {
 	*backend
 	foreseen [][]store.Key
@@ -36,7 +36,7 @@ func TestBatchesThatComeWhileABackendBeginsJoinTheGroupItForesaw(t *testing.T) {
 					late <- err
 				}()
 				synctest.Wait()
-				go func() { // it looks under a key, so it is alone
+				go func() { // a condition with Under, so it is alone
 					_, err := g.Commit(t.Context(), store.Batch{If: []store.Cond{{Key: "c", Under: true}}, Drop: []store.Key{"c"}})
 					late <- err
 				}()

@@ -18,8 +18,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// backend is a Backend in a map that notes what it is asked, and calls a hook, if set,
-// at the start of each of its steps.
+// backend is a Backend in a map. It records its calls, and calls a hook, if set, at the start of
+// each step.
 type backend struct {
 	records map[store.Key]store.Seq
 	values  map[store.Key]string
@@ -29,7 +29,7 @@ type backend struct {
 
 	hook func(step string) error
 
-	mu    sync.Mutex // for the notes
+	mu    sync.Mutex // guards the records of calls
 	asked []string
 	wrote []group.Changes
 }
@@ -145,7 +145,7 @@ func run(t *testing.T, f func(t *testing.T, r rig)) {
 	})
 }
 
-// answer is what a Commit answered, once it did.
+// answer is the result of a Commit, once it has returned.
 type answer struct {
 	seq  store.Seq
 	err  error
@@ -173,8 +173,8 @@ func (r rig) commit(ctx context.Context, b store.Batch) *answer {
 	return a
 }
 
-// hold keeps the first transaction in its commit until release is called, so that what
-// comes meanwhile is one group.
+// hold keeps the first transaction in its commit until release is called, so that all batches that
+// arrive meanwhile form one group.
 func (r rig) hold() (release func()) {
 	r.t.Helper()
 	gate := make(chan struct{})
@@ -198,7 +198,7 @@ func (r rig) hold() (release func()) {
 	}
 }
 
-// together commits batches in one group and answers once all are answered.
+// together commits batches in one group and returns once all of them have.
 func (r rig) together(bs ...store.Batch) []*answer {
 	r.t.Helper()
 	release := r.hold()
@@ -234,8 +234,8 @@ func TestBatchesThatComeDuringACommitShareTheNext(t *testing.T) {
 	})
 }
 
-// Those who were answered together write again at the same time: the first of them must not
-// commit alone, for the others would wait for it.
+// Writers whose commits return together write again at the same time. The first of them must not
+// commit alone, because the others would wait for it.
 func TestWritersThatCanRunShareTheFirstGroup(t *testing.T) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 	const writers = 8
@@ -349,8 +349,8 @@ func TestAContextThatEndsAfterTheHandOverChangesNothing(t *testing.T) {
 	})
 }
 
-// mute is a context that has ended and tells nobody until asked, as one does that ends at
-// the very moment of a hand-over.
+// mute is a context that has ended but closes no channel, like one that ends at the very moment of
+// a hand-over.
 type mute struct {
 	context.Context
 	ended *atomic.Bool
@@ -392,8 +392,8 @@ func TestAFollowerWhoseContextEndedIsNotHandedOver(t *testing.T) {
 }
 
 func TestTheLeadIsNeverLost(t *testing.T) {
-	// Contexts end while leads are handed on, over and over; each Commit still answers,
-	// and what it answers is true.
+	// Contexts end while the lead is passed on, again and again. Each Commit still returns, and its
+	// result is true.
 	run(t, func(t *testing.T, r rig) {
 		var wg sync.WaitGroup
 		for w := range 8 {
@@ -602,7 +602,7 @@ func (r rig) failAt(step string, err error) {
 		if s != step {
 			return nil
 		}
-		// The first transaction is only held up in its commit, and that is hold's.
+		// The first transaction belongs to hold, which only delays its commit.
 		if n++; n == 1 && step != "commit" && step != "versions" {
 			return nil
 		}
@@ -629,7 +629,7 @@ func TestAFailedGroupAppliesNothing(t *testing.T) {
 	}
 }
 
-// waitEnded is Wait, at once.
+// waitEnded calls Wait with a context that has ended.
 func (r rig) waitEnded(after store.Seq) error {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
@@ -834,7 +834,7 @@ func TestUrgentBatchesAreCommittedAloneWhereThereIsNoRoom(t *testing.T) {
 		}
 		as := r.together(
 			put("a"),
-			urgent(r.ifAt(put("a"), "a", 0)), // refused for the sake of the first, which came to nothing
+			urgent(r.ifAt(put("a"), "a", 0)), // refused because of the first, which failed
 			r.ifAt(put("b"), "none", 9),
 			urgent(r.ifAt(put("c"), "none", 9)),
 			r.ifAt(put("d"), "a", 0),

@@ -7,17 +7,17 @@ import (
 	"github.com/denizenhq/denizen/store"
 )
 
-// Head is the latest Seq a store knows of, for those who wait for the next. The zero
-// value is ready to use and at 0.
+// Head is the latest Seq that a store knows of. [Head.Wait] waits for a later one. The zero value
+// is ready to use and is at 0.
 type Head struct {
-	mu     sync.Mutex // guards all below
+	mu     sync.Mutex // guards the fields below
 	seq    store.Seq
-	back   uint64 // how often it went back
+	back   uint64 // the number of times the head went back
 	closed bool
-	moved  chan struct{} // made by the first to wait, closed when something happens
+	moved  chan struct{} // made by the first waiter; closed when the head moves or is closed
 }
 
-// Advance moves the head up to seq. A lower one changes nothing.
+// Advance moves the head up to seq. It does nothing if seq is not above the head.
 func (h *Head) Advance(seq store.Seq) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -27,10 +27,11 @@ func (h *Head) Advance(seq store.Seq) {
 	}
 }
 
-// Reset moves the head down to seq: the store went back, and what came after seq is lost. Those
-// who wait for what comes after a higher one get store.ErrMissed. A seq that is not lower
-// changes nothing. Only who knows that nothing is committed meanwhile may call it, or a head
-// that is merely old takes a newer one for lost.
+// Reset moves the head down to seq, because the store went back and the commits after seq are lost.
+// Waiters for a Seq above seq get store.ErrMissed. Reset does nothing if seq is not below the head.
+//
+// Only a caller that prevents other commits meanwhile may call Reset. Otherwise seq may just be out
+// of date, and Reset would declare newer commits lost.
 func (h *Head) Reset(seq store.Seq) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -41,10 +42,11 @@ func (h *Head) Reset(seq store.Seq) {
 	}
 }
 
-// Wait returns nil once the head is above after, store.ErrMissed once it went back below after,
-// the error of ctx once that has ended, and store.ErrClosed after Close. A head that is below
-// after from the start is waited for: the reader may know more than the store. A store whose head
-// is exact refuses such a reader itself.
+// Wait returns nil once the head is above after, store.ErrMissed once the head went back to below
+// after, store.ErrClosed after Close, and the error of ctx once that has ended.
+//
+// If the head is below after from the start, Wait waits: the reader may know more than this
+// process. A store whose head is exact refuses such a reader itself.
 func (h *Head) Wait(ctx context.Context, after store.Seq) error {
 	h.mu.Lock()
 	back := h.back
@@ -76,7 +78,7 @@ func (h *Head) Wait(ctx context.Context, after store.Seq) error {
 	}
 }
 
-// Close ends every Wait.
+// Close makes every Wait return, now and later.
 func (h *Head) Close() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -84,7 +86,7 @@ func (h *Head) Close() {
 	h.wake()
 }
 
-// wake tells all who wait to look again. h.mu is held.
+// wake makes all waiters re-check the head. The caller holds h.mu.
 func (h *Head) wake() {
 	if h.moved != nil {
 		close(h.moved)

@@ -46,7 +46,7 @@ func TestACommitThatFindsALowerHeadTellsThoseWhoWait(t *testing.T) {
 	})
 }
 
-// wentBack is a backend that stands at 3.
+// wentBack is a backend whose head is 3.
 type wentBack struct{}
 
 func (wentBack) Begin() (group.Tx, store.Seq, store.Seq, error) { return wentBack{}, 3, 1, nil }

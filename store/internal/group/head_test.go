@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// wait starts a Wait and answers where its answer will be.
+// wait starts a Wait and returns a channel for its result.
 func wait(ctx context.Context, h *group.Head, after store.Seq) <-chan error {
 	answer := make(chan error, 1)
 	go func() { answer <- h.Wait(ctx, after) }()

@@ -6,14 +6,14 @@ import (
 	"github.com/denizenhq/denizen/store"
 )
 
-// Owner keeps who owns a store: nobody or one. Its zero value is ready to use.
+// Owner records whether a store is owned. The zero value is ready to use and not owned.
 type Owner struct {
-	mu    sync.Mutex
+	mu    sync.Mutex // guards owned
 	owned bool
 }
 
-// Own makes the caller the owner until it calls release, or answers store.ErrOwned.
-// Calling release again does nothing, even if someone else owns the store by then.
+// Own makes the caller the owner until it calls release, or returns store.ErrOwned. Calling release
+// again does nothing, even if somebody else owns the store by then.
 func (o *Owner) Own() (release func(), err error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()

@@ -9,29 +9,33 @@ import (
 	"github.com/denizenhq/denizen/store"
 )
 
-// run judges and commits one group. Its memory is used again for the next.
+// run checks and commits one group. Its memory is reused for the next group. It belongs to the
+// leader, so no lock guards it.
 type run struct {
-	group    []*waiter // nil where one was answered already
-	bytes    int       // of their values
-	err      error     // what became of the group's commit
-	accepted bool      // at least one batch was
+	group    []*waiter // the leader first; nil where a waiter was settled early
+	bytes    int       // of the group's values and events
+	err      error     // the outcome of the group's transaction
+	accepted bool      // at least one batch was accepted
 
-	keys     []store.Key // of all conditions, in order
-	versions []store.Seq // theirs, before the group
-	unused   []store.Seq // those of them that are still to be judged by
-	records  []store.Record
-	at       map[store.Key]int // where in records; a record at version 0 is dropped
+	keys     []store.Key       // of all conditions on one key, in order
+	versions []store.Seq       // of keys, as they were before the group
+	unused   []store.Seq       // the part of versions that check has not consumed
+	records  []store.Record    // the writes of the accepted batches; version 0 is a drop
+	at       map[store.Key]int // the index in records of each written key
 	changes  Changes
 }
 
-// The answers that stand while the backend is at work, and stay if it panics.
+// The outcome while the backend is at work. It is set before each step, so that it is right if that
+// step panics.
 var (
 	errPanicBefore = fmt.Errorf("%w: its backend panicked", store.ErrUnavailable)
 	errPanicWithin = fmt.Errorf("%w: the store's backend panicked", store.ErrOutcomeUnknown)
 )
 
-// commit leaves in r.err how the group's commit went, and in each waiter whether it was
-// refused. It may call more, which adds to the group.
+// commit commits the group. It leaves the outcome of the transaction in r.err, and the refusals in
+// the waiters. It may call more, which adds waiting batches to the group.
+//
+// If there is no space, the urgent batches of the group are tried again without the others.
 func (r *run) commit(b Backend, h *Head, more func()) {
 	r.try(b, h, more)
 	if errors.Is(r.err, ErrFull) && !r.changes.Urgent && r.keepUrgent() {
@@ -39,8 +43,8 @@ func (r *run) commit(b Backend, h *Head, more func()) {
 	}
 }
 
-// keepUrgent refuses all batches of the group but those that are urgent, which are to be judged
-// anew, and reports whether there are any.
+// keepUrgent refuses all batches of the group that are not urgent, prepares the urgent ones to be
+// judged again, and reports whether there are any.
 func (r *run) keepUrgent() bool {
 	err, found := r.err, false
 	r.forget()
@@ -53,7 +57,7 @@ func (r *run) keepUrgent() bool {
 		default:
 			w.settle(err)
 			r.group[i] = nil
-			if i > 0 { // the first leads, and needs no word
+			if i > 0 { // the first is the leader, which needs no signal
 				w.ready <- struct{}{}
 			}
 		}
@@ -61,6 +65,7 @@ func (r *run) keepUrgent() bool {
 	return found
 }
 
+// try runs the group in one transaction.
 func (r *run) try(b Backend, h *Head, more func()) {
 	r.err = errPanicBefore
 	r.gather(r.group)
@@ -73,7 +78,8 @@ func (r *run) try(b Backend, h *Head, more func()) {
 		r.err = notApplied(err)
 		return
 	}
-	h.Reset(head) // the transaction lets nobody else commit: a lower head means that the store went back
+	// Nobody else can commit now, so a lower head means that the store went back.
+	h.Reset(head)
 	ended := false
 	defer func() {
 		if !ended {
@@ -108,7 +114,7 @@ func (r *run) try(b Backend, h *Head, more func()) {
 	r.err = nil
 }
 
-// gather collects the keys of the conditions of batches.
+// gather appends the keys of the conditions of batches to r.keys.
 func (r *run) gather(batches []*waiter) {
 	for _, w := range batches {
 		if w == nil {
@@ -122,8 +128,8 @@ func (r *run) gather(batches []*waiter) {
 	}
 }
 
-// judge accepts or refuses each batch, in order. A refusal that no earlier batch of the
-// group has part in is answered at once.
+// judge accepts or refuses each batch, in order. A refusal that depends on no earlier batch of the
+// group is final, whatever becomes of the transaction, so its caller is released at once.
 func (r *run) judge(tx Tx) error {
 	r.versions = slices.Grow(r.versions, len(r.keys))[:len(r.keys)]
 	if len(r.keys) > 0 {
@@ -151,13 +157,14 @@ func (r *run) judge(tx Tx) error {
 	return nil
 }
 
-// check leaves in w why it is refused, if it is.
+// check sets w.err if a condition of w does not hold. The versions come from the store, except for
+// keys that an earlier batch of the group has written.
 func (r *run) check(tx Tx, w *waiter) error {
 	var failed []store.Cond
 	damaged := false
 	for _, c := range w.batch.If {
 		if c.Under {
-			// Such a batch is alone in its group.
+			// Such a batch is alone in its group, so no earlier batch counts.
 			found, err := tx.Under(c.Key)
 			if err != nil {
 				return err
@@ -195,7 +202,7 @@ func (r *run) check(tx Tx, w *waiter) error {
 	return nil
 }
 
-// accept gives w the next Seq and adds what it does to the changes.
+// accept gives w the next Seq and adds its writes to the changes.
 func (r *run) accept(w *waiter) {
 	r.accepted = true
 	c := &r.changes
@@ -216,6 +223,7 @@ func (r *run) accept(w *waiter) {
 	}
 }
 
+// set records a write. A later write to the same key replaces it.
 func (r *run) set(rec store.Record) {
 	if i, ok := r.at[rec.Key]; ok {
 		r.records[i] = rec
@@ -228,7 +236,8 @@ func (r *run) set(rec store.Record) {
 	r.records = append(r.records, rec)
 }
 
-// net turns the records into sorted drops and puts.
+// net turns the records into sorted drops and puts, and removes the events that are trimmed
+// already.
 func (r *run) net() {
 	c := &r.changes
 	for _, rec := range r.records {
@@ -239,7 +248,9 @@ func (r *run) net() {
 		}
 	}
 	slices.Sort(c.Drops)
-	slices.SortFunc(c.Puts, func(a, b store.Record) int { return strings.Compare(string(a.Key), string(b.Key)) })
+	slices.SortFunc(c.Puts, func(a, b store.Record) int {
+		return strings.Compare(string(a.Key), string(b.Key))
+	})
 	forgotten := 0
 	for forgotten < len(c.Events) && c.Events[forgotten].Seq < c.First {
 		forgotten++
@@ -247,26 +258,28 @@ func (r *run) net() {
 	c.Events = slices.Delete(c.Events, 0, forgotten)
 }
 
-// settle leaves in w the answer of a batch whose group's commit ended with err.
+// settle sets the outcome of w, whose group ended with err.
 func (w *waiter) settle(err error) {
 	switch {
 	case err == nil || w.err != nil && !w.tied:
 	case w.tied:
-		// It was refused for the sake of a batch that came to nothing, or perhaps did
-		// not; either way it was not applied itself.
-		w.err = fmt.Errorf("%w: the group this batch was judged in failed: %v", store.ErrUnavailable, err)
+		// The batch was refused because of an earlier one that failed, or perhaps did not. Either
+		// way it was not applied itself.
+		w.err = fmt.Errorf("%w: the group this batch was judged in failed: %v",
+			store.ErrUnavailable, err)
 	default:
 		w.seq, w.err = 0, err
 	}
 }
 
-// reset forgets the group but keeps the memory.
+// reset empties the group and keeps its memory.
 func (r *run) reset() {
 	r.forget()
 	r.group, r.bytes, r.err = r.group[:0], 0, nil
 }
 
-// forget forgets what was judged but keeps the memory, without what the memory pointed to.
+// forget discards what was judged and keeps the memory. It clears the slices, so that the memory
+// keeps no value of a caller alive.
 func (r *run) forget() {
 	clear(r.keys)
 	clear(r.records)
@@ -291,9 +304,11 @@ func (r *run) forget() {
 	}
 }
 
-// notApplied makes err one of the store's errors, unless it is already.
+// notApplied makes err one of the store's errors if it is none yet.
 func notApplied(err error) error {
-	for _, kind := range []error{store.ErrOutcomeUnknown, store.ErrUnavailable, store.ErrCorrupt, store.ErrClosed} {
+	for _, kind := range []error{
+		store.ErrOutcomeUnknown, store.ErrUnavailable, store.ErrCorrupt, store.ErrClosed,
+	} {
 		if errors.Is(err, kind) {
 			return err
 		}
