@@ -64,8 +64,9 @@ const (
 	Replace
 )
 
-// DefineAttribute defines an attribute: ErrTaken if it is defined. It answers the
-// definition with what was left open filled in. For .system only.
+// DefineAttribute defines an attribute: ErrTaken if it is defined, unless the definition is
+// damaged: it is replaced. It answers the definition with what was left open filled in. For
+// .system only.
 func (d *Directory) DefineAttribute(ctx context.Context, by Principal, def AttributeDef) (defined AttributeDef, err error) {
 	defer naming("DefineAttribute", &err)
 	c, err := d.enter(ctx, opDefine, by, nobody)
@@ -77,10 +78,11 @@ func (d *Directory) DefineAttribute(ctx context.Context, by Principal, def Attri
 		return AttributeDef{}, err
 	}
 	_, err = d.write(ctx, &c, func(p *plan) error {
-		if err := p.claim(record.DefinitionKey(def.Key), refuse(ErrTaken, "key", "is defined already")); err != nil {
+		key := record.DefinitionKey(def.Key)
+		if err := p.claim(key, refuse(ErrTaken, "key", "is defined already")); err != nil && !p.damaged(key) {
 			return err
 		}
-		p.put(record.DefinitionKey(def.Key), &r)
+		p.put(key, &r)
 		p.emit(EventAttributeDefined, nil, def.Key)
 		return nil
 	})
@@ -219,11 +221,11 @@ func (d *Directory) DropAttributeDef(ctx context.Context, by Principal, key stri
 		return invalid("key", reason)
 	}
 	_, err = d.write(ctx, &c, func(p *plan) error {
-		memos, err := p.read(record.DefinitionKey(key))
+		memos, err := p.readAny(record.DefinitionKey(key))
 		if err != nil {
 			return err
 		}
-		if memos[0].value == nil {
+		if memos[0].value == nil && memos[0].damage == 0 {
 			return refuse(ErrNotFound, "attributeDef", "")
 		}
 		if p.again {
