@@ -81,6 +81,7 @@ func (s *damaging) Commit(ctx context.Context, b store.Batch) (store.Seq, error)
 	conds := make([]store.Cond, 0, len(b.If))
 	for _, c := range b.If {
 		switch {
+		case s.hidden[c.Key] && c.Version == 0: // it holds, as far as the store can see
 		case c.Damaged && !s.keys[c.Key]:
 			return 0, &store.Conflict{Failed: []store.Cond{c}}
 		case !c.Damaged && !c.Under && s.keys[c.Key]:
@@ -377,6 +378,9 @@ func TestWalksGoOnPastWhatIsDamaged(t *testing.T) {
 			require.NoError(t, err)
 		}
 		damage(record.UserKey("user-0001"), record.DefinitionKey("user-0003"))
+		count, err := d.CountUsers(ctx, sys)
+		require.NoError(t, err)
+		require.Equal(t, 5, count)
 		page, err := d.Users(ctx, sys, denizen.UserQuery{Limit: 2})
 		require.NoError(t, err)
 		require.Len(t, page.Users, 1)
@@ -475,6 +479,55 @@ func TestADamagedRecordHoldsUpNoBackgroundWork(t *testing.T) {
 			})
 		})
 	}
+}
+
+func TestDamagedKeysAndDefinitionsAreReplaced(t *testing.T) {
+	overDamages(t, denizen.Options{}, func(t *testing.T, s *damaging, d *denizen.Directory, damage func(...store.Key)) {
+		ctx := t.Context()
+		newUser(t, d, someone)
+		require.NoError(t, d.PutAccessKey(ctx, sys, "the-key-1", secretA))
+		for _, key := range []string{"bio", "city"} {
+			_, err := d.DefineAttribute(ctx, sys, denizen.AttributeDef{Key: key})
+			require.NoError(t, err)
+		}
+		_, err := d.SetAttribute(ctx, sys, someone, denizen.Attribute{Key: "city", Value: "Oslo"})
+		require.NoError(t, err)
+		old := newToken(t, d, someone, denizen.TokenOptions{})
+		before, err := d.PublicKeys(ctx)
+		require.NoError(t, err)
+		require.NoError(t, d.Close()) // nothing is remembered
+		d = newOver(t, shared{s}, denizen.Options{})
+		damage(record.SigningKeysKey, record.AccessKeysKey, record.DefinitionKey("bio"), record.DefinitionKey("city"))
+
+		_, err = d.IssueToken(ctx, sys, someone, denizen.TokenOptions{})
+		require.ErrorIs(t, err, denizen.ErrCorrupt)
+		require.NoError(t, d.RotateSigningKey(ctx, sys, time.Hour))
+		token := newToken(t, d, someone, denizen.TokenOptions{})
+		require.NoError(t, authenticated(t, d, token.Signed))
+		require.NoError(t, authenticated(t, d, old.Signed), "nobody is logged out")
+		after, err := d.PublicKeys(ctx)
+		require.NoError(t, err)
+		require.Len(t, after.IDs(), 1)
+		require.NotEqual(t, before.IDs(), after.IDs())
+
+		require.ErrorIs(t, d.PutAccessKey(ctx, sys, "the-key-2", secretA), denizen.ErrCorrupt)
+		require.NoError(t, d.DeleteAccessKey(ctx, sys, "the-key-3"), "whichever is named")
+		_, err = d.AuthenticateKey(ctx, "the-key-1", secretA)
+		require.ErrorIs(t, err, denizen.ErrUnauthenticated)
+		require.NoError(t, d.PutAccessKey(ctx, sys, "the-key-2", secretA))
+		_, err = d.AuthenticateKey(ctx, "the-key-2", secretA)
+		require.NoError(t, err)
+		require.ErrorIs(t, d.PutAccessKey(ctx, sys, "the-key-3", secretA), denizen.ErrRevoked)
+
+		requireField(t, d.DropAttributeDef(ctx, sys, "city"), denizen.ErrConflict, "key")
+		require.NoError(t, d.DropAttributeDef(ctx, sys, "bio"))
+		_, err = d.DefineAttribute(ctx, sys, denizen.AttributeDef{Key: "city", MaxBytes: 10})
+		require.NoError(t, err)
+		defs, err := d.AttributeDefs(ctx, sys)
+		require.NoError(t, err)
+		require.Len(t, defs, 1)
+		require.Equal(t, 10, defs[0].MaxBytes)
+	})
 }
 
 func TestADirectoryIsNotFoundedOverAnOldOne(t *testing.T) {

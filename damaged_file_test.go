@@ -17,6 +17,7 @@ import (
 
 	"github.com/denizenhq/denizen"
 	"github.com/denizenhq/denizen/store"
+	"github.com/denizenhq/denizen/store/bolt"
 )
 
 // damagedFiles is the environment of a child that opens each of the files it is given.
@@ -104,8 +105,22 @@ func openOneDamaged(t *testing.T, path string) bool {
 	require.NotErrorIs(t, err, store.ErrOutcomeUnknown, filepath.Base(path))
 	after, err := os.ReadFile(path)
 	require.NoError(t, err)
-	if !bytes.Equal(before, after) {
-		t.Logf("%s was changed", filepath.Base(path))
+	if !bytes.Equal(before, after) { // the store opened it, which is noted there
+		require.Equal(t, contents(t, before), contents(t, after), "%s was changed", filepath.Base(path))
 	}
 	return false
+}
+
+// contents returns what a store finds in a file.
+func contents(t *testing.T, file []byte) (found []any) {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "copy.db")
+	require.NoError(t, os.WriteFile(path, file, 0o600))
+	s, err := bolt.Open(t.Context(), path, bolt.Options{})
+	require.NoError(t, err)
+	defer s.Close()
+	records, err := s.List(t.Context(), store.Range{Limit: store.MaxPage})
+	found = append(found, records, err)
+	feed, err := s.Changes(t.Context(), 0, store.MaxPage)
+	return append(found, feed, err)
 }

@@ -174,6 +174,20 @@ func (s *failing) Commit(ctx context.Context, b store.Batch) (store.Seq, error) 
 	return s.Store.Commit(ctx, b)
 }
 
+func TestCloseGivesUpOnAStoreThatDoesNotAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		inner := memory.New()
+		s := &clogged{Store: inner, clogs: func(b store.Batch) bool { return b.Emit == nil }}
+		d, err := denizen.New(t.Context(), &owned{s, inner}, denizen.Options{})
+		require.NoError(t, err)
+		newUser(t, d, "alice-user")
+		require.NoError(t, authenticated(t, d, newToken(t, d, "alice-user", denizen.TokenOptions{}).Signed))
+		began := time.Now()
+		requireRefused(t, d.Close(), "Close", denizen.ErrUnavailable, "")
+		require.Equal(t, 5*time.Second, time.Since(began))
+	})
+}
+
 // slower is a store in which a commit takes ten milliseconds and others wait for it.
 type slower struct {
 	store.Store

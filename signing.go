@@ -114,6 +114,8 @@ func (p *plan) signer(expires int64) (token.SigningKey, error) {
 // announced and would sign no sooner is forgotten. The key before stays published until the
 // last token signed with it has expired. Nobody is logged out. A notice is a year at most;
 // more than MaxSigningKeys at once are ErrLimited. It goes through the tokens of all users.
+// Where the record of the keys is damaged the new one signs at once, and is the only one: until it
+// is rotated no token can be issued, and tokens signed before then no longer verify offline.
 // For .system only.
 func (d *Directory) RotateSigningKey(ctx context.Context, by Principal, notice time.Duration) (err error) {
 	defer wrapOp("RotateSigningKey", &err)
@@ -134,6 +136,12 @@ func (d *Directory) RotateSigningKey(ctx context.Context, by Principal, notice t
 	}
 	_, err = d.write(ctx, &c, func(p *plan) error {
 		ring, err := p.readKeyRing()
+		if p.damaged(record.SigningKeysKey) {
+			key := d.newSigningKey(c.now, c.now)
+			p.Put(record.SigningKeysKey, &record.SigningKeys{Keys: []record.SigningKey{key}})
+			p.emit(EventSigningKeyRotated, nil, key.ID)
+			return nil
+		}
 		if err != nil {
 			return err
 		}
