@@ -60,6 +60,16 @@ func TestDirectory_OptionsAreJudgedAtOnce(t *testing.T) {
 		{denizen.Options{FeedMaxAge: -time.Hour}, "FeedMaxAge"},
 		{denizen.Options{FeedMaxEvents: 1}, ""},
 		{denizen.Options{FeedMaxEvents: -1}, "FeedMaxEvents"},
+		{denizen.Options{MaxRevocationDelay: time.Hour}, ""},
+		{denizen.Options{MaxRevocationDelay: -time.Second}, "MaxRevocationDelay"},
+		{denizen.Options{MaxRevocationDelay: time.Microsecond}, "MaxRevocationDelay"},
+		{denizen.Options{MaxRevocationDelay: time.Hour + time.Millisecond}, "MaxRevocationDelay"},
+		{denizen.Options{CacheBytes: 16 << 20}, ""},
+		{denizen.Options{CacheBytes: -1}, "CacheBytes"},
+		{denizen.Options{CacheBytes: 1}, "CacheBytes"},
+		{denizen.Options{CacheBytes: 16<<20 - 1}, "CacheBytes"},
+		{denizen.Options{UserEventBurst: -1}, "UserEventBurst"},
+		{denizen.Options{UserEventInterval: -time.Second}, "UserEventInterval"},
 	} {
 		s := memory.New()
 		d, err := denizen.New(t.Context(), s, row.options)
@@ -494,24 +504,6 @@ func TestDirectory_CloseWaitsForWhatIsUnderWay(t *testing.T) {
 		require.NoError(t, d.Close())
 		require.Zero(t, s.underWay.Load())
 	})
-}
-
-func TestDirectory_WhatIsRememberedHasRoomForSomething(t *testing.T) {
-	for _, bytes := range []int64{-1, 1, 16<<20 - 1} {
-		_, err := denizen.New(t.Context(), memory.New(), denizen.Options{CacheBytes: bytes})
-		requireField(t, err, denizen.ErrInvalid, "CacheBytes")
-	}
-	newMemory(t, denizen.Options{CacheBytes: 16 << 20})
-}
-
-func TestDirectory_ABadFreshnessIsRefused(t *testing.T) {
-	for _, bad := range []time.Duration{-time.Second, time.Microsecond, time.Hour + time.Millisecond} {
-		_, err := denizen.New(t.Context(), memory.New(), denizen.Options{MaxRevocationDelay: bad})
-		require.ErrorIs(t, err, denizen.ErrInvalid)
-		e := new(denizen.Error)
-		require.ErrorAs(t, err, &e)
-		require.Equal(t, "MaxRevocationDelay", e.Field)
-	}
 }
 
 func TestDirectory_InTxIsRefusedOverAStoreForOneDirectoryAlone(t *testing.T) {

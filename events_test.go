@@ -124,13 +124,3 @@ func TestEvents_WhatIsNotAppliedTakesNoPartOfAUsersEvents(t *testing.T) {
 	s.commit = nil
 	require.Positive(t, requireLimited(t, rename("Too Many")), "what may have been applied counts")
 }
-
-func TestEvents_TheBoundOfEventsIsJudgedWhenADirectoryIsMade(t *testing.T) {
-	for field, o := range map[string]denizen.Options{
-		"UserEventBurst":    {UserEventBurst: -1},
-		"UserEventInterval": {UserEventInterval: -time.Second},
-	} {
-		_, err := denizen.New(t.Context(), memory.New(), o)
-		requireField(t, err, denizen.ErrInvalid, field)
-	}
-}

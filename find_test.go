@@ -70,10 +70,3 @@ func TestFind_AReferenceIsResolved(t *testing.T) {
 		}
 	})
 }
-
-func TestFind_AReferenceIsNotResolvedOnceTheDirectoryIsClosed(t *testing.T) {
-	d := newMemory(t, denizen.Options{})
-	require.NoError(t, d.Close())
-	_, err := d.ResolveUser(t.Context(), sys, "alice-01")
-	require.ErrorIs(t, err, denizen.ErrClosed)
-}

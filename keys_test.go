@@ -11,8 +11,6 @@ import (
 	"time"
 
 	"github.com/denizenhq/denizen"
-	"github.com/denizenhq/denizen/store/memory"
-	"github.com/denizenhq/denizen/store/storetest"
 	"github.com/stretchr/testify/require"
 )
 
@@ -88,17 +86,6 @@ func TestKeys_OnlyAnAccessKeyWithItsSecretIsTheApplication(t *testing.T) {
 		}
 		byKey(t, d, key.Key, key.Secret)
 	})
-}
-
-func TestKeys_AnAccessKeyIsRefusedWhenItCannotBeLookedUp(t *testing.T) {
-	fail := storetest.None
-	s := storetest.Faulty(shared{memory.New()}, func(storetest.Call) storetest.Fault { return fail })
-	d := newOver(t, s, denizen.Options{})
-	key := newKey(t, d)
-	byKey(t, d, key.Key, key.Secret)
-	fail = storetest.Before
-	_, err := d.AuthenticateKey(t.Context(), key.Key, key.Secret)
-	require.ErrorIs(t, err, denizen.ErrUnavailable)
 }
 
 func TestKeys_PuttingAnAccessKeyAgainChangesNothing(t *testing.T) {

@@ -548,18 +548,6 @@ func TestProfile_AProfileThatWasWrittenIsNeverCalledUnavailable(t *testing.T) {
 	require.Equal(t, []denizen.Attribute{text("a", "1")}, p.Attributes)
 }
 
-func TestProfile_NoEventHoldsAValueOfAnAttribute(t *testing.T) {
-	inHouses(t, denizen.Options{}, func(t *testing.T, h *house) {
-		h.define(t, denizen.AttributeDef{Key: "a"})
-		h.create(t, alice)
-		_, err := h.SetAttribute(t.Context(), sys, alice, denizen.Attribute{Key: "a", Value: "a secret"})
-		require.NoError(t, err)
-		for _, c := range invariant.Of(t, h.store).Feed.Changes {
-			require.NotContains(t, string(c.Event), "secret")
-		}
-	})
-}
-
 // What a small change of a full profile costs on disk: the profile is one record, which is
 // written anew. It reports bytes written by the process for a change, where the system counts them.
 //

@@ -162,17 +162,6 @@ func TestUsers_SeveralUsersAreAnsweredInTheOrderAsked(t *testing.T) {
 	})
 }
 
-func TestUsers_SeveralUsersAreAllOrNone(t *testing.T) {
-	inHouses(t, denizen.Options{}, func(t *testing.T, h *house) {
-		h.create(t, alice)
-		users, err := h.UsersByID(t.Context(), sys, []denizen.UserID{alice, bob})
-		requireField(t, err, denizen.ErrNotFound, "user")
-		require.Nil(t, users)
-		_, err = h.UsersByID(t.Context(), sys, []denizen.UserID{alice, "short"})
-		requireField(t, err, denizen.ErrInvalid, "user")
-	})
-}
-
 func TestUsers_AHundredUsersAreReadAtOnceAndNoMore(t *testing.T) {
 	d := newMemory(t, denizen.Options{})
 	newUser(t, d, alice)
@@ -184,22 +173,6 @@ func TestUsers_AHundredUsersAreReadAtOnceAndNoMore(t *testing.T) {
 	requireField(t, err, denizen.ErrInvalid, "users")
 	_, err = d.UsersByLocator(t.Context(), sys, slices.Repeat([]string{"email:a@b.example"}, denizen.MaxList+1))
 	requireField(t, err, denizen.ErrInvalid, "locators")
-}
-
-func TestUsers_APeerIsShownIDAndScreenNameAlone(t *testing.T) {
-	all := func(context.Context, denizen.UserID, denizen.UserID, denizen.Facet) (bool, error) { return true, nil }
-	inHouses(t, denizen.Options{MaySee: all}, func(t *testing.T, h *house) {
-		h.create(t, alice, denizen.Email("alice@example.org"))
-		h.create(t, bob)
-		want := denizen.User{ID: alice, ScreenName: "Somebody", Peer: true}
-		u, err := h.User(t.Context(), h.as(t, bob), alice)
-		require.NoError(t, err)
-		require.Equal(t, want, u)
-		users, err := h.UsersByID(t.Context(), h.as(t, bob), []denizen.UserID{bob, alice})
-		require.NoError(t, err)
-		require.Equal(t, want, users[1])
-		require.NotEmpty(t, users[0].InternalID, "itself a user sees whole")
-	})
 }
 
 func requireCount(t testing.TB, d *denizen.Directory, want int) {
@@ -437,6 +410,10 @@ func TestUsers_AnIDTakenAgainInheritsNothing(t *testing.T) {
 		tokens, err := h.Tokens(ctx, sys, alice)
 		require.NoError(t, err)
 		require.Empty(t, tokens)
+		issued := newToken(t, h.Directory, alice, denizen.TokenOptions{})
+		_, err = h.Authenticate(ctx, signed)
+		require.ErrorIs(t, err, denizen.ErrRevoked, "the new user's token revives the old one's")
+		require.NoError(t, h.RevokeTokens(ctx, sys, alice, issued.ID))
 		p, err := h.Profile(ctx, sys, alice)
 		require.NoError(t, err)
 		require.Equal(t, denizen.Profile{User: alice, Attributes: []denizen.Attribute{}}, p)
@@ -614,12 +591,15 @@ func TestUsers_WhoAsksForSeveralIsToldWhichAreMissing(t *testing.T) {
 		h.create(t, alice)
 		h.create(t, bob)
 		for _, by := range []denizen.Principal{sys, h.as(t, bob)} {
-			_, err := h.UsersByID(ctx, by, []denizen.UserID{"nobody-01", alice, "nobody-02"})
+			users, err := h.UsersByID(ctx, by, []denizen.UserID{"nobody-01", alice, "nobody-02"})
 			requireField(t, err, denizen.ErrNotFound, "user")
+			require.Nil(t, users, "all or none")
 			require.Equal(t, []string{"nobody-01", "nobody-02"}, err.(*denizen.Error).Missing)
 			require.Equal(t, "denizen: UsersByID: user: not found", err.Error())
 		}
-		_, err := h.UsersByID(ctx, h.as(t, bob), []denizen.UserID{"nobody-01", alice, "hidden-01"})
+		_, err := h.UsersByID(ctx, sys, []denizen.UserID{alice, "short"})
+		requireField(t, err, denizen.ErrInvalid, "user")
+		_, err = h.UsersByID(ctx, h.as(t, bob), []denizen.UserID{"nobody-01", alice, "hidden-01"})
 		require.ErrorIs(t, err, denizen.ErrDenied)
 		require.Nil(t, err.(*denizen.Error).Missing, "who may not know one learns of none")
 
@@ -639,16 +619,5 @@ func TestUsers_WhoAsksForSeveralIsToldWhichAreMissing(t *testing.T) {
 		_, err = h.SetAttributes(ctx, h.as(t, alice), alice, given[1:2], denizen.Merge)
 		requireField(t, err, denizen.ErrDenied, "key")
 		require.Equal(t, []string{"secret"}, err.(*denizen.Error).Missing)
-	})
-}
-
-func TestUsers_OfManyWhoTakeAnIDAtOnceOneWins(t *testing.T) {
-	overStores(t, denizen.Options{}, func(t *testing.T, d *denizen.Directory) {
-		errs := atOnce(64, func(int) error {
-			_, err := d.CreateUser(t.Context(), denizen.System(), denizen.NewUser{ID: "the-one-id", ScreenName: "Somebody"})
-			return err
-		})
-		require.Equal(t, 1, count(errs, nil))
-		require.Equal(t, 63, count(errs, denizen.ErrTaken))
 	})
 }
