@@ -512,7 +512,7 @@ func TestDamage_ADirectoryIsNotFoundedOverAnOldOne(t *testing.T) {
 			for _, key := range hidden {
 				s.hidden[key] = true
 			}
-			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 			defer cancel()
 			_, err := denizen.New(ctx, s, denizen.Options{})
 			require.ErrorIs(t, err, store.ErrCorrupt)
