@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/denizenhq/denizen"
+	"github.com/denizenhq/denizen/internal/long"
 	"github.com/denizenhq/denizen/internal/record"
 	"github.com/denizenhq/denizen/store"
 	"github.com/denizenhq/denizen/store/bolt"
@@ -563,7 +564,7 @@ func TestDamage_ADamagedFileIsTheSameDirectoryOrRefused(t *testing.T) {
 		openDamaged(t, path)
 		return
 	}
-	dir := t.TempDir()
+	dir := long.Dir(t)
 	path := filepath.Join(dir, "whole.db")
 	d, err := denizen.Open(t.Context(), path, denizen.Options{})
 	require.NoError(t, err)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/denizenhq/denizen"
 	"github.com/denizenhq/denizen/internal/invariant"
+	"github.com/denizenhq/denizen/internal/long"
 	"github.com/denizenhq/denizen/store"
 	"github.com/denizenhq/denizen/store/bolt"
 	"github.com/denizenhq/denizen/store/memory"
@@ -30,7 +31,7 @@ func newMemory(t testing.TB, o denizen.Options) *denizen.Directory {
 // newBolt makes a directory over a store in a new file, both closed with the test.
 func newBolt(t testing.TB, o denizen.Options) *denizen.Directory {
 	t.Helper()
-	s, err := bolt.Open(context.Background(), filepath.Join(t.TempDir(), "people.db"), bolt.Options{})
+	s, err := bolt.Open(context.Background(), filepath.Join(long.Dir(t), "people.db"), bolt.Options{})
 	require.NoError(t, err)
 	return newOver(t, s, o)
 }
@@ -259,7 +260,7 @@ func inHouses(t *testing.T, o denizen.Options, test func(t *testing.T, h *house)
 	}{
 		{"memory", func(*testing.T) store.Store { return memory.New() }},
 		{"bolt", func(t *testing.T) store.Store {
-			s, err := bolt.Open(context.Background(), filepath.Join(t.TempDir(), "people.db"), bolt.Options{})
+			s, err := bolt.Open(context.Background(), filepath.Join(long.Dir(t), "people.db"), bolt.Options{})
 			require.NoError(t, err)
 			return s
 		}},
@@ -323,7 +324,7 @@ func overReopening(t *testing.T, test func(t *testing.T, open func(denizen.Optio
 	bubble("memory", func(*testing.T) func(denizen.Options) (*denizen.Directory, error) { return over(memory.New()) })
 	bubble("shared", func(*testing.T) func(denizen.Options) (*denizen.Directory, error) { return over(shared{memory.New()}) })
 	bubble("bolt", func(t *testing.T) func(denizen.Options) (*denizen.Directory, error) {
-		path := filepath.Join(t.TempDir(), "people.db")
+		path := filepath.Join(long.Dir(t), "people.db")
 		return func(o denizen.Options) (*denizen.Directory, error) {
 			return denizen.Open(context.Background(), path, o)
 		}

@@ -18,6 +18,7 @@ import (
 	"github.com/denizenhq/denizen"
 	"github.com/denizenhq/denizen/internal/clock"
 	"github.com/denizenhq/denizen/internal/invariant"
+	"github.com/denizenhq/denizen/internal/long"
 	"github.com/denizenhq/denizen/store"
 	"github.com/denizenhq/denizen/store/bolt"
 	"github.com/denizenhq/denizen/store/memory"
@@ -46,7 +47,7 @@ func inCounted(t *testing.T, o denizen.Options, test func(t *testing.T, h *house
 	})
 	t.Run("bolt", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			s, err := bolt.Open(context.Background(), filepath.Join(t.TempDir(), "people.db"), bolt.Options{})
+			s, err := bolt.Open(context.Background(), filepath.Join(long.Dir(t), "people.db"), bolt.Options{})
 			require.NoError(t, err)
 			over(t, s)
 		})

@@ -511,7 +511,7 @@ var onlyIn = map[string][]string{
 	"go.etcd.io/bbolt":                {"store/bolt"},
 	"github.com/jackc/pgx":            {"store/postgres", "examples/cluster"},
 	"github.com/getkin/kin-openapi":   {},
-	"testing":                         {"store/storetest", "denizentest", "internal/invariant"},
+	"testing":                         {"store/storetest", "denizentest", "internal/invariant", "internal/long"},
 	"net/http":                        {"httpadapter", "examples/quickstart", "examples/server", "examples/cluster"},
 }
 

@@ -2,7 +2,10 @@
 // long as continuous integration has time for.
 package long
 
-import "os"
+import (
+	"os"
+	"testing"
+)
 
 // Of returns the number of rounds that a test makes: short, or long if the environment variable
 // DENIZEN_LONG is set.
@@ -11,4 +14,24 @@ func Of(short, long int) int {
 		return long
 	}
 	return short
+}
+
+// Dir returns a directory for the files of a test that does not depend on where they are: in
+// memory if there is one, because a sync of a busy disk may take a hundred times as long, and in
+// the long form on the disk. It is removed after the test.
+func Dir(t testing.TB) string {
+	t.Helper()
+	dir := ""
+	if Of(1, 0) == 1 {
+		dir = inMemory()
+	}
+	if dir == "" {
+		return t.TempDir()
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
 }

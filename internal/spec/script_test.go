@@ -1614,7 +1614,7 @@ func TestAScriptHasOneHistoryOverEveryStore(t *testing.T) {
 				requirePostgres(t)
 			}
 			t.Parallel()
-			dir, files := t.TempDir(), 0
+			dir, files := long.Dir(t), 0
 			try := func(s script) *failure {
 				files++
 				path := filepath.Join(dir, strconv.Itoa(files))

@@ -14,6 +14,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/denizenhq/denizen/internal/long"
 	"github.com/denizenhq/denizen/store"
 	"github.com/denizenhq/denizen/store/bolt"
 	"github.com/stretchr/testify/require"
@@ -179,7 +180,7 @@ func edit(t *testing.T, path string, f func(tx *bbolt.Tx) error) {
 
 func writeFile(t *testing.T, content []byte) string {
 	t.Helper()
-	path := path(t)
+	path := filepath.Join(long.Dir(t), "people.db")
 	require.NoError(t, os.WriteFile(path, content, 0o600))
 	return path
 }
