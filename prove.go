@@ -47,9 +47,9 @@ func (d *Directory) ProveLocator(ctx context.Context, by Principal, locator stri
 			}
 			return u, err
 		}
-		c.target = UserID(owners[0].Value().(*record.User).ID)
-		c.now = d.clock.Now()
-		u, err = d.prove(ctx, &c, key)
+		of := c.about(UserID(owners[0].Value().(*record.User).ID))
+		of.now = d.clock.Now()
+		u, err = d.prove(ctx, &of, key)
 		if err != errNotOwner && !errors.Is(err, ErrNotFound) {
 			return u, err
 		}
