@@ -8,23 +8,25 @@ import (
 	"github.com/denizenhq/denizen/internal/record"
 )
 
-// ProveLocator returns the user of somebody who just proved that it receives what is sent to a
-// locator, such as "email:alice@example.org", by a code or a link. It is called before
-// IssueToken. The locator is Verified afterwards, and the user its only owner:
+// ProveLocator returns the user of somebody who just proved, by a code or a link, that they receive
+// what is sent to a locator such as "email:alice@example.org". Call it before
+// [Directory.IssueToken]. Afterwards the locator is [Verified], and that user owns it:
 //
-//   - Nobody owns it: newcomer is created, with the locator before its own ones.
-//   - Its owner has it Verified: that user is returned, and nothing changes.
-//   - Its owner has it unverified, and another locator Verified: somebody else proved to be that
-//     user, who only had this locator written down. It leaves that user, and newcomer is
-//     created with it. The two are a commit each; after the first one alone nobody owns it.
-//   - Its owner has it unverified and no other Verified: nobody proved to be that user yet,
-//     and it passes to who did so now. All its tokens, pending claims and presence end in the
-//     commit that verifies the locator, because somebody else may have them.
+//   - If nobody owned it, newcomer is created. The locator comes before those of newcomer.
+//   - If its owner had it Verified, that is the user, and nothing changes.
+//   - If its owner had it unverified and another locator Verified, that owner is somebody else,
+//     who never proved this one. The locator is taken from that user, and newcomer is created
+//     with it. These are two commits; after the first alone nobody owns it.
+//   - If its owner had it unverified and no other Verified, nobody has proved to be that user
+//     before, and the user passes to whoever has done so now. Its tokens, pending claims and
+//     presence end in the same commit, because somebody else may have set them.
 //
-// Pending claims on the locator are not looked at, and stay. A blocked user is returned as it
-// is, blocked; IssueToken refuses it. A Principal made before the user passed outlives its
-// token, as after RevokeTokens. For .system only.
-func (d *Directory) ProveLocator(ctx context.Context, by Principal, locator string, newcomer NewUser) (u User, err error) {
+// Pending claims of other users on the locator stay. A blocked user is returned blocked, and
+// IssueToken refuses it. As after [Directory.RevokeTokens], a Principal made before the user passed
+// is not refused for it. Only .system may.
+func (d *Directory) ProveLocator(
+	ctx context.Context, by Principal, locator string, newcomer NewUser,
+) (u User, err error) {
 	defer wrapOp("ProveLocator", &err)
 	c, err := d.enter(ctx, opProve, by, noTarget)
 	if err != nil {
@@ -34,7 +36,8 @@ func (d *Directory) ProveLocator(ctx context.Context, by Principal, locator stri
 	if err != nil {
 		return User{}, err
 	}
-	newcomer.Locators = slices.Concat([]NewLocator{{Locator: locator, Status: Verified}}, newcomer.Locators)
+	proved := NewLocator{Locator: locator, Status: Verified}
+	newcomer.Locators = slices.Concat([]NewLocator{proved}, newcomer.Locators)
 	for range maxTries {
 		owners, err := d.owners(ctx, &c, []string{key})
 		if err != nil {
@@ -42,8 +45,10 @@ func (d *Directory) ProveLocator(ctx context.Context, by Principal, locator stri
 		}
 		if len(owners) == 0 {
 			u, err = d.CreateUser(ctx, by, newcomer)
-			if e, ok := errors.AsType[*Error](err); ok && e.Kind == ErrTaken && e.Field == "locator" && d.owned(ctx, &c, key) {
-				continue // by the same person, on another device
+			e, ok := errors.AsType[*Error](err)
+			taken := ok && e.Kind == ErrTaken && e.Field == "locator"
+			if taken && d.owned(ctx, &c, key) {
+				continue // perhaps the same person on another device was first
 			}
 			return u, err
 		}
@@ -57,16 +62,18 @@ func (d *Directory) ProveLocator(ctx context.Context, by Principal, locator stri
 	return User{}, newError(ErrConflict, "locator", "others kept changing who owns it")
 }
 
-// errNotOwner says that a user does not own a locator, not any more.
+// errNotOwner says that a user does not own a locator, or no longer.
 var errNotOwner = errors.New("does not own the locator")
 
-// prove makes a locator of the target Verified, or takes it from the target, which is
-// errNotOwner. What it decides on, the statuses of all locators of the user, is one record.
+// prove makes a locator of the target Verified, or takes it from the target and returns
+// errNotOwner. It decides on the status of all locators of the user, which are in one record.
 func (d *Directory) prove(ctx context.Context, c *call, key string) (User, error) {
 	var left bool
 	u, err := d.change(ctx, c, nil, func(p *plan, r *record.User) error {
 		left = false
-		i := slices.IndexFunc(r.Locators, func(l record.Locator) bool { return l.Owned && l.Is(key) })
+		i := slices.IndexFunc(r.Locators, func(l record.Locator) bool {
+			return l.Owned && l.Is(key)
+		})
 		if i < 0 {
 			return errNotOwner
 		}
@@ -74,7 +81,8 @@ func (d *Directory) prove(ctx context.Context, c *call, key string) (User, error
 		if l.Status == string(Verified) {
 			return errUnchanged
 		}
-		if slices.ContainsFunc(r.Locators, func(l record.Locator) bool { return l.Owned && l.Status == string(Verified) }) {
+		verified := func(l record.Locator) bool { return l.Owned && l.Status == string(Verified) }
+		if slices.ContainsFunc(r.Locators, verified) {
 			left = true
 			p.Drop(ownerKey(*l))
 			p.emit(EventLocatorRemoved, r, l.ID)
@@ -93,7 +101,7 @@ func (d *Directory) prove(ctx context.Context, c *call, key string) (User, error
 	return u, err
 }
 
-// owned reports whether somebody owns a locator, as far as that can be told.
+// owned reports whether it is known that somebody owns a locator.
 func (d *Directory) owned(ctx context.Context, c *call, key string) bool {
 	owners, err := d.owners(ctx, c, []string{key})
 	return err == nil && len(owners) > 0
