@@ -27,8 +27,8 @@ type LocatorID string
 // VerificationStatus is what the application knows of a locator. Only .system sets it.
 type VerificationStatus string
 
-// The statuses. What .system adds without one is StatusNotProvided, what a user adds for
-// itself Unverified.
+// The statuses. A locator that .system adds without one is StatusNotProvided. One that a user adds
+// for itself is Unverified.
 const (
 	Verified                  VerificationStatus = "Verified"
 	Unverified                VerificationStatus = "Unverified"
@@ -47,54 +47,56 @@ func (s VerificationStatus) known() bool {
 
 // Locator is an e-mail address or telephone number of a user.
 //
-// A locator that a user owns is that user's alone: no other can own one with the same
-// canonical form, and look-ups find it. One that a user adds for itself is a pending
-// claim, not owned: nobody else sees it, it blocks nobody and no look-up finds it, until
-// .system sets it Verified. Owning is a fact apart from the status: no later status gives
-// the locator back, only removal does.
+// A locator that a user owns is that user's alone: no other user can own one with the same
+// canonical form, and look-ups find it. A locator that a user adds for itself is a pending claim,
+// which is not owned. Nobody else sees it, it is in nobody's way, and no look-up finds it, until
+// .system sets it [Verified].
+//
+// Owning does not depend on the status: no later status ends it, only removal does.
 type Locator struct {
 	ID         LocatorID
 	Type       LocatorType
-	Address    string // deliver to this: a number as E.164, an e-mail as typed with its domain as A-labels
+	Address    string // for delivery: E.164, or the e-mail as typed with its domain as A-labels
 	Raw        string // as it was typed, for display alone
-	Canonical  string // what it is unique and looked up by
+	Canonical  string // the form it is unique and looked up by
 	Status     VerificationStatus
 	Owned      bool
 	AddedAt    time.Time
-	VerifiedAt time.Time // when SetVerification last set it Verified, or when it came so; zero if never
+	VerifiedAt time.Time // when it was last set Verified; zero if never
 }
 
 // String returns the serialized form, which can be delivered to and parsed again:
 // "email:alice@example.org" or "tele:+14155552672".
 func (l Locator) String() string { return string(l.Type) + ":" + l.Address }
 
-// NewLocator is a locator to be added, in its serialized form; Email and Tele make one. The
-// forms in which a Locator is handed out are taken too: its String and its Canonical.
+// NewLocator is a locator to be added, in its serialized form. [Email] and [Tele] make one.
+// Locator.String and Locator.Canonical are accepted, too.
 //
-// An empty Status says nothing of it: a new locator gets StatusNotProvided, one the user has
-// already keeps what it has. Whether it is owned does not follow from the status, with one
-// exception: in a list for SetLocators, Verified turns a pending claim into an owned locator.
+// Without a Status a new locator gets [StatusNotProvided], and one that the user has already keeps
+// its own. The status does not decide who owns it, with one exception: [Directory.SetLocators]
+// makes a pending claim owned if it is given as [Verified].
 type NewLocator struct {
 	Locator string
 	Status  VerificationStatus // from a user it is ignored
 
-	// Claim says that this was read as a pending claim. SetLocators then leaves it out where the
-	// user has taken it back since, unless Status is Verified. Other methods ignore it.
+	// Claim says that this was read as a pending claim. SetLocators then leaves it out if the user
+	// has removed it since, unless Status is Verified. Other methods ignore it.
 	Claim bool
 }
 
-// Email is an e-mail address to be added: a dot-atom address (RFC 5322 §3.4.1), in ASCII but
-// for its domain, which may be internationalised (IDNA2008) and is kept as A-labels; without display name, comment or quoted local part, with a domain of two labels or more;
-// 64 bytes before the @ and 254 in all (RFC 5321 §4.5.3.1). Case does not tell addresses
-// apart; dots and plus signs do.
+// Email returns an e-mail address to be added: a dot-atom address (RFC 5322 §3.4.1) without display
+// name, comment or quoted local part. It has at most 64 bytes before the @ and 254 in all (RFC 5321
+// §4.5.3.1). It is ASCII but for its domain, which has two labels or more, may be internationalised
+// (IDNA2008) and is kept as A-labels. Addresses that differ only in case are the same; dots and
+// plus signs matter.
 func Email(address string) NewLocator { return NewLocator{Locator: "email:" + address} }
 
-// Tele is a telephone number to be added: + and 7 to 15 digits (ITU-T E.164), valid in its
-// country's plan; spaces, dashes, dots and brackets between them are dropped.
+// Tele returns a telephone number to be added: + and 7 to 15 digits (ITU-T E.164), valid in its
+// country's plan. Spaces, dashes, dots and brackets between them are dropped.
 func Tele(number string) NewLocator { return NewLocator{Locator: "tele:" + number} }
 
-// ParseLocator answers the type and the canonical form of a serialized locator that could
-// be added, or ErrInvalid with Field "locator".
+// ParseLocator returns the type and the canonical form of a serialized locator that could be added,
+// or [ErrInvalid] with Field "locator".
 func ParseLocator(serialized string) (t LocatorType, canonical string, err error) {
 	defer wrapOp("ParseLocator", &err)
 	l, err := parse(serialized)
@@ -106,8 +108,8 @@ func parse(serialized string) (locator.Locator, error) {
 	return l, locatorError(err)
 }
 
-// canonical answers the canonical form of a locator that is looked up, by its shape alone:
-// a number that was valid when it was added is found when plans have changed.
+// canonical returns the canonical form of a locator for a look-up. It checks only the shape: a
+// number that was valid when it was added must be found after numbering plans have changed.
 func canonical(serialized string) (string, error) {
 	c, err := locator.Canonical(serialized)
 	return c, locatorError(err)
@@ -143,7 +145,7 @@ func (l *Locator) fill(r *record.Locator) {
 	l.AddedAt, l.VerifiedAt = timeOf(r.Added), timeOf(r.Verified)
 }
 
-// newLocators returns locators that .system sets, which are still to be taken.
+// newLocators returns locators that .system sets, which are not owned yet.
 func newLocators(given []NewLocator, now int64) ([]record.Locator, error) {
 	if len(given) > MaxLocators {
 		return nil, tooManyLocators()
@@ -169,7 +171,7 @@ func newLocator(n NewLocator, now int64) (record.Locator, error) {
 		n.Status = StatusNotProvided
 	}
 	if !n.Status.known() {
-		return record.Locator{}, invalid("verificationStatus", "is none of the five")
+		return record.Locator{}, invalid("verificationStatus", "is not a verification status")
 	}
 	parsed, err := parse(n.Locator)
 	if err != nil {
@@ -189,15 +191,15 @@ func setStatus(l *record.Locator, s VerificationStatus, now int64) {
 	}
 }
 
-// putOwner puts the key that makes l its user's.
+// putOwner puts the key of a locator that its user owns.
 func (p *plan) putOwner(l record.Locator, user *record.User) {
 	p.Put(ownerKey(l), &record.Owner{
 		Locator: l.Type + ":" + l.Canonical, User: user.ID, Incarnation: user.Incarnation,
 	})
 }
 
-// Locators lists a user's locators, owned ones and pending claims, in the order in which
-// they were added or set.
+// Locators returns the locators of a user, owned ones and pending claims, in the order they were
+// added or set.
 func (d *Directory) Locators(ctx context.Context, by Principal, user UserID) (locators []Locator, err error) {
 	defer wrapOp("Locators", &err)
 	c, err := d.enter(ctx, opReadLocators, by, user)
@@ -215,7 +217,7 @@ func (d *Directory) Locators(ctx context.Context, by Principal, user UserID) (lo
 	return locatorsOf(r.Locators), nil
 }
 
-// Locator answers one locator of a user.
+// Locator returns one locator of a user, or [ErrNotFound] with Field "locator".
 func (d *Directory) Locator(ctx context.Context, by Principal, user UserID, id LocatorID) (l Locator, err error) {
 	defer wrapOp("Locator", &err)
 	c, err := d.enter(ctx, opReadLocators, by, user)
@@ -245,16 +247,16 @@ func locatorIn(r *record.User, id LocatorID) (int, error) {
 	return i, nil
 }
 
-// AddLocator adds a locator to a user. From .system it is the user's own at once, or
-// ErrTaken if another user owns it. From the user it is a pending claim, whoever owns it: see
-// Locator.
+// AddLocator adds a locator to a user. If .system adds it, the user owns it at once, or it is
+// [ErrTaken] because another user does. If the user adds it, it is a pending claim, whoever owns
+// it: see [Locator].
 //
-// Adding what the user has already returns that and changes nothing, but for two cases. A
-// claim that .system adds becomes the user's own. An owned locator that .system adds with
-// another Status is ErrTaken with Field "locator": SetVerification changes a status.
+// Adding one that the user has already returns that and changes nothing, with two exceptions. A
+// claim that .system adds becomes owned. An owned locator that .system adds with another Status is
+// [ErrTaken] with Field "locator": [Directory.SetVerification] changes a status.
 //
-// A user owns MaxLocators at most, and has MaxClaims claims at most beside them: one more is
-// ErrLimited. With ErrTaken from .system, Error.Missing holds the locator as it was given.
+// A user owns at most [MaxLocators], and has at most [MaxClaims] beside them: one more is
+// [ErrLimited]. With ErrTaken, Error.Missing holds the locator as it was given.
 func (d *Directory) AddLocator(ctx context.Context, by Principal, user UserID, n NewLocator, expected ...UserVersion) (added Locator, err error) {
 	defer wrapOp("AddLocator", &err)
 	c, err := d.enter(ctx, opAddLocator, by, user)
@@ -269,7 +271,7 @@ func (d *Directory) AddLocator(ctx context.Context, by Principal, user UserID, n
 		return Locator{}, err
 	}
 	if n.Status != "" && !n.Status.known() {
-		return Locator{}, invalid("verificationStatus", "is none of the five")
+		return Locator{}, invalid("verificationStatus", "is not a verification status")
 	}
 	_, err = d.change(ctx, &c, expected, func(p *plan, r *record.User) error {
 		i := slices.IndexFunc(r.Locators, func(l record.Locator) bool { return l.Is(key) })
@@ -319,7 +321,7 @@ func tooManyLocators() error {
 	return newError(ErrLimited, "locators", "that a user owns must be 16 at most")
 }
 
-// room refuses n more locators of a user's own. What it claims does not count.
+// room refuses n more locators that the user owns. Its claims do not count.
 func room(locators []record.Locator, n int) error {
 	if len(locators)-claimed(locators)+n > MaxLocators {
 		return tooManyLocators()
@@ -327,7 +329,7 @@ func room(locators []record.Locator, n int) error {
 	return nil
 }
 
-// claimed returns how many are pending claims.
+// claimed returns how many of the locators are pending claims.
 func claimed(locators []record.Locator) (n int) {
 	for i := range locators {
 		if !locators[i].Owned {
@@ -344,8 +346,8 @@ func statusOr(s, otherwise VerificationStatus) VerificationStatus {
 	return s
 }
 
-// takeOwnership makes each of ls its user's own, or returns ErrTaken with all of those that belong to
-// others, spelled as they were asked for. Only .system gets as far as this, which may know.
+// takeOwnership makes r the owner of each of ls. If others own some it returns ErrTaken with those,
+// spelled as in asked. Only calls by .system get this far, so the caller may know.
 func (p *plan) takeOwnership(r *record.User, asked []string, ls ...*record.Locator) error {
 	var taken []string
 	owned := newError(ErrTaken, "locator", "")
@@ -368,14 +370,17 @@ func (p *plan) takeOwnership(r *record.User, asked []string, ls ...*record.Locat
 	return nil
 }
 
-// SetLocators gives a user exactly these locators, in this order, in one commit or not at
-// all. Those it has already keep their id, and their status unless one is given. A pending
-// claim stays a claim, so that a list that is set as it was read changes nothing; only a
-// Status of Verified makes it the user's own. Every other locator is new, and the user's own
-// at once, but for a NewLocator.Claim, which is left out: its user may take a claim back while
-// the list is on its way, and must not come to own it by that. If other users own some of them
-// the error is ErrTaken, and Error.Missing holds those as they were given. More than MaxLocators
-// owned ones are ErrLimited. For .system only.
+// SetLocators gives a user exactly these locators, in this order, in one commit.
+//
+//   - A locator that the user has already keeps its id, and its status unless one is given.
+//   - A pending claim stays a claim, so setting a list as it was read changes nothing. It
+//     becomes owned only if its Status is [Verified].
+//   - Every other locator is new and owned at once. One with NewLocator.Claim is left out
+//     instead, because the user may remove a claim while the list is on its way, and must not
+//     come to own it by that.
+//
+// If other users own some of them it is [ErrTaken], and Error.Missing holds those as they were
+// given. More than [MaxLocators] owned ones are [ErrLimited]. Only .system may.
 func (d *Directory) SetLocators(ctx context.Context, by Principal, user UserID, locators []NewLocator, expected ...UserVersion) (u User, err error) {
 	defer wrapOp("SetLocators", &err)
 	c, err := d.enter(ctx, opSetLocators, by, user)
@@ -394,14 +399,14 @@ func (d *Directory) SetLocators(ctx context.Context, by Principal, user UserID, 
 			return User{}, invalid("locators", "hold the same locator twice")
 		}
 		if n.Status != "" && !n.Status.known() {
-			return User{}, invalid("verificationStatus", "is none of the five")
+			return User{}, invalid("verificationStatus", "is not a verification status")
 		}
 	}
 	return d.change(ctx, &c, expected, func(p *plan, r *record.User) error {
 		before := r.Locators
 		r.Locators = make([]record.Locator, 0, len(locators))
-		var asked []string // those to take, and which in r.Locators they are
-		var taking []int
+		var asked []string // the new ones as they were given
+		var taking []int   // their indexes in r.Locators
 		for i, n := range locators {
 			var l record.Locator
 			claim := false
@@ -444,10 +449,9 @@ func (d *Directory) SetLocators(ctx context.Context, by Principal, user UserID, 
 	})
 }
 
-// SetVerification sets the verification status of a locator. Setting a pending claim
-// Verified makes it the user's own, or fails whole with ErrTaken if another user owns it;
-// claims of other users on it stay as they are. It counts against MaxLocators from then on:
-// ErrLimited. For .system only.
+// SetVerification sets the verification status of a locator. A pending claim that is set [Verified]
+// becomes owned. If another user owns it, it is [ErrTaken] and nothing changes. Claims of other
+// users on it stay. It counts as owned from then on, so it may be [ErrLimited]. Only .system may.
 func (d *Directory) SetVerification(ctx context.Context, by Principal, user UserID, id LocatorID, status VerificationStatus, expected ...UserVersion) (set Locator, err error) {
 	defer wrapOp("SetVerification", &err)
 	c, err := d.enter(ctx, opSetVerification, by, user)
@@ -455,7 +459,7 @@ func (d *Directory) SetVerification(ctx context.Context, by Principal, user User
 		return Locator{}, err
 	}
 	if !status.known() {
-		return Locator{}, invalid("verificationStatus", "is none of the five")
+		return Locator{}, invalid("verificationStatus", "is not a verification status")
 	}
 	_, err = d.change(ctx, &c, expected, func(p *plan, r *record.User) error {
 		i, err := locatorIn(r, id)
@@ -489,7 +493,7 @@ func (d *Directory) SetVerification(ctx context.Context, by Principal, user User
 	return set, nil
 }
 
-// RemoveLocator takes a locator from a user; if it was owned anybody may have it next.
+// RemoveLocator removes a locator from a user. If it was owned it is free for others from then on.
 func (d *Directory) RemoveLocator(ctx context.Context, by Principal, user UserID, id LocatorID, expected ...UserVersion) (err error) {
 	defer wrapOp("RemoveLocator", &err)
 	c, err := d.enter(ctx, opRemoveLocator, by, user)

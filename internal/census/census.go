@@ -34,12 +34,12 @@ func New(s store.Store, came, went string) *Census {
 const maxTries = 16
 
 // Count returns how many users there are, or were a moment ago if somebody writes meanwhile. It
-// returns the cause of ctx once that ends.
+// returns the error of ctx once that ends.
 func (c *Census) Count(ctx context.Context) (int, error) {
 	select {
 	case c.lock <- struct{}{}:
 	case <-ctx.Done():
-		return 0, context.Cause(ctx)
+		return 0, ctx.Err()
 	}
 	defer func() { <-c.lock }()
 	for range maxTries {
