@@ -57,7 +57,9 @@ func (d *Directory) CreateUser(ctx context.Context, by Principal, n NewUser) (u 
 		return User{}, invalid("screenName", reason)
 	}
 	n.ScreenName = screenName
-	user := record.User{ID: string(c.target), ScreenName: n.ScreenName, Created: c.now, Updated: c.now}
+	user := record.User{
+		ID: string(c.target), ScreenName: n.ScreenName, Created: c.now, Updated: c.now,
+	}
 	incarnation, err := uuid.NewV7()
 	if err != nil {
 		return User{}, err
@@ -78,7 +80,8 @@ func (d *Directory) CreateUser(ctx context.Context, by Principal, n NewUser) (u 
 				return firstOf(err, errUnchanged)
 			}
 		}
-		if err := p.requireAbsent(record.UserKey(user.ID), newErrorAbout(ErrTaken, "id", "", user.ID)); err != nil {
+		taken := newErrorAbout(ErrTaken, "id", "", user.ID)
+		if err := p.requireAbsent(record.UserKey(user.ID), taken); err != nil {
 			return err
 		}
 		asked, ls := make([]string, len(user.Locators)), make([]*record.Locator, len(user.Locators))
@@ -142,14 +145,17 @@ func (p *plan) createdBefore(i Idempotency, user *record.User) (*record.Created,
 		}
 	}
 	p.Put(today, &record.Created{
-		Key: key, Digest: digestOf(i.Digest), User: user.ID, Incarnation: user.Incarnation, At: p.c.now,
+		Key: key, Digest: digestOf(i.Digest), At: p.c.now,
+		User: user.ID, Incarnation: user.Incarnation,
 	})
 	p.d.background.start()
 	return nil, nil
 }
 
 // created returns the user that was created under an idempotency key.
-func (d *Directory) created(ctx context.Context, c *call, i Idempotency, earlier *record.Created) (User, error) {
+func (d *Directory) created(
+	ctx context.Context, c *call, i Idempotency, earlier *record.Created,
+) (User, error) {
 	if earlier.Digest != digestOf(i.Digest) {
 		return User{}, newError(ErrConflict, "idempotency", "the key was used for another request")
 	}

@@ -120,7 +120,8 @@ const maxTries = 16
 // fill checks the options and fills in the defaults.
 func (o *Options) fill() error {
 	if o.ApplicationID != "" && !applicationID(o.ApplicationID) {
-		return invalid("ApplicationID", "must be 1 to 72 letters, digits, dots, dashes and underscores")
+		const rule = "must be 1 to 72 letters, digits, dots, dashes and underscores"
+		return invalid("ApplicationID", rule)
 	}
 	if o.RootKey != nil && len(o.RootKey) != chacha20poly1305.KeySize {
 		return invalid("RootKey", "must be 32 bytes")
@@ -154,7 +155,8 @@ func (o *Options) fill() error {
 	if o.TokenTTL > o.MaxTokenTTL {
 		return invalid("TokenTTL", "must not be longer than MaxTokenTTL")
 	}
-	if o.MaxRevocationDelay < 0 || o.MaxRevocationDelay > time.Hour || o.MaxRevocationDelay%time.Millisecond != 0 {
+	delay := o.MaxRevocationDelay
+	if delay < 0 || delay > time.Hour || delay%time.Millisecond != 0 {
 		return invalid("MaxRevocationDelay", "must be a multiple of a millisecond and an hour at most")
 	}
 	if o.CacheBytes == 0 {
@@ -183,7 +185,8 @@ func (o *Options) fill() error {
 
 func applicationID(s string) bool {
 	return s != "" && len(s) <= 72 && !strings.ContainsFunc(s, func(r rune) bool {
-		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '.' || r == '-' || r == '_')
+		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' ||
+			r == '.' || r == '-' || r == '_')
 	})
 }
 
@@ -291,7 +294,9 @@ func newDirectory(ctx context.Context, s store.Store, o Options) (*Directory, er
 	if sole, ok := s.(store.Sole); ok {
 		release, err := sole.Own()
 		if errors.Is(err, store.ErrOwned) {
-			return nil, &Error{Kind: ErrTaken, Field: "store", Reason: "belongs to another directory", cause: err}
+			return nil, &Error{
+				Kind: ErrTaken, Field: "store", Reason: "belongs to another directory", cause: err,
+			}
 		}
 		if err != nil {
 			return nil, err
@@ -345,7 +350,9 @@ func (d *Directory) loadOrInitialize(ctx context.Context) error {
 
 // initialize writes the first records of a new directory, unless another process has done so.
 func (d *Directory) initialize(ctx context.Context) error {
-	own := record.Directory{ID: uuid.NewString(), ApplicationID: d.options.ApplicationID, Created: d.clock.Now()}
+	own := record.Directory{
+		ID: uuid.NewString(), ApplicationID: d.options.ApplicationID, Created: d.clock.Now(),
+	}
 	if own.ApplicationID == "" {
 		own.ApplicationID = uuid.NewString()
 	}
@@ -461,9 +468,12 @@ func (d *Directory) InTx(s store.Store) (inTx *Directory, err error) {
 	}
 	inTx = &Directory{
 		store: s, options: d.options, clock: d.clock, release: func() {}, parent: d,
-		id: d.id, applicationID: d.applicationID, sealer: d.sealer, dummySecret: d.dummySecret, cursors: d.cursors,
-		records: txn.New(s, 0), census: newCensus(s), buckets: d.buckets, lastUses: d.lastUses, health: d.health,
+		id: d.id, applicationID: d.applicationID, sealer: d.sealer, dummySecret: d.dummySecret,
+		cursors: d.cursors, records: txn.New(s, 0), census: newCensus(s), buckets: d.buckets,
+		lastUses: d.lastUses, health: d.health,
 	}
-	inTx.background = background{start: d.background.start, ctx: d.background.ctx, cancel: func() {}}
+	inTx.background = background{
+		start: d.background.start, ctx: d.background.ctx, cancel: func() {},
+	}
 	return inTx, nil
 }

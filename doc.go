@@ -18,10 +18,10 @@
 //	// Somebody proved to be Alice: the application gives out a token.
 //	token, err := dir.IssueToken(ctx, system, alice.ID, denizen.TokenOptions{TTL: time.Hour})
 //
-//	// A request comes with it: from here on the caller is Alice, and may do what Alice may.
+//	// A request brings the token: from here on the caller is Alice, and may do what Alice may.
 //	by, err := dir.Authenticate(ctx, token.Signed)
 //	_, err = dir.SetScreenName(ctx, by, alice.ID, "Alice in W.")
-//	chain := denizen.Online(15 * time.Second).Then(denizen.Away(30 * time.Second)).Then(denizen.Offline())
+//	chain := denizen.Online(15 * time.Second).Then(denizen.Offline())
 //	err = dir.SetPresence(ctx, by, alice.ID, chain)
 //
 //	// Tokens, locators and presence end with the user, in one commit.

@@ -17,7 +17,9 @@ import (
 //   - A serialized locator, such as "email:alice@example.org", names its owner for .system, and
 //     is [ErrNotFound] if it has none. For a user it names that user if its own record owns the
 //     locator. Any other is [ErrDenied] and never looked up.
-func (d *Directory) ResolveUser(ctx context.Context, by Principal, ref string) (id UserID, err error) {
+func (d *Directory) ResolveUser(
+	ctx context.Context, by Principal, ref string,
+) (id UserID, err error) {
 	defer wrapOp("ResolveUser", &err)
 	c, err := d.enter(ctx, opResolveUser, by, by.user)
 	if err != nil {
@@ -65,7 +67,9 @@ func (d *Directory) ResolveUser(ctx context.Context, by Principal, ref string) (
 // UsersByLocator returns the users who own the given serialized locators, at most [MaxList]. Each
 // user is returned once, in the order of the locators. A locator that nobody owns is left out.
 // Pending claims are never found. Only .system may.
-func (d *Directory) UsersByLocator(ctx context.Context, by Principal, locators []string) (users []User, err error) {
+func (d *Directory) UsersByLocator(
+	ctx context.Context, by Principal, locators []string,
+) (users []User, err error) {
 	defer wrapOp("UsersByLocator", &err)
 	c, err := d.enter(ctx, opFindUsers, by, noTarget)
 	if err != nil {

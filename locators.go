@@ -178,7 +178,8 @@ func newLocator(n NewLocator, now int64) (record.Locator, error) {
 		return record.Locator{}, err
 	}
 	l := record.Locator{
-		ID: rand.Text(), Type: string(parsed.Type), Canonical: parsed.Canonical, Raw: parsed.Raw, Added: now,
+		ID: rand.Text(), Type: string(parsed.Type), Canonical: parsed.Canonical,
+		Raw: parsed.Raw, Added: now,
 	}
 	setStatus(&l, n.Status, now)
 	return l, nil
@@ -200,7 +201,9 @@ func (p *plan) putOwner(l record.Locator, user *record.User) {
 
 // Locators returns the locators of a user, owned ones and pending claims, in the order they were
 // added or set.
-func (d *Directory) Locators(ctx context.Context, by Principal, user UserID) (locators []Locator, err error) {
+func (d *Directory) Locators(
+	ctx context.Context, by Principal, user UserID,
+) (locators []Locator, err error) {
 	defer wrapOp("Locators", &err)
 	c, err := d.enter(ctx, opReadLocators, by, user)
 	if err != nil {
@@ -218,7 +221,9 @@ func (d *Directory) Locators(ctx context.Context, by Principal, user UserID) (lo
 }
 
 // Locator returns one locator of a user, or [ErrNotFound] with Field "locator".
-func (d *Directory) Locator(ctx context.Context, by Principal, user UserID, id LocatorID) (l Locator, err error) {
+func (d *Directory) Locator(
+	ctx context.Context, by Principal, user UserID, id LocatorID,
+) (l Locator, err error) {
 	defer wrapOp("Locator", &err)
 	c, err := d.enter(ctx, opReadLocators, by, user)
 	if err != nil {
@@ -257,7 +262,9 @@ func locatorIn(r *record.User, id LocatorID) (int, error) {
 //
 // A user owns at most [MaxLocators], and has at most [MaxClaims] beside them: one more is
 // [ErrLimited]. With ErrTaken, Error.Missing holds the locator as it was given.
-func (d *Directory) AddLocator(ctx context.Context, by Principal, user UserID, n NewLocator, expected ...UserVersion) (added Locator, err error) {
+func (d *Directory) AddLocator(
+	ctx context.Context, by Principal, user UserID, n NewLocator, expected ...UserVersion,
+) (added Locator, err error) {
 	defer wrapOp("AddLocator", &err)
 	c, err := d.enter(ctx, opAddLocator, by, user)
 	if err != nil {
@@ -275,8 +282,10 @@ func (d *Directory) AddLocator(ctx context.Context, by Principal, user UserID, n
 	}
 	_, err = d.change(ctx, &c, expected, func(p *plan, r *record.User) error {
 		i := slices.IndexFunc(r.Locators, func(l record.Locator) bool { return l.Is(key) })
-		if i >= 0 && c.role == system && r.Locators[i].Owned && n.Status != "" && string(n.Status) != r.Locators[i].Status {
-			return newErrorAbout(ErrTaken, "locator", "is the user's already, with another status", n.Locator)
+		if i >= 0 && c.role == system && r.Locators[i].Owned &&
+			n.Status != "" && string(n.Status) != r.Locators[i].Status {
+			const rule = "is the user's already, with another status"
+			return newErrorAbout(ErrTaken, "locator", rule, n.Locator)
 		}
 		if i >= 0 && (r.Locators[i].Owned || c.role == self) {
 			added = locatorOf(&r.Locators[i])
@@ -287,7 +296,8 @@ func (d *Directory) AddLocator(ctx context.Context, by Principal, user UserID, n
 				return err
 			}
 		} else if claimed(r.Locators) >= MaxClaims {
-			return newError(ErrLimited, "locators", "that a user claims and does not own must be 4 at most")
+			const rule = "that a user claims and does not own must be 4 at most"
+			return newError(ErrLimited, "locators", rule)
 		}
 		if i >= 0 {
 			l := &r.Locators[i]
@@ -381,7 +391,9 @@ func (p *plan) takeOwnership(r *record.User, asked []string, ls ...*record.Locat
 //
 // If other users own some of them it is [ErrTaken], and Error.Missing holds those as they were
 // given. More than [MaxLocators] owned ones are [ErrLimited]. Only .system may.
-func (d *Directory) SetLocators(ctx context.Context, by Principal, user UserID, locators []NewLocator, expected ...UserVersion) (u User, err error) {
+func (d *Directory) SetLocators(
+	ctx context.Context, by Principal, user UserID, locators []NewLocator, expected ...UserVersion,
+) (u User, err error) {
 	defer wrapOp("SetLocators", &err)
 	c, err := d.enter(ctx, opSetLocators, by, user)
 	if err != nil {
@@ -410,7 +422,8 @@ func (d *Directory) SetLocators(ctx context.Context, by Principal, user UserID, 
 		for i, n := range locators {
 			var l record.Locator
 			claim := false
-			if j := slices.IndexFunc(before, func(l record.Locator) bool { return l.Is(keys[i]) }); j >= 0 {
+			isKey := func(l record.Locator) bool { return l.Is(keys[i]) }
+			if j := slices.IndexFunc(before, isKey); j >= 0 {
 				l = before[j]
 				claim = !l.Owned && n.Status != Verified
 				if n.Status != "" && string(n.Status) != l.Status {
@@ -452,7 +465,10 @@ func (d *Directory) SetLocators(ctx context.Context, by Principal, user UserID, 
 // SetVerification sets the verification status of a locator. A pending claim that is set [Verified]
 // becomes owned. If another user owns it, it is [ErrTaken] and nothing changes. Claims of other
 // users on it stay. It counts as owned from then on, so it may be [ErrLimited]. Only .system may.
-func (d *Directory) SetVerification(ctx context.Context, by Principal, user UserID, id LocatorID, status VerificationStatus, expected ...UserVersion) (set Locator, err error) {
+func (d *Directory) SetVerification(
+	ctx context.Context, by Principal, user UserID, id LocatorID, status VerificationStatus,
+	expected ...UserVersion,
+) (set Locator, err error) {
 	defer wrapOp("SetVerification", &err)
 	c, err := d.enter(ctx, opSetVerification, by, user)
 	if err != nil {
@@ -494,7 +510,9 @@ func (d *Directory) SetVerification(ctx context.Context, by Principal, user User
 }
 
 // RemoveLocator removes a locator from a user. If it was owned it is free for others from then on.
-func (d *Directory) RemoveLocator(ctx context.Context, by Principal, user UserID, id LocatorID, expected ...UserVersion) (err error) {
+func (d *Directory) RemoveLocator(
+	ctx context.Context, by Principal, user UserID, id LocatorID, expected ...UserVersion,
+) (err error) {
 	defer wrapOp("RemoveLocator", &err)
 	c, err := d.enter(ctx, opRemoveLocator, by, user)
 	if err != nil {
