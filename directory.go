@@ -157,7 +157,8 @@ func (o *Options) fill() error {
 	}
 	delay := o.MaxRevocationDelay
 	if delay < 0 || delay > time.Hour || delay%time.Millisecond != 0 {
-		return invalid("MaxRevocationDelay", "must be a multiple of a millisecond and an hour at most")
+		const rule = "must be a multiple of a millisecond and an hour at most"
+		return invalid("MaxRevocationDelay", rule)
 	}
 	if o.CacheBytes == 0 {
 		o.CacheBytes = usualCacheBytes
@@ -193,8 +194,8 @@ func applicationID(s string) bool {
 // Directory is a user directory over a store.
 //
 // Many goroutines may call its methods at once. What they return belongs to the caller. A method
-// that changes something returns once the change is durable, as far as its store is. The one
-// exception are heartbeats: see [Directory.SetPresence].
+// that changes something returns once the change is durable, as far as its store is. Heartbeats are
+// the one exception: see [Directory.SetPresence].
 type Directory struct {
 	store   store.Store
 	options Options

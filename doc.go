@@ -154,7 +154,7 @@
 // beside the good ones. Background work goes on with the rest. [Directory.Health] and
 // Options.Logger report it.
 //
-// Its owner can be rid of it: [Directory.DeleteUser] deletes the user, and revoking one of its
+// Damage can be removed. [Directory.DeleteUser] deletes the user, and revoking one of its
 // tokens revokes all. [Directory.RotateSigningKey] replaces damaged signing keys,
 // [Directory.DeleteAccessKey] access keys, and [Directory.DefineAttribute] a definition.
 //

@@ -44,8 +44,8 @@ const (
 	EventSigningKeyDropped   EventKind = "signingkey.dropped"
 )
 
-// Event is one change, committed together with it. It holds no secret, and no value of a locator or
-// an attribute.
+// Event tells of one change, and is committed together with it. It holds no secret, and no value of
+// a locator or an attribute.
 type Event struct {
 	Seq        Seq
 	At         time.Time
