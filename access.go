@@ -101,9 +101,8 @@ var access = [numOps][numRoles]verdict{
 
 // untargeted is the operations that are about no user, or whose target is checked later.
 var untargeted = [numOps]bool{
-	opActAs: true, opCheck: true, opResolveUser: true, opCreateUser: true, opListUsers: true,
-	opFindUsers: true, opProve: true, opDefine: true, opReadDefinitions: true, opLogout: true,
-	opAccessKeys: true, opSigningKeys: true, opFeed: true, opHealth: true,
+	opActAs: true, opCheck: true, opResolveUser: true, opCreateUser: true, opListUsers: true, opFindUsers: true, opProve: true, opDefine: true,
+	opReadDefinitions: true, opLogout: true, opAccessKeys: true, opSigningKeys: true, opFeed: true, opHealth: true,
 }
 
 // facets is what Options.MaySee is asked about in a peer cell.

@@ -183,15 +183,14 @@ func (d *Directory) storeBeats(ctx context.Context) error {
 	return err
 }
 
-// sweep removes what has expired: tokens with their texts, texts that no token lists, and
-// idempotency keys.
+// sweep lets go what expired: tokens with what their texts stand for, texts that no token lists,
+// and keys of idempotency.
 func (d *Directory) sweep(ctx context.Context) error {
 	now := d.clock.Now()
-	old := func(key store.Key) bool { return record.CreationsBefore(key, now/oneDay-1) }
 	return errors.Join(
 		d.sweepTokens(ctx, now),
 		d.sweepTexts(ctx, now),
-		d.sweepOld(ctx, record.Creations, old),
+		d.sweepOld(ctx, record.Creations, func(key store.Key) bool { return record.CreationsBefore(key, now/86_400_000-1) }),
 	)
 }
 

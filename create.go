@@ -57,9 +57,7 @@ func (d *Directory) CreateUser(ctx context.Context, by Principal, n NewUser) (u 
 		return User{}, invalid("screenName", reason)
 	}
 	n.ScreenName = screenName
-	user := record.User{
-		ID: string(c.target), ScreenName: n.ScreenName, Created: c.now, Updated: c.now,
-	}
+	user := record.User{ID: string(c.target), ScreenName: n.ScreenName, Created: c.now, Updated: c.now}
 	incarnation, err := uuid.NewV7()
 	if err != nil {
 		return User{}, err
@@ -80,14 +78,13 @@ func (d *Directory) CreateUser(ctx context.Context, by Principal, n NewUser) (u 
 				return firstOf(err, errUnchanged)
 			}
 		}
-		taken := newErrorAbout(ErrTaken, "id", "", user.ID)
-		if err := p.requireAbsent(record.UserKey(user.ID), taken); err != nil {
+		if err := p.requireAbsent(record.UserKey(user.ID), newErrorAbout(ErrTaken, "id", "", user.ID)); err != nil {
 			return err
 		}
 		asked, ls := make([]string, len(user.Locators)), make([]*record.Locator, len(user.Locators))
 		for i := range user.Locators {
 			asked[i], ls[i] = n.Locators[i].Locator, &user.Locators[i]
-			ls[i].Owned = false // an earlier try may have set it
+			ls[i].Owned = false // an earlier try may have taken it
 		}
 		if err := p.takeOwnership(&user, asked, ls...); err != nil {
 			return err
@@ -170,8 +167,8 @@ func (d *Directory) created(
 	return userOf(u, entries[0].Version()), nil
 }
 
-// requireAbsent makes it a condition that there is nothing under key, and returns taken if there is
-// something. It reads only after a conflict: until then the commit finds out.
+// requireAbsent makes it a condition that there is nothing under key. It reads only after a
+// conflict: until then the commit is the look-up.
 func (p *plan) requireAbsent(key store.Key, taken error) error {
 	if !p.Retrying() {
 		p.Absent(key)
@@ -193,8 +190,8 @@ func (p *plan) requireAbsent(key store.Key, taken error) error {
 	return nil
 }
 
-// ownerIsCurrent reports whether the user that a locator's key names still owns it. The key is left
-// over if the user's record was lost, or deleted while it was damaged. Then the locator is free.
+// ownerIsCurrent reports whether the user whom a locator's key names owns it. One whose record was
+// lost or deleted while it was damaged left the key behind, and the locator is free.
 func (p *plan) ownerIsCurrent(o *record.Owner) (bool, error) {
 	entries, err := p.readAny(record.UserKey(o.User))
 	if err != nil || entries[0].Damaged() {

@@ -76,8 +76,8 @@ type Options struct {
 	// this process ends is ended at once. A store that is for one directory alone ignores this
 	// option: there is no delay.
 	MaxRevocationDelay time.Duration
-	// Logger, if set, gets damaged records, and background work that fails or is late: see Health.
-	// It gets each kind once a minute at most. It must not call the directory.
+	// Logger is told of damaged records and of background work that fails or falls behind, each
+	// kind at most once a minute; see Health. Nil: nobody is. It must not call the directory.
 	Logger *slog.Logger
 }
 
@@ -469,12 +469,8 @@ func (d *Directory) InTx(s store.Store) (inTx *Directory, err error) {
 	}
 	inTx = &Directory{
 		store: s, options: d.options, clock: d.clock, release: func() {}, parent: d,
-		id: d.id, applicationID: d.applicationID, sealer: d.sealer, dummySecret: d.dummySecret,
-		cursors: d.cursors, records: txn.New(s, 0), census: newCensus(s), buckets: d.buckets,
-		lastUses: d.lastUses, health: d.health,
-	}
-	inTx.background = background{
-		start: d.background.start, ctx: d.background.ctx, cancel: func() {},
+		id: d.id, applicationID: d.applicationID, sealer: d.sealer, dummySecret: d.dummySecret, cursors: d.cursors,
+		records: txn.New(s, 0), census: newCensus(s), buckets: d.buckets, lastUses: d.lastUses, health: d.health,
 	}
 	return inTx, nil
 }

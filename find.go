@@ -102,9 +102,9 @@ func (d *Directory) UsersByLocator(
 	return users, nil
 }
 
-// owners returns the users who own canonical serialized locators, in their order, without those
-// that nobody owns. It checks that each user still owns the locator: between the two reads it may
-// have passed to another.
+// owners returns the users who own canonical serialized locators, in their order and
+// without those that nobody owns. A user that was read must still own the locator: between
+// the two reads it may have gone to another.
 func (d *Directory) owners(ctx context.Context, c *call, locators []string) ([]*txn.Entry, error) {
 	keys := make([]store.Key, len(locators))
 	for i, l := range locators {

@@ -47,12 +47,11 @@ func (s VerificationStatus) known() bool {
 
 // Locator is an e-mail address or telephone number of a user.
 //
-// A locator that a user owns is that user's alone: no other user can own one with the same
-// canonical form, and look-ups find it. A locator that a user adds for itself is a pending claim,
-// which is not owned. Nobody else sees it, it is in nobody's way, and no look-up finds it, until
-// .system sets it [Verified].
-//
-// Owning does not depend on the status: no later status ends it, only removal does.
+// A locator that a user owns is that user's alone: no other can own one with the same
+// canonical form, and look-ups find it. One that a user adds for itself is a pending
+// claim, not owned: nobody else sees it, it blocks nobody and no look-up finds it, until
+// .system sets it Verified. Owning is a fact apart from the status: no later status gives
+// the locator back, only removal does.
 type Locator struct {
 	ID         LocatorID
 	Type       LocatorType
@@ -62,7 +61,7 @@ type Locator struct {
 	Status     VerificationStatus
 	Owned      bool
 	AddedAt    time.Time
-	VerifiedAt time.Time // when it was last set Verified; zero if never
+	VerifiedAt time.Time // when SetVerification last set it Verified, or when it came so; zero if never
 }
 
 // String returns the serialized form, which can be delivered to and parsed again:
@@ -95,8 +94,8 @@ func Email(address string) NewLocator { return NewLocator{Locator: "email:" + ad
 // country's plan. Spaces, dashes, dots and brackets between them are dropped.
 func Tele(number string) NewLocator { return NewLocator{Locator: "tele:" + number} }
 
-// ParseLocator returns the type and the canonical form of a serialized locator that could be added,
-// or [ErrInvalid] with Field "locator".
+// ParseLocator answers the type and the canonical form of a serialized locator that could
+// be added, or ErrInvalid with Field "locator".
 func ParseLocator(serialized string) (t LocatorType, canonical string, err error) {
 	defer wrapOp("ParseLocator", &err)
 	l, err := parse(serialized)
@@ -108,8 +107,8 @@ func parse(serialized string) (locator.Locator, error) {
 	return l, locatorError(err)
 }
 
-// canonical returns the canonical form of a locator for a look-up. It checks only the shape: a
-// number that was valid when it was added must be found after numbering plans have changed.
+// canonical answers the canonical form of a locator that is looked up, by its shape alone:
+// a number that was valid when it was added is found when plans have changed.
 func canonical(serialized string) (string, error) {
 	c, err := locator.Canonical(serialized)
 	return c, locatorError(err)
@@ -145,7 +144,7 @@ func (l *Locator) fill(r *record.Locator) {
 	l.AddedAt, l.VerifiedAt = timeOf(r.Added), timeOf(r.Verified)
 }
 
-// newLocators returns locators that .system sets, which are not owned yet.
+// newLocators returns locators that .system sets, which are still to be taken.
 func newLocators(given []NewLocator, now int64) ([]record.Locator, error) {
 	if len(given) > MaxLocators {
 		return nil, tooManyLocators()
@@ -178,8 +177,7 @@ func newLocator(n NewLocator, now int64) (record.Locator, error) {
 		return record.Locator{}, err
 	}
 	l := record.Locator{
-		ID: rand.Text(), Type: string(parsed.Type), Canonical: parsed.Canonical,
-		Raw: parsed.Raw, Added: now,
+		ID: rand.Text(), Type: string(parsed.Type), Canonical: parsed.Canonical, Raw: parsed.Raw, Added: now,
 	}
 	setStatus(&l, n.Status, now)
 	return l, nil
@@ -252,19 +250,17 @@ func locatorIn(r *record.User, id LocatorID) (int, error) {
 	return i, nil
 }
 
-// AddLocator adds a locator to a user. If .system adds it, the user owns it at once, or it is
-// [ErrTaken] because another user does. If the user adds it, it is a pending claim, whoever owns
-// it: see [Locator].
+// AddLocator adds a locator to a user. From .system it is the user's own at once, or
+// ErrTaken if another user owns it. From the user it is a pending claim, whoever owns it: see
+// Locator.
 //
 // Adding one that the user has already returns that and changes nothing, with two exceptions. A
 // claim that .system adds becomes owned. An owned locator that .system adds with another Status is
 // [ErrTaken] with Field "locator": [Directory.SetVerification] changes a status.
 //
-// A user owns at most [MaxLocators], and has at most [MaxClaims] beside them: one more is
-// [ErrLimited]. With ErrTaken, Error.Missing holds the locator as it was given.
-func (d *Directory) AddLocator(
-	ctx context.Context, by Principal, user UserID, n NewLocator, expected ...UserVersion,
-) (added Locator, err error) {
+// A user owns MaxLocators at most, and has MaxClaims claims at most beside them: one more is
+// ErrLimited. With ErrTaken from .system, Error.Missing holds the locator as it was given.
+func (d *Directory) AddLocator(ctx context.Context, by Principal, user UserID, n NewLocator, expected ...UserVersion) (added Locator, err error) {
 	defer wrapOp("AddLocator", &err)
 	c, err := d.enter(ctx, opAddLocator, by, user)
 	if err != nil {
@@ -278,14 +274,12 @@ func (d *Directory) AddLocator(
 		return Locator{}, err
 	}
 	if n.Status != "" && !n.Status.known() {
-		return Locator{}, invalid("verificationStatus", "is not a verification status")
+		return Locator{}, invalid("verificationStatus", "is none of the five")
 	}
 	_, err = d.change(ctx, &c, expected, func(p *plan, r *record.User) error {
 		i := slices.IndexFunc(r.Locators, func(l record.Locator) bool { return l.Is(key) })
-		if i >= 0 && c.role == system && r.Locators[i].Owned &&
-			n.Status != "" && string(n.Status) != r.Locators[i].Status {
-			const rule = "is the user's already, with another status"
-			return newErrorAbout(ErrTaken, "locator", rule, n.Locator)
+		if i >= 0 && c.role == system && r.Locators[i].Owned && n.Status != "" && string(n.Status) != r.Locators[i].Status {
+			return newErrorAbout(ErrTaken, "locator", "is the user's already, with another status", n.Locator)
 		}
 		if i >= 0 && (r.Locators[i].Owned || c.role == self) {
 			added = locatorOf(&r.Locators[i])
@@ -296,8 +290,7 @@ func (d *Directory) AddLocator(
 				return err
 			}
 		} else if claimed(r.Locators) >= MaxClaims {
-			const rule = "that a user claims and does not own must be 4 at most"
-			return newError(ErrLimited, "locators", rule)
+			return newError(ErrLimited, "locators", "that a user claims and does not own must be 4 at most")
 		}
 		if i >= 0 {
 			l := &r.Locators[i]
@@ -331,7 +324,7 @@ func tooManyLocators() error {
 	return newError(ErrLimited, "locators", "that a user owns must be 16 at most")
 }
 
-// room refuses n more locators that the user owns. Its claims do not count.
+// room refuses n more locators of a user's own. What it claims does not count.
 func room(locators []record.Locator, n int) error {
 	if len(locators)-claimed(locators)+n > MaxLocators {
 		return tooManyLocators()
@@ -356,8 +349,8 @@ func statusOr(s, otherwise VerificationStatus) VerificationStatus {
 	return s
 }
 
-// takeOwnership makes r the owner of each of ls. If others own some it returns ErrTaken with those,
-// spelled as in asked. Only calls by .system get this far, so the caller may know.
+// takeOwnership makes each of ls its user's own, or returns ErrTaken with all of those that belong to
+// others, spelled as they were asked for. Only .system gets as far as this, which may know.
 func (p *plan) takeOwnership(r *record.User, asked []string, ls ...*record.Locator) error {
 	var taken []string
 	owned := newError(ErrTaken, "locator", "")
@@ -380,20 +373,15 @@ func (p *plan) takeOwnership(r *record.User, asked []string, ls ...*record.Locat
 	return nil
 }
 
-// SetLocators gives a user exactly these locators, in this order, in one commit.
-//
-//   - A locator that the user has already keeps its id, and its status unless one is given.
-//   - A pending claim stays a claim, so setting a list as it was read changes nothing. It
-//     becomes owned only if its Status is [Verified].
-//   - Every other locator is new and owned at once. One with NewLocator.Claim is left out
-//     instead, because the user may remove a claim while the list is on its way, and must not
-//     come to own it by that.
-//
-// If other users own some of them it is [ErrTaken], and Error.Missing holds those as they were
-// given. More than [MaxLocators] owned ones are [ErrLimited]. Only .system may.
-func (d *Directory) SetLocators(
-	ctx context.Context, by Principal, user UserID, locators []NewLocator, expected ...UserVersion,
-) (u User, err error) {
+// SetLocators gives a user exactly these locators, in this order, in one commit or not at
+// all. Those it has already keep their id, and their status unless one is given. A pending
+// claim stays a claim, so that a list that is set as it was read changes nothing; only a
+// Status of Verified makes it the user's own. Every other locator is new, and the user's own
+// at once, but for a NewLocator.Claim, which is left out: its user may take a claim back while
+// the list is on its way, and must not come to own it by that. If other users own some of them
+// the error is ErrTaken, and Error.Missing holds those as they were given. More than MaxLocators
+// owned ones are ErrLimited. For .system only.
+func (d *Directory) SetLocators(ctx context.Context, by Principal, user UserID, locators []NewLocator, expected ...UserVersion) (u User, err error) {
 	defer wrapOp("SetLocators", &err)
 	c, err := d.enter(ctx, opSetLocators, by, user)
 	if err != nil {
@@ -411,19 +399,18 @@ func (d *Directory) SetLocators(
 			return User{}, invalid("locators", "hold the same locator twice")
 		}
 		if n.Status != "" && !n.Status.known() {
-			return User{}, invalid("verificationStatus", "is not a verification status")
+			return User{}, invalid("verificationStatus", "is none of the five")
 		}
 	}
 	return d.change(ctx, &c, expected, func(p *plan, r *record.User) error {
 		before := r.Locators
 		r.Locators = make([]record.Locator, 0, len(locators))
-		var asked []string // the new ones as they were given
-		var taking []int   // their indexes in r.Locators
+		var asked []string // those to take, and which in r.Locators they are
+		var taking []int
 		for i, n := range locators {
 			var l record.Locator
 			claim := false
-			isKey := func(l record.Locator) bool { return l.Is(keys[i]) }
-			if j := slices.IndexFunc(before, isKey); j >= 0 {
+			if j := slices.IndexFunc(before, func(l record.Locator) bool { return l.Is(keys[i]) }); j >= 0 {
 				l = before[j]
 				claim = !l.Owned && n.Status != Verified
 				if n.Status != "" && string(n.Status) != l.Status {
@@ -509,10 +496,8 @@ func (d *Directory) SetVerification(
 	return set, nil
 }
 
-// RemoveLocator removes a locator from a user. If it was owned it is free for others from then on.
-func (d *Directory) RemoveLocator(
-	ctx context.Context, by Principal, user UserID, id LocatorID, expected ...UserVersion,
-) (err error) {
+// RemoveLocator takes a locator from a user; if it was owned anybody may have it next.
+func (d *Directory) RemoveLocator(ctx context.Context, by Principal, user UserID, id LocatorID, expected ...UserVersion) (err error) {
 	defer wrapOp("RemoveLocator", &err)
 	c, err := d.enter(ctx, opRemoveLocator, by, user)
 	if err != nil {

@@ -535,10 +535,8 @@ func (p *plan) setAttributes(
 	return changed, nil
 }
 
-// keysWhere returns the keys whose definitions are such. Any user may see definitions.
-func keysWhere(
-	keys []string, defs []*record.Definition, such func(*record.Definition) bool,
-) (found []string) {
+// keysWhere returns the keys whose definitions are such. Definitions are no secret to a user.
+func keysWhere(keys []string, defs []*record.Definition, such func(*record.Definition) bool) (found []string) {
 	for i, key := range keys {
 		if such(defs[i]) {
 			found = append(found, key)

@@ -12,21 +12,19 @@ import (
 // what is sent to a locator such as "email:alice@example.org". Call it before
 // [Directory.IssueToken]. Afterwards the locator is [Verified], and that user owns it:
 //
-//   - If nobody owned it, newcomer is created. The locator comes before those of newcomer.
-//   - If its owner had it Verified, that is the user, and nothing changes.
-//   - If its owner had it unverified and another locator Verified, that owner is somebody else,
-//     who never proved this one. The locator is taken from that user, and newcomer is created
-//     with it. These are two commits; after the first alone nobody owns it.
-//   - If its owner had it unverified and no other Verified, nobody has proved to be that user
-//     before, and the user passes to whoever has done so now. Its tokens, pending claims and
-//     presence end in the same commit, because somebody else may have set them.
+//   - Nobody owns it: newcomer is created, with the locator before its own ones.
+//   - Its owner has it Verified: that user is returned, and nothing changes.
+//   - Its owner has it unverified, and another locator Verified: somebody else proved to be that
+//     user, who only had this locator written down. It leaves that user, and newcomer is
+//     created with it. The two are a commit each; after the first one alone nobody owns it.
+//   - Its owner has it unverified and no other Verified: nobody proved to be that user yet,
+//     and it passes to who did so now. All its tokens, pending claims and presence end in the
+//     commit that verifies the locator, because somebody else may have them.
 //
-// Pending claims of other users on the locator stay. A blocked user is returned blocked, and
-// IssueToken refuses it. As after [Directory.RevokeTokens], a Principal made before the user passed
-// is not refused for it. Only .system may.
-func (d *Directory) ProveLocator(
-	ctx context.Context, by Principal, locator string, newcomer NewUser,
-) (u User, err error) {
+// Pending claims on the locator are not looked at, and stay. A blocked user is returned as it
+// is, blocked; IssueToken refuses it. A Principal made before the user passed outlives its
+// token, as after RevokeTokens. For .system only.
+func (d *Directory) ProveLocator(ctx context.Context, by Principal, locator string, newcomer NewUser) (u User, err error) {
 	defer wrapOp("ProveLocator", &err)
 	c, err := d.enter(ctx, opProve, by, noTarget)
 	if err != nil {

@@ -142,8 +142,8 @@ type plan struct {
 	d     *Directory
 	ctx   context.Context
 	c     *call
-	bad   []store.Key   // keys that were read and are damaged
-	event *record.Event // nil if the feed does not tell of the write
+	bad   []store.Key // that were read and are damaged
+	event *record.Event
 }
 
 // read returns the records under keys and makes them conditions. Like load it refuses damage.

@@ -67,7 +67,7 @@ func LastUsesKey(id string) store.Key { return "w" + store.Key(id) }
 // OwnerKey returns the key of the owner of a locator, given as type:canonical.
 func OwnerKey(locator string) store.Key { return "l" + store.Key(locator) }
 
-// DefinitionKey returns the key of the definition of an attribute.
+// DefinitionKey is of the definition of an attribute.
 func DefinitionKey(key string) store.Key { return Definitions + store.Key(key) }
 
 // TokenTextKey returns the key of what the signed text with a digest stands for.

@@ -102,7 +102,7 @@ type User struct {
 	Created     int64
 	Updated     int64
 	Locators    []Locator
-	TokenEpoch  int64 // texts of another epoch are invalid, even if their record still exists
+	TokenEpoch  int64 // that of its live tokens: one more ends all before, whoever lists them
 }
 
 func (r *User) fields(c *coder) {
