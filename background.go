@@ -178,7 +178,7 @@ func (d *Directory) flush(ctx context.Context) error {
 func (d *Directory) storeBeats(ctx context.Context) error {
 	damaged, err := d.records.StoreBeats(ctx)
 	for _, key := range damaged {
-		d.noteDamage(key)
+		d.met(key)
 	}
 	return err
 }
@@ -223,7 +223,7 @@ func (d *Directory) sweepTexts(ctx context.Context, now int64) error {
 		for _, r := range texts {
 			value, err := record.DecodeStored(r)
 			if err != nil {
-				d.noteDamage(r.Key)
+				d.met(r.Key)
 				continue
 			}
 			if value.(*record.TokenText).Expires < now-2*everyHour.Milliseconds() {
@@ -293,7 +293,7 @@ func (d *Directory) sweepTokens(ctx context.Context, now int64) error {
 		}
 		value, err := record.DecodeStored(r)
 		if err != nil {
-			d.noteDamage(r.Key)
+			d.met(r.Key)
 			continue
 		}
 		_, ended := dropExpired(value.(*record.Tokens).Tokens, now)

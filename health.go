@@ -78,8 +78,8 @@ func (d *Directory) Health(ctx context.Context, by Principal) (err error) {
 	return &Error{Kind: kind, Reason: strings.Join(reasons, ", "), cause: errors.Join(causes...)}
 }
 
-// noteDamage notes that a damaged record was met.
-func (d *Directory) noteDamage(key store.Key) {
+// met notes that a damaged record was met.
+func (d *Directory) met(key store.Key) {
 	d.health.Lock()
 	d.health.damagedAt = d.clock.Now()
 	d.health.Unlock()

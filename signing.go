@@ -184,7 +184,7 @@ func (d *Directory) lastEnd(ctx context.Context, until int64) (int64, error) {
 		}
 		value, err := record.DecodeStored(r)
 		if err != nil {
-			d.noteDamage(r.Key) // they most likely last no longer than others
+			d.met(r.Key) // they most likely last no longer than others
 			continue
 		}
 		for _, t := range value.(*record.Tokens).Tokens {

@@ -62,7 +62,7 @@ func (d *Directory) checkDamage(keys []store.Key, entries []*txn.Entry) (err err
 		if !e.Damaged() {
 			continue
 		}
-		d.noteDamage(keys[i])
+		d.met(keys[i])
 		if !record.Disposable(keys[i]) {
 			err = record.ErrCorrupt
 		}
