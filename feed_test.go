@@ -742,7 +742,7 @@ func TestFeed_APlaceBeyondTheHeadIsMissed(t *testing.T) {
 		last = err
 	}
 	require.ErrorIs(t, last, denizen.ErrMissed)
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	require.NoError(t, waitForEvents(ctx, d, denizen.System(), 99))
 }

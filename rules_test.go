@@ -470,6 +470,7 @@ func mayImport(dir string) (allowed []string, known bool) {
 		{"internal/census", []string{"store", "internal/record"}},
 		{"internal/trim", []string{"store", "internal/record", "internal/txn"}},
 		{"internal/spec", nil},
+		{"internal/long", nil},
 		{"internal/invariant", []string{"", "internal/record", "store"}},
 		{"", []string{"internal/", "store", "store/bolt"}},
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/denizenhq/denizen"
 	"github.com/denizenhq/denizen/internal/clock"
 	"github.com/denizenhq/denizen/internal/invariant"
+	"github.com/denizenhq/denizen/internal/long"
 	"github.com/denizenhq/denizen/internal/record"
 	"github.com/denizenhq/denizen/internal/token"
 	"github.com/denizenhq/denizen/store"
@@ -377,8 +378,9 @@ func TestTokens_OnlyTheVeryBytesAreAccepted(t *testing.T) {
 							others = append(others, flipped)
 						}
 					}
-					for _, c := range others {
-						if c != signed[i] {
+					every := long.Of(8, 1)
+					for j, c := range others {
+						if c != signed[i] && (i+j)%every == 0 {
 							refused(t, signed[:i]+string([]byte{c})+signed[i+1:])
 						}
 					}

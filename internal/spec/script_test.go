@@ -26,6 +26,7 @@ import (
 	"github.com/denizenhq/denizen"
 	"github.com/denizenhq/denizen/internal/clock"
 	"github.com/denizenhq/denizen/internal/invariant"
+	"github.com/denizenhq/denizen/internal/long"
 	"github.com/denizenhq/denizen/store"
 	"github.com/denizenhq/denizen/store/bolt"
 	"github.com/denizenhq/denizen/store/memory"
@@ -1621,8 +1622,10 @@ func TestAScriptHasOneHistoryOverEveryStore(t *testing.T) {
 				return run(t, s, over.kind, path, nil)
 			}
 			n := over.scripts * int(times)
-			if testing.Short() || raceBuilt() {
+			if raceBuilt() {
 				n /= 10
+			} else {
+				n /= long.Of(5, 1)
 			}
 			seen := outcomes{}
 			for i := range n {
