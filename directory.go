@@ -472,5 +472,6 @@ func (d *Directory) InTx(s store.Store) (inTx *Directory, err error) {
 		id: d.id, applicationID: d.applicationID, sealer: d.sealer, dummySecret: d.dummySecret, cursors: d.cursors,
 		records: txn.New(s, 0), census: newCensus(s), buckets: d.buckets, lastUses: d.lastUses, health: d.health,
 	}
+	inTx.background = background{start: d.background.start, ctx: d.background.ctx, cancel: func() {}}
 	return inTx, nil
 }
