@@ -118,7 +118,7 @@ type world struct {
 
 	alice, bob       denizen.UserID
 	byAlice, byBob   denizen.Principal
-	signed           string // the text of Alice's token that byAlice came with
+	signed           string // the text of Alice's token, which byAlice is from
 	otherSigned      string // of another, which nobody authenticated yet
 	otherToken       denizen.TokenID
 	owned, claim     denizen.Locator // of Alice; the claim is pending
@@ -135,7 +135,7 @@ const (
 	unusedAttribute = "shoe size"
 )
 
-// newWorld fills a store in memory. wrap, if it is not nil, answers what the directory sees
+// newWorld fills a store in memory. wrap, if it is not nil, returns what the directory sees
 // of it; cached says whether the directory may remember what it reads.
 func newWorld(t testing.TB, cached bool, o denizen.Options, wrap func(store.Store) store.Store) *world {
 	t.Helper()
@@ -205,7 +205,7 @@ func (w *world) login(t testing.TB, user denizen.UserID) (denizen.Principal, str
 	return by, issued.Signed
 }
 
-// eventsAfter answers the events after a place.
+// eventsAfter returns the events after a place.
 func eventsAfter(t testing.TB, d *denizen.Directory, after denizen.Seq) []denizen.Event {
 	t.Helper()
 	var events []denizen.Event
@@ -276,7 +276,7 @@ func inHouses(t *testing.T, o denizen.Options, test func(t *testing.T, h *house)
 	}
 }
 
-// as answers a user's principal.
+// as returns a user's principal.
 func (h *house) as(t testing.TB, user denizen.UserID) denizen.Principal {
 	t.Helper()
 	by, err := h.ActAs(context.Background(), denizen.System(), user)

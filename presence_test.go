@@ -103,7 +103,7 @@ func requireBeat(t testing.TB, h *house, user denizen.UserID, want denizen.Prese
 	require.Equal(t, epoch.Add(last+want.TTL()), p.Until)
 }
 
-// rest answers what is left of a chain after n states.
+// rest returns what is left of a chain after n states.
 func rest(p denizen.Presence, n int) denizen.Presence {
 	for range n {
 		p, _ = p.Next()
@@ -346,7 +346,7 @@ func TestPresence_APeerSeesPresenceWhereTheHostLetsIt(t *testing.T) {
 		h.create(t, alice)
 		h.create(t, bob)
 		h.set(t, alice, denizen.Away())
-		for range 2 { // the second answer is remembered
+		for range 2 { // the second result is from the cache
 			p, err := h.Presence(ctx, h.as(t, bob), alice)
 			require.NoError(t, err)
 			require.Equal(t, denizen.StateAway, p.Presence.State())
