@@ -140,7 +140,7 @@ type Options struct {
 	// not begin with pg_.
 	Schema string
 	// LockTimeout is how long a commit waits in total: for a connection, and for earlier commits
-	// and transactions of [Store.InTx]. It is also how long Close waits for commits. 0 means 15 s.
+	// and transactions of [Store.InTx]. It is also how long Close waits for commits. 0 means 5 s.
 	LockTimeout time.Duration
 	// Timeout is how long one step of a commit may take, besides LockTimeout, before its connection
 	// is given up. 0 means 30 s.
@@ -192,7 +192,7 @@ func open(ctx context.Context, pool *pgxpool.Pool, o Options) (*Store, error) {
 		option *time.Duration
 		usual  time.Duration
 	}{
-		{&o.LockTimeout, 15 * time.Second},
+		{&o.LockTimeout, 5 * time.Second},
 		{&o.Timeout, 30 * time.Second},
 		{&o.Poll, 500 * time.Millisecond},
 	} {
