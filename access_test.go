@@ -367,7 +367,7 @@ func TestAPeerSeesTheIDAndTheScreenNameAlone(t *testing.T) {
 		w := newWorld(t, cached, denizen.Options{MaySee: func(context.Context, denizen.UserID, denizen.UserID, denizen.Facet) (bool, error) {
 			return true, nil
 		}}, nil)
-		want := denizen.User{ID: w.alice, ScreenName: "Alice"}
+		want := denizen.User{ID: w.alice, ScreenName: "Alice", Peer: true}
 		u, err := w.User(t.Context(), w.byBob, w.alice)
 		require.NoError(t, err)
 		require.Equal(t, want, u)

@@ -178,7 +178,7 @@ func TestNothingElseTellsPrincipalsApart(t *testing.T) {
 			ast.Inspect(fn, func(n ast.Node) bool {
 				switch n := n.(type) {
 				case *ast.SelectorExpr:
-					if n.Sel.Name == "IsSystem" || n.Sel.Name == "IsAnonymous" || last(n, "by") == "kind" {
+					if n.Sel.Name == "IsSystem" || n.Sel.Name == "IsAnonymous" || n.Sel.Name == "IsUser" || last(n, "by") == "kind" {
 						require.Contains(t, principalsToldApart, where)
 						found[where] = true
 					}
@@ -356,7 +356,7 @@ func mayImport(dir string) (allowed []string, known bool) {
 	}{
 		{"examples", []string{"", "httpadapter", "denizentest", "store/"}},
 		{"httpadapter", []string{""}},
-		{"denizentest", []string{"", "store/memory"}},
+		{"denizentest", []string{"", "store", "store/memory"}},
 		{"store/postgres", []string{"store", "store/internal/group", "internal/record"}},
 		{"store/internal/group", []string{"store"}},
 		{"store/storetest", []string{"store"}},

@@ -194,11 +194,11 @@ func ExamplePrincipal() {
 	alice := exampleUser(dir, "user-alice", "Alice")
 
 	by := exampleSignIn(dir, alice.ID)
-	fmt.Println(by.User(), by.MayParticipate(), by.IsSystem(), by.IsAnonymous())
+	fmt.Println(by.User(), by.IsUser(), by.MayParticipate(), by.IsSystem(), by.IsAnonymous())
 	fmt.Println(by.Token() != "", by.AccessKey() == "")
 	fmt.Println(by == exampleSignIn(dir, alice.ID)) // another token: another principal
 	// Output:
-	// user-alice true false false
+	// user-alice true true false false
 	// true true
 	// false
 }
@@ -674,11 +674,11 @@ func ExampleDirectory_DefineAttribute() {
 
 func ExampleDirectory_AttributeDef() {
 	ctx, dir := exampleDirectory()
-	exampleAttribute(dir, denizen.AttributeBio)
+	exampleAttribute(dir, "bio")
 
-	def, err := dir.AttributeDef(ctx, denizen.System(), denizen.AttributeBio)
+	def, err := dir.AttributeDef(ctx, denizen.System(), "bio")
 	fmt.Println(def.Key, def.VisibleTo, err)
-	// Output: mitter.upa.Bio self <nil>
+	// Output: bio self <nil>
 }
 
 func ExampleDirectory_AttributeDefs() {
@@ -719,10 +719,10 @@ func ExampleDirectory_DropAttributeDef() {
 func ExampleDirectory_SetAttribute() {
 	ctx, dir := exampleDirectory()
 	exampleUser(dir, "user-alice", "Alice")
-	exampleAttribute(dir, denizen.AttributeBio)
+	exampleAttribute(dir, "bio")
 	by := exampleSignIn(dir, "user-alice")
 
-	p, err := dir.SetAttribute(ctx, by, "user-alice", denizen.Attribute{Key: denizen.AttributeBio, Value: "Down the hole."})
+	p, err := dir.SetAttribute(ctx, by, "user-alice", denizen.Attribute{Key: "bio", Value: "Down the hole."})
 	fmt.Println(p.Attributes[0].Value, err)
 	_, err = dir.SetAttribute(ctx, by, "user-alice", denizen.Attribute{Key: "shoe size", Value: "36"})
 	fmt.Println(err)

@@ -183,6 +183,7 @@ func TestAPrincipalSaysWhoItIs(t *testing.T) {
 		require.Equal(t, row.withToken, row.by.Token() != "")
 		require.Equal(t, row.system, row.by.IsSystem())
 		require.Equal(t, row.anonymous, row.by.IsAnonymous())
+		require.Equal(t, row.user != "", row.by.IsUser())
 		require.Equal(t, row.admits, row.by.MayParticipate())
 	}
 }

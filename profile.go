@@ -15,24 +15,6 @@ import (
 	"github.com/denizenhq/denizen/store"
 )
 
-// Keys of standard attributes, as existing clients of the wire contract use them. Like any
-// other they need a definition before they can be set.
-const (
-	AttributeFirstName = "mitter.user.profile.attribute.FirstName"
-	AttributeLastName  = "mitter.user.profile.attribute.LastName"
-	AttributeAvatarURL = "mitter.upa.AvatarURL"
-	AttributeMobile    = "mitter.upa.Mobile"
-	AttributeDOB       = "mitter.upa.DOB"
-	AttributeBio       = "mitter.upa.Bio"
-	AttributeGender    = "mitter.upa.Gender"
-	AttributeEmail     = "mitter.upa.Email"
-	AttributeStreet    = "mitter.upa.address.Street"
-	AttributeCity      = "mitter.upa.address.City"
-	AttributeState     = "mitter.upa.address.State"
-	AttributeZip       = "mitter.upa.address.Zip"
-	AttributeCountry   = "mitter.upa.address.Country"
-)
-
 // Audience is who sees an attribute, or who writes it. The zero value is ToSelf.
 type Audience string
 

@@ -548,28 +548,6 @@ func TestAProfileThatWasWrittenIsNeverCalledUnavailable(t *testing.T) {
 	require.Equal(t, []denizen.Attribute{text("a", "1")}, p.Attributes)
 }
 
-func TestTheStandardKeysMayBeDefined(t *testing.T) {
-	inHouses(t, denizen.Options{}, func(t *testing.T, h *house) {
-		ctx := t.Context()
-		h.create(t, alice)
-		keys := []string{
-			denizen.AttributeFirstName, denizen.AttributeLastName, denizen.AttributeAvatarURL, denizen.AttributeMobile, denizen.AttributeDOB,
-			denizen.AttributeBio, denizen.AttributeGender, denizen.AttributeEmail, denizen.AttributeStreet, denizen.AttributeCity,
-			denizen.AttributeState, denizen.AttributeZip, denizen.AttributeCountry,
-		}
-		var attributes []denizen.Attribute
-		for _, key := range keys {
-			_, err := h.SetAttribute(ctx, sys, alice, denizen.Attribute{Key: key})
-			requireField(t, err, denizen.ErrInvalid, "key")
-			h.define(t, denizen.AttributeDef{Key: key})
-			attributes = append(attributes, text(key, "x"))
-		}
-		p, err := h.SetAttributes(ctx, sys, alice, attributes, denizen.Merge)
-		require.NoError(t, err)
-		require.ElementsMatch(t, attributes, p.Attributes)
-	})
-}
-
 func TestNoEventHoldsAValueOfAnAttribute(t *testing.T) {
 	inHouses(t, denizen.Options{}, func(t *testing.T, h *house) {
 		h.define(t, denizen.AttributeDef{Key: "a"})

@@ -382,7 +382,7 @@ func TestAPeerIsShownIDAndScreenNameAlone(t *testing.T) {
 	inHouses(t, denizen.Options{MaySee: all}, func(t *testing.T, h *house) {
 		h.create(t, alice, denizen.Email("alice@example.org"))
 		h.create(t, bob)
-		want := denizen.User{ID: alice, ScreenName: "Somebody"}
+		want := denizen.User{ID: alice, ScreenName: "Somebody", Peer: true}
 		u, err := h.User(t.Context(), h.as(t, bob), alice)
 		require.NoError(t, err)
 		require.Equal(t, want, u)

@@ -263,7 +263,7 @@ func TestAUserAndTheHostsRowAreWrittenTogetherOrNotAtAll(t *testing.T) {
 	invariant.Check(t, p.store)
 }
 
-// order is how a host writes its own row with a user.
+// order is how a host writes its own row with a user. It is in docs/from-file-to-postgresql.md.
 func order(ctx context.Context, db *pgxpool.Pool, dir *denizen.Directory, people *postgres.Store, buyer denizen.NewUser, item string) error {
 	return pgx.BeginFunc(ctx, db, func(tx pgx.Tx) error {
 		inTx, err := dir.InTx(people.InTx(tx))
@@ -279,7 +279,7 @@ func order(ctx context.Context, db *pgxpool.Pool, dir *denizen.Directory, people
 	})
 }
 
-func TestAnOrderOfTheREADMEIsOfOneTransaction(t *testing.T) {
+func TestAnOrderAndItsBuyerAreOfOneTransaction(t *testing.T) {
 	p := newProcesses(t, denizen.Options{}, 0)[0]
 	_, err := p.pool.Exec(ctx, "DROP TABLE IF EXISTS orders; CREATE TABLE orders (person text, item text NOT NULL CHECK (item <> ''))")
 	require.NoError(t, err)
