@@ -51,7 +51,7 @@ func ExampleDirectory_ReplaceLocator() {
 	fmt.Println(err)
 	// Output:
 	// handle:Lissy <nil>
-	// CreateUser: locator: taken
+	// denizen: CreateUser: locator: taken
 }
 
 func ExampleDirectory_Locate() {
@@ -131,5 +131,5 @@ func ExampleDirectory_RekeyLocators() {
 	fmt.Println(err)
 	// Output:
 	// alice-0001 handle:al_ice kept <nil>
-	// CreateUser: locator: taken
+	// denizen: CreateUser: locator: taken
 }
