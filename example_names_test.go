@@ -133,3 +133,13 @@ func ExampleDirectory_RekeyLocators() {
 	// alice-0001 handle:al_ice kept <nil>
 	// denizen: CreateUser: locator: taken
 }
+
+func ExampleTeleIn() {
+	typed, err := denizen.TeleIn("DE", "0151 23456789")
+	fmt.Println(typed.Locator, err)
+	_, err = denizen.TeleIn("US", "0151 23456789")
+	fmt.Println(err)
+	// Output:
+	// tele:+4915123456789 <nil>
+	// denizen: TeleIn: locator: invalid: telephone number is not valid where it was typed
+}

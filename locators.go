@@ -101,6 +101,20 @@ func Email(address string) NewLocator { return NewLocator{Locator: "email:" + ad
 // country's plan; spaces, dashes, dots and brackets between them are dropped.
 func Tele(number string) NewLocator { return NewLocator{Locator: "tele:" + number} }
 
+// TeleIn is a telephone number to be added as it was typed in a region, two capital letters of ISO
+// 3166-1 such as "DE": 0151 23456789 there is +4915123456789. A number that begins with + is taken
+// as it is. What is stored is + and the digits alone. ErrInvalid with Field "locator" if it is not a
+// valid number there; nothing is guessed. The region is whoever's who typed it, so a directory has
+// none of its own.
+func TeleIn(region, number string) (n NewLocator, err error) {
+	defer wrapOp("TeleIn", &err)
+	canonical, err := locator.TeleIn(region, number)
+	if err != nil {
+		return NewLocator{}, locatorError(err)
+	}
+	return Tele(canonical), nil
+}
+
 // ParseLocator answers the type and the canonical form of a serialized locator that could
 // be added, or ErrInvalid with Field "locator".
 func ParseLocator(serialized string) (t LocatorType, canonical string, err error) {
