@@ -166,7 +166,7 @@ func (d *Directory) Authenticate(ctx context.Context, signed string) (by Princip
 // refusalReason says for what reason a text that was not found is refused. Nothing it learns lets
 // anybody in.
 func (d *Directory) refusalReason(ctx context.Context, signed string, now int64) error {
-	ring, err := d.ring(ctx)
+	ring, err := d.loadKeyRing(ctx)
 	if err != nil {
 		return err
 	}

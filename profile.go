@@ -66,8 +66,9 @@ const (
 	Replace
 )
 
-// DefineAttribute defines an attribute: ErrTaken if it is defined. It answers the
-// definition with what was left open filled in. For .system only.
+// DefineAttribute defines an attribute: ErrTaken if it is defined, unless the definition is
+// damaged: it is replaced. It answers the definition with what was left open filled in. For
+// .system only.
 func (d *Directory) DefineAttribute(ctx context.Context, by Principal, def AttributeDef) (defined AttributeDef, err error) {
 	defer wrapOp("DefineAttribute", &err)
 	c, err := d.enter(ctx, opDefine, by, noTarget)
@@ -79,10 +80,12 @@ func (d *Directory) DefineAttribute(ctx context.Context, by Principal, def Attri
 		return AttributeDef{}, err
 	}
 	_, err = d.write(ctx, &c, func(p *plan) error {
-		if err := p.requireAbsent(record.DefinitionKey(def.Key), newError(ErrTaken, "key", "is defined already")); err != nil {
+		key := record.DefinitionKey(def.Key)
+		err := p.requireAbsent(key, newError(ErrTaken, "key", "is defined already"))
+		if err != nil && !p.damaged(key) {
 			return err
 		}
-		p.Put(record.DefinitionKey(def.Key), &r)
+		p.Put(key, &r)
 		p.emit(EventAttributeDefined, nil, def.Key)
 		return nil
 	})
@@ -221,11 +224,11 @@ func (d *Directory) DropAttributeDef(ctx context.Context, by Principal, key stri
 		return invalid("key", reason)
 	}
 	_, err = d.write(ctx, &c, func(p *plan) error {
-		entries, err := p.read(record.DefinitionKey(key))
+		entries, err := p.readAny(record.DefinitionKey(key))
 		if err != nil {
 			return err
 		}
-		if entries[0].Value() == nil {
+		if entries[0].Value() == nil && !entries[0].Damaged() {
 			return newError(ErrNotFound, "attributeDef", "")
 		}
 		if p.Retrying() {

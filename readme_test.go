@@ -77,11 +77,11 @@ func goBlocks(text string) []string {
 	return blocks
 }
 
-func TestREADMEIsAtMostTwelveKilobytes(t *testing.T) {
+func TestREADME_IsAtMostTwelveKilobytes(t *testing.T) {
 	require.LessOrEqual(t, len(textOf(t, "README.md")), 12<<10, "move it to docs, and leave a link")
 }
 
-func TestREADMEProgramIsThePackagesExample(t *testing.T) {
+func TestREADME_ProgramIsThePackagesExample(t *testing.T) {
 	program := goBlocks(textOf(t, "README.md"))[0]
 	_, main, found := strings.Cut(program, "\nfunc main() {\n")
 	require.True(t, found)
@@ -89,7 +89,7 @@ func TestREADMEProgramIsThePackagesExample(t *testing.T) {
 	require.Equal(t, trimmed(exampleBody(t, "Example")), trimmed(main))
 }
 
-func TestREADMEProgramPrintsWhatIsSaid(t *testing.T) {
+func TestREADME_ProgramPrintsWhatIsSaid(t *testing.T) {
 	text := textOf(t, "README.md")
 	_, said, found := strings.Cut(text, "\n```\n\n```\n") // after its commands
 	require.True(t, found)
@@ -103,7 +103,7 @@ func TestREADMEProgramPrintsWhatIsSaid(t *testing.T) {
 	require.Equal(t, said, string(printed))
 }
 
-func TestMarkdownSnippetsStandInGoFiles(t *testing.T) {
+func TestREADME_MarkdownSnippetsStandInGoFiles(t *testing.T) {
 	var sources []string
 	for _, source := range filesNamed(t, ".go") {
 		sources = append(sources, trimmed(source))
@@ -176,7 +176,7 @@ func brokenLinks(pages map[string]string, isFile func(path string) bool) (broken
 	return broken
 }
 
-func TestMarkdownLinksLeadSomewhere(t *testing.T) {
+func TestREADME_MarkdownLinksLeadSomewhere(t *testing.T) {
 	pages := filesNamed(t, ".md")
 	require.Contains(t, pages, "README.md")
 	require.Contains(t, pages, filepath.Join("docs", "promises.md"))
@@ -186,7 +186,7 @@ func TestMarkdownLinksLeadSomewhere(t *testing.T) {
 	}))
 }
 
-func TestMarkdownLinksThatLeadNowhereAreFound(t *testing.T) {
+func TestREADME_MarkdownLinksThatLeadNowhereAreFound(t *testing.T) {
 	const page = "# One (`two`), three\n\n# Twice\n\n# Twice\n\n```\n# no heading\n[x](no-link.md)\n```\n\n"
 	for link, isBroken := range map[string]bool{
 		"[x](there.md)":                   false,
@@ -211,7 +211,7 @@ func TestMarkdownLinksThatLeadNowhereAreFound(t *testing.T) {
 	}
 }
 
-func TestTheWalkOfThePackageCommentIsAnExample(t *testing.T) {
+func TestREADME_TheWalkOfThePackageCommentIsAnExample(t *testing.T) {
 	var walk strings.Builder
 	for line := range strings.Lines(textOf(t, "doc.go")) {
 		if code, isCode := strings.CutPrefix(line, "//\t"); isCode {

@@ -3,13 +3,11 @@ package httpadapter
 import (
 	"cmp"
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"net/http"
 	"runtime/debug"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"github.com/denizenhq/denizen"
@@ -70,9 +68,6 @@ type handler struct {
 	dir     *denizen.Directory
 	options Options
 	root    *node
-
-	name     string // random, so that its request ids are no other's
-	requests atomic.Uint64
 }
 
 // New returns the handler of a directory, which the caller closes after the server. It may be
@@ -90,7 +85,7 @@ func New(dir *denizen.Directory, o Options) http.Handler {
 		panic("httpadapter: Prefix is " + o.Prefix +
 			": it must begin with a slash and not end with one")
 	}
-	return &handler{dir: dir, options: o, root: newTree(routes), name: rand.Text()[:13]}
+	return &handler{dir: dir, options: o, root: newTree(routes)}
 }
 
 // call is one request on its way through.
@@ -116,7 +111,7 @@ type call struct {
 // ServeHTTP writes the response to a request and tells Observe of it.
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	began := time.Now()
-	c := &call{h: h, w: w, r: r, route: &noRoute, requestID: h.requestID(r)}
+	c := &call{h: h, w: w, r: r, route: &noRoute, requestID: requestID(r)}
 	answer, err := h.handle(c)
 	x := Exchange{
 		RequestID: c.requestID, Method: r.Method, Route: c.route.pattern, Operation: c.route.operation,

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"cmp"
 	"context"
-	"crypto/rand"
 	"io"
 	"net"
 	"net/http"
@@ -85,7 +84,7 @@ var hostRoute = route{operation: "Participate"}
 func (g Guard) guard(
 	dir *denizen.Directory, next http.Handler, admit func(*call) error,
 ) http.Handler {
-	h := &handler{dir: dir, name: rand.Text()[:13], options: Options{
+	h := &handler{dir: dir, options: Options{
 		NoContractCookie: g.NoContractCookie, Authenticate: g.Authenticate,
 		CrossOrigin: cmp.Or(g.CrossOrigin, http.NewCrossOriginProtection()),
 	}}
@@ -106,7 +105,7 @@ func (g Guard) guard(
 			next.ServeHTTP(w, r)
 			return
 		}
-		c.requestID = h.requestID(r)
+		c.requestID = requestID(r)
 		watched := &statusWriter{ResponseWriter: w}
 		panicked := true
 		defer func() {
@@ -127,7 +126,7 @@ func (g Guard) guard(
 
 // refuse writes the response to a request that does not reach the service.
 func (g Guard) refuse(c *call, err error, began time.Time) {
-	c.requestID = c.h.requestID(c.r)
+	c.requestID = requestID(c.r)
 	refusal := toRefusal(c, err)
 	if c.refused {
 		c.refused = refusal.status == http.StatusUnauthorized ||

@@ -2,9 +2,10 @@ package httpadapter
 
 import (
 	"context"
+	"crypto/rand"
 	"log/slog"
 	"net/http"
-	"strconv"
+
 	"time"
 
 	"github.com/denizenhq/denizen"
@@ -86,11 +87,12 @@ func givenRequestID(r *http.Request) string {
 
 // requestID returns the id that a proxy gave the request, or else a new one that no other request
 // has.
-func (h *handler) requestID(r *http.Request) string {
+func requestID(r *http.Request) string {
 	if given := givenRequestID(r); given != "" {
 		return given
 	}
-	return h.name + "-" + strconv.FormatUint(h.requests.Add(1), 36)
+	// Not counted: a count would tell every caller how busy the service is.
+	return rand.Text()
 }
 
 func isRequestID(s string) bool {
