@@ -64,9 +64,11 @@
 //
 // # Timeouts
 //
-// A client may stop or vanish while it holds the lock. The server then ends its session after half
-// of LockTimeout, or after [Options].Timeout if that is shorter, so that waiting commits can still
-// succeed. The store sets idle_in_transaction_session_timeout, statement_timeout and
+// A client may stop or vanish while it holds the lock. The server then ends its session after two
+// thirds of LockTimeout, or after [Options].Timeout if that is shorter, so that waiting commits can
+// still succeed. That is 10 s by default: a process that only gets no processor for a while, or
+// collects garbage, goes on before. If it goes on later, its commit returns [store.ErrUnavailable]
+// and was not applied. The store sets idle_in_transaction_session_timeout, statement_timeout and
 // tcp_user_timeout for each of its transactions, which also works behind a pooler. Settings of the
 // connection, such as connect_timeout and tcp_keepalives_idle, are up to the host.
 //
