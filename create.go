@@ -63,7 +63,7 @@ func (d *Directory) CreateUser(ctx context.Context, by Principal, n NewUser) (u 
 		return User{}, err
 	}
 	user.Incarnation = incarnation.String()
-	if user.Locators, err = newLocators(n.Locators, c.now); err != nil {
+	if user.Locators, err = d.newLocators(n.Locators, c.now); err != nil {
 		return User{}, err
 	}
 	if n.Idempotency != (Idempotency{}) {
@@ -81,12 +81,12 @@ func (d *Directory) CreateUser(ctx context.Context, by Principal, n NewUser) (u 
 		if err := p.requireAbsent(record.UserKey(user.ID), newErrorAbout(ErrTaken, "id", "", user.ID)); err != nil {
 			return err
 		}
-		asked, ls := make([]string, len(user.Locators)), make([]*record.Locator, len(user.Locators))
+		taken := make([]taking, len(user.Locators))
 		for i := range user.Locators {
-			asked[i], ls[i] = n.Locators[i].Locator, &user.Locators[i]
-			ls[i].Owned = false // an earlier try may have taken it
+			taken[i] = taking{&user.Locators[i], n.Locators[i]}
+			user.Locators[i].Owned = false // an earlier try may have taken it
 		}
-		if err := p.takeOwnership(&user, asked, ls...); err != nil {
+		if err := p.takeOwnership(&user, nil, taken...); err != nil {
 			return err
 		}
 		p.Put(record.UserKey(user.ID), &user)
@@ -178,9 +178,13 @@ func (p *plan) requireAbsent(key store.Key, taken error) error {
 	if err != nil {
 		return err
 	}
-	if o, ok := entries[0].Value().(*record.Owner); ok {
-		current, err := p.ownerIsCurrent(o)
-		if err != nil || !current {
+	switch o := entries[0].Value().(type) {
+	case *record.Owner:
+		if current, err := p.ownerIsCurrent(o.User, o.Incarnation, o.Locator); err != nil || !current {
+			return err
+		}
+	case *record.Unique:
+		if current, err := p.ownerIsCurrent(o.User, o.Incarnation, o.Locator); err != nil || !current {
 			return err
 		}
 	}
@@ -192,11 +196,11 @@ func (p *plan) requireAbsent(key store.Key, taken error) error {
 
 // ownerIsCurrent reports whether the user whom a locator's key names owns it. One whose record was
 // lost or deleted while it was damaged left the key behind, and the locator is free.
-func (p *plan) ownerIsCurrent(o *record.Owner) (bool, error) {
-	entries, err := p.readAny(record.UserKey(o.User))
+func (p *plan) ownerIsCurrent(user, incarnation, locator string) (bool, error) {
+	entries, err := p.readAny(record.UserKey(user))
 	if err != nil || entries[0].Damaged() {
 		return true, err
 	}
 	r, ok := entries[0].Value().(*record.User)
-	return ok && r.Incarnation == o.Incarnation && r.Owns(o.Locator), nil
+	return ok && r.Incarnation == incarnation && r.Owns(locator), nil
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -76,6 +77,11 @@ type Options struct {
 	// this process ends is ended at once. A store that is for one directory alone ignores this
 	// option: there is no delay.
 	MaxRevocationDelay time.Duration
+	// LocatorTypes registers types of locators beside e-mail addresses and telephone numbers, 16 at
+	// most: see LocatorRule. What was stored by a type that is not registered, or by another
+	// version of its rule, is shown as it is, stays its owner's, and .system can remove it. It is
+	// found where the present rule gives the canonical form that is stored, and otherwise not.
+	LocatorTypes []LocatorRule
 	// Logger is told of damaged records and of background work that fails or falls behind, each
 	// kind at most once a minute; see Health. Nil: nobody is. It must not call the directory.
 	Logger *slog.Logger
@@ -175,6 +181,13 @@ func (o *Options) fill() error {
 	if o.UserEventInterval > time.Hour {
 		return invalid("UserEventInterval", "must be an hour at most")
 	}
+	if len(o.LocatorTypes) > 16 {
+		return invalid("LocatorTypes", "must be 16 at most")
+	}
+	o.LocatorTypes = slices.Clone(o.LocatorTypes)
+	if err := locatorRules(o.LocatorTypes).fill(); err != nil {
+		return err
+	}
 	if o.FeedMaxEvents == 0 {
 		o.FeedMaxEvents = 1_000_000
 	}
@@ -208,6 +221,8 @@ type Directory struct {
 	sealer        cipher.AEAD // nil without a root key
 	dummySecret   string      // the sealed secret of an access key that nobody has
 	cursors       cipher.AEAD
+	restingKey    []byte
+	rules         locatorRules // never changed
 
 	records  *txn.DB // of store; caches nothing over a store that others may write to
 	tokens   *tokenCache
@@ -282,7 +297,7 @@ func newDirectory(ctx context.Context, s store.Store, o Options) (*Directory, er
 	d := &Directory{
 		store: s, options: o, clock: clock.From(ctx), release: func() {},
 		buckets: newBuckets(o.UserEventBurst, o.UserEventInterval), lastUses: newLastUses(),
-		health: &health{logged: map[string]int64{}},
+		health: &health{logged: map[string]int64{}}, rules: o.LocatorTypes,
 	}
 	if o.RootKey != nil {
 		var err error
@@ -398,6 +413,7 @@ func (d *Directory) loadExisting(own *record.Directory) error {
 	secret := make([]byte, 32)
 	rand.Read(secret)
 	d.dummySecret = d.sealAccess("", secret)
+	d.restingKey = restingKey(cursorKey)
 	d.cursors, err = chacha20poly1305.NewX(cursorKey)
 	return err
 }
@@ -470,6 +486,7 @@ func (d *Directory) InTx(s store.Store) (inTx *Directory, err error) {
 	inTx = &Directory{
 		store: s, options: d.options, clock: d.clock, release: func() {}, parent: d,
 		id: d.id, applicationID: d.applicationID, sealer: d.sealer, dummySecret: d.dummySecret, cursors: d.cursors,
+		restingKey: d.restingKey, rules: d.rules,
 		records: txn.New(s, 0), census: newCensus(s), buckets: d.buckets, lastUses: d.lastUses, health: d.health,
 	}
 	inTx.background = background{start: d.background.start, ctx: d.background.ctx, cancel: func() {}}
