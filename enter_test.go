@@ -354,7 +354,9 @@ func mayImport(dir string) (allowed []string, known bool) {
 		dir     string
 		imports []string
 	}{
-		{"examples", []string{"", "httpadapter", "denizentest", "store/"}},
+		{"examples", []string{"", "httpadapter", "denizentest", "transfer", "store/"}},
+		{"transfer", []string{"", "internal/door", "internal/record", "store"}},
+		{"internal/door", []string{"internal/record", "store"}},
 		{"httpadapter", []string{""}},
 		{"denizentest", []string{"", "store/memory"}},
 		{"store/postgres", []string{"store", "store/internal/group", "internal/record"}},

@@ -145,9 +145,6 @@ func (l *Locator) fill(r *record.Locator) {
 
 // newLocators returns locators that .system sets, which are still to be taken.
 func newLocators(given []NewLocator, now int64) ([]record.Locator, error) {
-	if len(given) > MaxLocators {
-		return nil, tooManyLocators()
-	}
 	locators := make([]record.Locator, 0, len(given))
 	for _, n := range given {
 		l, err := newLocator(n, now)
@@ -285,7 +282,7 @@ func (d *Directory) AddLocator(ctx context.Context, by Principal, user UserID, n
 				return err
 			}
 		} else if claimed(r.Locators) >= MaxClaims {
-			return newError(ErrLimited, "locators", "that a user claims and does not own must be 4 at most")
+			return tooManyClaims()
 		}
 		if i >= 0 {
 			l := &r.Locators[i]
@@ -319,6 +316,10 @@ func tooManyLocators() error {
 	return newError(ErrLimited, "locators", "that a user owns must be 16 at most")
 }
 
+func tooManyClaims() error {
+	return newError(ErrLimited, "locators", "that a user claims and does not own must be 4 at most")
+}
+
 // room refuses n more locators of a user's own. What it claims does not count.
 func room(locators []record.Locator, n int) error {
 	if len(locators)-claimed(locators)+n > MaxLocators {
@@ -347,25 +348,41 @@ func statusOr(s, otherwise VerificationStatus) VerificationStatus {
 // takeOwnership makes each of ls its user's own, or returns ErrTaken with all of those that belong to
 // others, spelled as they were asked for. Only .system gets as far as this, which may know.
 func (p *plan) takeOwnership(r *record.User, asked []string, ls ...*record.Locator) error {
+	owners, err := p.takeFree(r, ls)
+	if err != nil || owners == nil {
+		return err
+	}
 	var taken []string
-	owned := newError(ErrTaken, "locator", "")
+	for i, o := range owners {
+		if o != nil {
+			taken = append(taken, asked[i])
+		}
+	}
+	return newErrorAbout(ErrTaken, "locator", "", taken...)
+}
+
+// takeFree makes those of ls its user's own that nobody else owns, and passes over nil. It returns
+// what is in the way of the others, by their places, or nil if there are none.
+func (p *plan) takeFree(r *record.User, ls []*record.Locator) (owners []any, err error) {
 	for i, l := range ls {
-		if l.Owned {
+		if l == nil || l.Owned {
 			continue
 		}
-		if err := p.requireAbsent(ownerKey(*l), owned); err == owned {
-			taken = append(taken, asked[i])
+		found, err := p.inTheWay(ownerKey(*l))
+		if err != nil {
+			return nil, err
+		}
+		if found != nil {
+			if owners == nil {
+				owners = make([]any, len(ls))
+			}
+			owners[i] = found
 			continue
-		} else if err != nil {
-			return err
 		}
 		l.Owned = true
 		p.putOwner(*l, r)
 	}
-	if len(taken) > 0 {
-		return newErrorAbout(ErrTaken, "locator", "", taken...)
-	}
-	return nil
+	return owners, nil
 }
 
 // SetLocators gives a user exactly these locators, in this order, in one commit or not at
