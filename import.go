@@ -137,6 +137,7 @@ type importRow struct {
 	created int64     // when the user was made, if the row says so
 	name    store.Key // of the locator that the user is known by, if it has no id
 	doubted int
+	keys    []store.Key
 	found   map[store.Key]*txn.Entry // what Look read
 }
 
@@ -248,6 +249,7 @@ func (im *importer) Prepare(row door.Row) (_ door.Prepared, err error) {
 			l.Verified = given.Verified
 		}
 	}
+	r.keys = r.keysOf()
 	return r, nil
 }
 
@@ -291,7 +293,10 @@ func aboutLocator(err error, locators []NewLocator, now int64) error {
 
 func (r *importRow) Doubted() int { return r.doubted }
 
-func (r *importRow) Keys() []store.Key {
+func (r *importRow) Keys() []store.Key { return r.keys }
+
+// keysOf returns the keys that only one user can have.
+func (r *importRow) keysOf() []store.Key {
 	keys := make([]store.Key, 0, 1+len(r.user.Locators))
 	keys = append(keys, record.UserKey(r.user.ID))
 	for i, l := range r.user.Locators {
@@ -311,12 +316,12 @@ func (im *importer) Look(ctx context.Context, rows []door.Prepared) (err error) 
 	var of []*importRow
 	for _, p := range rows {
 		r := p.(*importRow)
-		wanted := []store.Key{record.UserKey(r.user.ID)}
+		wanted := r.keys[:1]
 		switch {
 		case im.o.DryRun:
-			wanted = r.Keys()
+			wanted = r.keys
 		case r.name != "":
-			wanted[0] = r.name
+			wanted = []store.Key{r.name}
 		}
 		for _, key := range wanted {
 			keys, of = append(keys, key), append(of, r)

@@ -44,8 +44,9 @@ func Import(
 	}
 	r := &run{
 		ctx: ctx, cancel: cancel, importer: im, o: o, serial: o.DryRun || through.Serial(),
-		wanted: map[store.Key]*chunk{},
+		tasks: make(chan task), wanted: map[store.Key]*chunk{},
 	}
+	defer close(r.tasks)
 	err = r.all(users)
 	// Whatever ended the import, nobody is left at work when it returns.
 	if err != nil {
@@ -83,7 +84,8 @@ type run struct {
 	cancel   context.CancelCauseFunc
 	importer door.Importer
 	o        Options
-	serial   bool // rows are created one by one
+	serial   bool      // rows are created one by one
+	tasks    chan task // for workers that have nothing to do
 
 	report Report
 	rows   int      // read so far
@@ -195,10 +197,25 @@ func (r *run) do(c *chunk, before chan struct{}) {
 		}
 		r.afterEarlier(c, at)
 		c.pending.Add(1)
-		go func() {
-			defer c.pending.Done()
-			r.create(at, c.first+i+1)
-		}()
+		select {
+		case r.tasks <- task{c, i}:
+		default:
+			go r.work(task{c, i})
+		}
+	}
+}
+
+// task is a row to be created: the one at i of a chunk.
+type task struct {
+	c *chunk
+	i int
+}
+
+// work creates users until the import is over. Workers are kept, since each has grown its stack.
+func (r *run) work(t task) {
+	for ok := true; ok; t, ok = <-r.tasks {
+		r.create(&t.c.rows[t.i], t.c.first+t.i+1)
+		t.c.pending.Done()
 	}
 }
 

@@ -22,7 +22,7 @@ type Tx struct {
 	keepsCached bool
 	// forgets says that what is put is not worth remembering.
 	forgets bool
-	known       map[store.Key]bool // the keys of conditions, where there are many
+	known   map[store.Key]bool // the keys of conditions, where there are many
 
 	// Room for what most writes need, so that it is allocated with the Tx.
 	ifs   [8]store.Cond
