@@ -10,10 +10,9 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/stretchr/testify/require"
-
 	"github.com/denizenhq/denizen"
 	"github.com/denizenhq/denizen/internal/invariant"
+	"github.com/stretchr/testify/require"
 )
 
 // The verdicts of the specification.
@@ -92,11 +91,11 @@ func (m method) verdict(t testing.TB, column int) string {
 	return specified[i].Cells[column]
 }
 
-func TestTheAccessTableIsTheSpecifiedOne(t *testing.T) {
+func TestAccess_TheAccessTableIsTheSpecifiedOne(t *testing.T) {
 	require.Equal(t, specified, denizen.AccessTable())
 }
 
-func TestEveryMethodWithAPrincipalIsTried(t *testing.T) {
+func TestAccess_EveryMethodWithAPrincipalIsTried(t *testing.T) {
 	var tried, there []string
 	rows := map[string]bool{}
 	for _, m := range methods {
@@ -133,7 +132,7 @@ func (w *world) column(column int) denizen.Principal {
 
 var columns = [...]string{".anonymous", "another user", "the user itself", ".system"}
 
-func TestWhatIsAllowedSucceeds(t *testing.T) {
+func TestAccess_WhatIsAllowedSucceeds(t *testing.T) {
 	overCaches(t, func(t *testing.T, cached bool) {
 		for _, m := range methods {
 			for column, name := range columns {
@@ -150,7 +149,7 @@ func TestWhatIsAllowedSucceeds(t *testing.T) {
 	})
 }
 
-func TestWhatIsAllowedOnNobodyIsNotFound(t *testing.T) {
+func TestAccess_WhatIsAllowedOnNobodyIsNotFound(t *testing.T) {
 	overCaches(t, func(t *testing.T, cached bool) {
 		for _, m := range methods {
 			if m.verdict(t, asSystem) != yes || !m.about {
@@ -185,7 +184,7 @@ func requireRefusal(t testing.TB, err error, want denizen.Error) {
 
 // A method that is named in its refusal is the one that was called, so the refusals also
 // hold the list of methods to what it says.
-func TestADeniedCallLooksNothingUpAndIsTheSameForNobody(t *testing.T) {
+func TestAccess_ADeniedCallLooksNothingUpAndIsTheSameForNobody(t *testing.T) {
 	overCaches(t, func(t *testing.T, cached bool) {
 		w := newWorld(t, cached, denizen.Options{}, nil)
 		before := invariant.Of(t, w.inner)
@@ -224,7 +223,7 @@ func gone(t testing.TB, w *world) denizen.Principal {
 	return by
 }
 
-func TestADeniedCallIsDeniedWhateverItsTargetIs(t *testing.T) {
+func TestAccess_ADeniedCallIsDeniedWhateverItsTargetIs(t *testing.T) {
 	w := newWorld(t, true, denizen.Options{}, nil)
 	for _, m := range methods {
 		if !m.about {
@@ -241,7 +240,7 @@ func TestADeniedCallIsDeniedWhateverItsTargetIs(t *testing.T) {
 	}
 }
 
-func TestNothingIsAskedAboutAReservedName(t *testing.T) {
+func TestAccess_NothingIsAskedAboutAReservedName(t *testing.T) {
 	asked := 0
 	w := newWorld(t, true, denizen.Options{MaySee: func(context.Context, denizen.UserID, denizen.UserID, denizen.Facet) (bool, error) {
 		asked++
@@ -276,7 +275,7 @@ type question struct {
 	what            denizen.Facet
 }
 
-func TestTheHostsWordDecidesWhatPeersSee(t *testing.T) {
+func TestAccess_TheHostsWordDecidesWhatPeersSee(t *testing.T) {
 	broken := errors.New("the host cannot say")
 	answers := []struct {
 		name   string
@@ -331,7 +330,7 @@ func TestTheHostsWordDecidesWhatPeersSee(t *testing.T) {
 	})
 }
 
-func TestTheHostIsAskedForPeersOnly(t *testing.T) {
+func TestAccess_TheHostIsAskedForPeersOnly(t *testing.T) {
 	asked := 0
 	w := newWorld(t, true, denizen.Options{MaySee: func(context.Context, denizen.UserID, denizen.UserID, denizen.Facet) (bool, error) {
 		asked++
@@ -348,7 +347,7 @@ func TestTheHostIsAskedForPeersOnly(t *testing.T) {
 	require.Zero(t, asked)
 }
 
-func TestOneRefusalRefusesTheWholeList(t *testing.T) {
+func TestAccess_OneRefusalRefusesTheWholeList(t *testing.T) {
 	w := newWorld(t, true, denizen.Options{MaySee: func(_ context.Context, _, subject denizen.UserID, _ denizen.Facet) (bool, error) {
 		return subject == "alice-of-the-world", nil
 	}}, nil)
@@ -362,12 +361,12 @@ func TestOneRefusalRefusesTheWholeList(t *testing.T) {
 	require.Equal(t, calls, w.calls.calls())
 }
 
-func TestAPeerSeesTheIDAndTheScreenNameAlone(t *testing.T) {
+func TestAccess_APeerSeesTheIDAndTheScreenNameAlone(t *testing.T) {
 	overCaches(t, func(t *testing.T, cached bool) {
 		w := newWorld(t, cached, denizen.Options{MaySee: func(context.Context, denizen.UserID, denizen.UserID, denizen.Facet) (bool, error) {
 			return true, nil
 		}}, nil)
-		want := denizen.User{ID: w.alice, ScreenName: "Alice"}
+		want := denizen.User{ID: w.alice, ScreenName: "Alice", Peer: true}
 		u, err := w.User(t.Context(), w.byBob, w.alice)
 		require.NoError(t, err)
 		require.Equal(t, want, u)
@@ -378,7 +377,7 @@ func TestAPeerSeesTheIDAndTheScreenNameAlone(t *testing.T) {
 	})
 }
 
-func TestFacetsHaveNames(t *testing.T) {
+func TestAccess_FacetsHaveNames(t *testing.T) {
 	require.Equal(t, []string{"unknown facet", "screenName", "profile", "presence"}, []string{
 		denizen.Facet(0).String(), denizen.FacetScreenName.String(), denizen.FacetProfile.String(), denizen.FacetPresence.String(),
 	})
@@ -405,8 +404,10 @@ var fallen = []struct {
 	{"an application whose key is deleted", asSystem, (*world).application, keyDeletion},
 }
 
-func (w *world) itself() denizen.Principal      { return w.byAlice }
-func (w *world) delegate() denizen.Principal    { return w.byAlicesDelegate }
+func (w *world) itself() denizen.Principal { return w.byAlice }
+
+func (w *world) delegate() denizen.Principal { return w.byAlicesDelegate }
+
 func (w *world) application() denizen.Principal { return w.byKey }
 
 func block(ctx context.Context, w *world) error {
@@ -433,7 +434,7 @@ func keyDeletion(ctx context.Context, w *world) error {
 	return w.DeleteAccessKey(ctx, denizen.System(), w.key.Key)
 }
 
-func TestAPrincipalThatNoLongerStandsIsRevoked(t *testing.T) {
+func TestAccess_APrincipalThatNoLongerStandsIsRevoked(t *testing.T) {
 	overCaches(t, func(t *testing.T, cached bool) {
 		for _, f := range fallen {
 			t.Run(f.name, func(t *testing.T) {
@@ -470,7 +471,7 @@ func TestAPrincipalThatNoLongerStandsIsRevoked(t *testing.T) {
 	})
 }
 
-func TestAFallenCallerIsRefusedOnEmptyListsToo(t *testing.T) {
+func TestAccess_AFallenCallerIsRefusedOnEmptyListsToo(t *testing.T) {
 	w := newWorld(t, true, denizen.Options{}, nil)
 	_, err := w.UsersByID(t.Context(), w.byAlice, nil)
 	require.NoError(t, err)
@@ -484,7 +485,7 @@ func TestAFallenCallerIsRefusedOnEmptyListsToo(t *testing.T) {
 	require.ErrorIs(t, err, denizen.ErrRevoked)
 }
 
-func TestEveryMethodOfAClosedDirectorySaysSo(t *testing.T) {
+func TestAccess_EveryMethodOfAClosedDirectorySaysSo(t *testing.T) {
 	overCaches(t, func(t *testing.T, cached bool) {
 		w := newWorld(t, cached, denizen.Options{}, nil)
 		require.NoError(t, w.Close())
@@ -519,7 +520,7 @@ func accessTable() string {
 	return b.String()
 }
 
-func TestTheREADMEHoldsTheAccessTable(t *testing.T) {
+func TestAccess_TheREADMEHoldsTheAccessTable(t *testing.T) {
 	text, err := os.ReadFile("README.md")
 	require.NoError(t, err)
 	before, rest, found := strings.Cut(string(text), tableBegins+"\n")

@@ -1,22 +1,24 @@
 package denizen_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/hex"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
-
-	"github.com/stretchr/testify/require"
 
 	"github.com/denizenhq/denizen"
 	"github.com/denizenhq/denizen/internal/invariant"
 	"github.com/denizenhq/denizen/internal/record"
 	"github.com/denizenhq/denizen/store"
 	"github.com/denizenhq/denizen/store/memory"
+	"github.com/stretchr/testify/require"
 )
 
 func keyCount(t testing.TB, s store.Store) int {
@@ -24,7 +26,7 @@ func keyCount(t testing.TB, s store.Store) int {
 	return len(invariant.Of(t, s).Records)
 }
 
-func TestWhatExpiresLeavesTheStoreByItselfInBoundedBatches(t *testing.T) {
+func TestBackground_WhatExpiresLeavesTheStoreByItselfInBoundedBatches(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := rand.New(rand.NewPCG(1, 2))
 		s := &batches{Store: memory.New()}
@@ -67,7 +69,7 @@ func TestWhatExpiresLeavesTheStoreByItselfInBoundedBatches(t *testing.T) {
 	})
 }
 
-func TestEvenThoseWithTheMostTextsAreSweptInBoundedBatches(t *testing.T) {
+func TestBackground_EvenThoseWithTheMostTextsAreSweptInBoundedBatches(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &batches{Store: memory.New()}
 		d := newOver(t, s, denizen.Options{})
@@ -107,7 +109,7 @@ func TestEvenThoseWithTheMostTextsAreSweptInBoundedBatches(t *testing.T) {
 	})
 }
 
-func TestASweepLeavesWhatLives(t *testing.T) {
+func TestBackground_ASweepLeavesWhatLives(t *testing.T) {
 	inVirtualTime(t, denizen.Options{}, func(t *testing.T, d *denizen.Directory) {
 		newUser(t, d, "alice-user")
 		short, long := newToken(t, d, "alice-user", denizen.TokenOptions{TTL: time.Hour}), newToken(t, d, "alice-user", denizen.TokenOptions{TTL: 72 * time.Hour})
@@ -138,7 +140,7 @@ func lastUseOfToken(t testing.TB, d *denizen.Directory, id denizen.TokenID) time
 	return time.Time{}
 }
 
-func TestADirectoryThatNeverLivesForAnHourSweepsToo(t *testing.T) {
+func TestBackground_ADirectoryThatNeverLivesForAnHourSweepsToo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := memory.New()
 		counts := []int{}
@@ -187,7 +189,7 @@ func (s *rival) Commit(ctx context.Context, b store.Batch) (store.Seq, error) {
 	return s.Store.Commit(ctx, b)
 }
 
-func TestAUserWhoIsAlwaysBeingWrittenToDoesNotHoldUpTheSweepOfOthers(t *testing.T) {
+func TestBackground_AUserWhoIsAlwaysBeingWrittenToDoesNotHoldUpTheSweepOfOthers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &rival{Store: memory.New(), user: "user-0003"}
 		d := newOver(t, shared{s}, denizen.Options{})
@@ -215,27 +217,6 @@ func TestAUserWhoIsAlwaysBeingWrittenToDoesNotHoldUpTheSweepOfOthers(t *testing.
 	})
 }
 
-func TestLastUsesAreStoredInBoundedBatches(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		s := &batches{Store: memory.New()}
-		d := newOver(t, s, denizen.Options{})
-		const users = 1100
-		for i := range users {
-			user := denizen.UserID(fmt.Sprintf("user-%04d", i))
-			newUser(t, d, user)
-			require.NoError(t, authenticated(t, d, newToken(t, d, user, denizen.TokenOptions{}).Signed))
-		}
-		s.start()
-		time.Sleep(time.Minute)
-		synctest.Wait()
-		require.Equal(t, 2, s.commits)
-		require.LessOrEqual(t, s.keys, 1000)
-		rs, err := s.List(t.Context(), store.Range{Under: record.LastUsesKey("user-"), Limit: store.MaxPage, KeysOnly: true})
-		require.NoError(t, err)
-		require.Len(t, rs, users)
-	})
-}
-
 // slow is a store whose commits take a while.
 type slow struct {
 	store.Store
@@ -250,41 +231,216 @@ func (s *slow) Commit(ctx context.Context, b store.Batch) (store.Seq, error) {
 	return s.Store.Commit(ctx, b)
 }
 
-func TestCloseWaitsForWhatIsUnderWay(t *testing.T) {
+func TestBackground_TextsThatNothingListsLeaveInBoundedBatches(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := &slow{Store: memory.New(), takes: func(b store.Batch) time.Duration {
-			if b.Emit == nil {
-				return 4 * time.Second // what is under way, and once more in Close
-			}
-			return 0
-		}}
+		s := &batches{Store: memory.New()}
 		d := newOver(t, s, denizen.Options{})
-		newUser(t, d, "alice-user")
-		require.NoError(t, authenticated(t, d, newToken(t, d, "alice-user", denizen.TokenOptions{}).Signed))
-		time.Sleep(time.Minute)
+		r := rand.New(rand.NewPCG(5, 6))
+		for i := range 3 {
+			var b store.Batch
+			for range 900 {
+				digest := [32]byte{}
+				for i := range digest {
+					digest[i] = byte(r.Uint32())
+				}
+				expires := time.Now().Add(time.Hour)
+				if i == 2 {
+					expires = time.Now().Add(1000 * time.Hour)
+				}
+				b.Put = append(b.Put, store.Record{Key: record.TokenTextKey(digest), Value: record.Encode(&record.TokenText{
+					Digest: hex.EncodeToString(digest[:]), User: "alice-user", Incarnation: "1", Token: "t", Expires: expires.UnixMilli(),
+				})})
+			}
+			_, err := s.Store.Commit(t.Context(), b)
+			require.NoError(t, err)
+		}
+		newUser(t, d, "alice-user") // starts the sweep
+		s.start()
+		time.Sleep(6 * time.Hour)
 		synctest.Wait()
-		require.EqualValues(t, 1, s.underWay.Load())
-		require.NoError(t, d.Close())
-		require.Zero(t, s.underWay.Load())
+		texts, err := s.List(t.Context(), store.Range{Under: record.TokenTexts, Limit: store.MaxPage, KeysOnly: true})
+		require.NoError(t, err)
+		require.Len(t, texts, 900, "those that live stay")
+		require.LessOrEqual(t, s.keys, 1000)
 	})
 }
 
-// A last use that is noted when its token is gone leaves nothing behind.
-func TestTheLastUseOfATokenThatEndedIsNotStored(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		s := memory.New()
-		d := newOver(t, s, denizen.Options{})
-		newUser(t, d, "alice-user")
-		newUser(t, d, "bob-user")
-		a, b := newToken(t, d, "alice-user", denizen.TokenOptions{}), newToken(t, d, "bob-user", denizen.TokenOptions{})
-		require.NoError(t, authenticated(t, d, a.Signed))
-		require.NoError(t, authenticated(t, d, b.Signed))
-		require.NoError(t, d.RevokeTokens(t.Context(), sys, "alice-user", a.ID))
-		require.NoError(t, d.DeleteUser(t.Context(), sys, "bob-user"))
-		time.Sleep(5 * time.Minute)
-		synctest.Wait()
-		for _, r := range invariant.Of(t, s).Records {
-			require.False(t, r.Key.HasPrefix(record.LastUsesKey("")), "%s", r.Value)
+// clogged is a store in which commits of one kind hang until their context ends.
+type clogged struct {
+	store.Store
+	clogs func(store.Batch) bool
+	ill   atomic.Pointer[error] // what Health says
+}
+
+func (s *clogged) Commit(ctx context.Context, b store.Batch) (store.Seq, error) {
+	if s.clogs(b) {
+		<-ctx.Done()
+		return 0, ctx.Err()
+	}
+	return s.Store.Commit(ctx, b)
+}
+
+func (s *clogged) Health() error {
+	if err := s.ill.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
+
+// checked is a sole store that forwards Health.
+type checked struct {
+	owned
+	store.Checker
+}
+
+func TestBackground_NoDutyHoldsUpAnother(t *testing.T) {
+	puts := func(under store.Key) func(store.Batch) bool {
+		return func(b store.Batch) bool {
+			return b.Emit == nil && len(b.Put) > 0 && b.Put[0].Key.HasPrefix(under)
 		}
+	}
+	drops := func(under store.Key) func(store.Batch) bool {
+		return func(b store.Batch) bool {
+			return b.Emit == nil && len(b.Drop) > 0 && b.Drop[0].HasPrefix(under)
+		}
+	}
+	for name, clogs := range map[string]func(store.Batch) bool{
+		"heartbeats":         puts(record.DevicesKey("")),
+		"last uses":          puts(record.LastUsesKey("")),
+		"trimming the feed":  func(b store.Batch) bool { return b.Trim > 0 },
+		"nonces":             drops(record.Nonces),
+		"expired tokens":     drops(record.TokenTexts),
+		"nothing is clogged": func(store.Batch) bool { return false },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ctx := t.Context()
+				inner := memory.New()
+				s := &clogged{Store: inner, clogs: clogs}
+				var log bytes.Buffer
+				d := newOver(t, &checked{owned{s, inner}, s}, denizen.Options{FeedMaxEvents: 50, Logger: slog.New(slog.NewTextHandler(&log, nil))})
+				newUser(t, d, "alice-user")
+				require.NoError(t, d.PutAccessKey(ctx, sys, "the-key-1", secretA))
+				token := newToken(t, d, "alice-user", denizen.TokenOptions{})
+				newToken(t, d, "alice-user", denizen.TokenOptions{TTL: time.Minute})
+				chain := denizen.Online(time.Hour).Then(denizen.Offline())
+				require.NoError(t, d.SetPresence(ctx, sys, "alice-user", chain))
+				for range 300 { // a hundred minutes
+					_, err := d.SetScreenName(ctx, sys, "alice-user", time.Now().String())
+					require.NoError(t, err)
+					require.NoError(t, signedKind(t, d, sign(signedNow("the-key-1", secretA))))
+					require.NoError(t, authenticated(t, d, token.Signed))
+					require.NoError(t, d.SetPresence(ctx, sys, "alice-user", chain))
+					time.Sleep(20 * time.Second)
+				}
+				synctest.Wait()
+				now := time.Now()
+				rs, err := inner.Get(ctx, record.DevicesKey("alice-user"), record.LastUsesKey("alice-user"))
+				require.NoError(t, err)
+				if name != "heartbeats" {
+					value, err := record.Decode(rs[0].Key, rs[0].Value)
+					require.NoError(t, err)
+					require.Equal(t, now.Add(-20*time.Second).UnixMilli(), value.(*record.Devices).Devices[0].Origin())
+				}
+				if name != "last uses" {
+					value, err := record.Decode(rs[1].Key, rs[1].Value)
+					require.NoError(t, err)
+					require.Less(t, now.UnixMilli()-value.(*record.LastUses).Uses[0].At, (2 * time.Minute).Milliseconds())
+				}
+				feed, err := inner.Changes(ctx, store.End, 1)
+				require.NoError(t, err)
+				if name != "trimming the feed" {
+					require.Less(t, feed.Head-feed.First, store.Seq(1000))
+				}
+				nonces, err := inner.List(ctx, store.Range{Under: record.Nonces, Limit: 1000, KeysOnly: true})
+				require.NoError(t, err)
+				if name != "nonces" {
+					require.Less(t, len(nonces), 20)
+				}
+				err = d.Health(ctx, sys)
+				if name == "nothing is clogged" {
+					require.NoError(t, err)
+					require.Empty(t, log.String())
+					return
+				}
+				if name == "expired tokens" {
+					time.Sleep(time.Hour)
+					err = d.Health(ctx, sys)
+				}
+				requireRefused(t, err, "Health", denizen.ErrUnavailable, "")
+				require.ErrorContains(t, err, name+" fall behind")
+			})
+		})
+	}
+}
+
+// failing is a store that takes nothing while it is told to.
+type failing struct {
+	store.Store
+	fails *atomic.Bool
+}
+
+func (s *failing) Commit(ctx context.Context, b store.Batch) (store.Seq, error) {
+	if s.fails.Load() {
+		return 0, store.ErrUnavailable
+	}
+	return s.Store.Commit(ctx, b)
+}
+
+func TestBackground_CloseGivesUpOnAStoreThatDoesNotAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		inner := memory.New()
+		s := &clogged{Store: inner, clogs: func(b store.Batch) bool { return b.Emit == nil }}
+		d, err := denizen.New(t.Context(), &owned{s, inner}, denizen.Options{})
+		require.NoError(t, err)
+		newUser(t, d, "alice-user")
+		require.NoError(t, authenticated(t, d, newToken(t, d, "alice-user", denizen.TokenOptions{}).Signed))
+		began := time.Now()
+		requireRefused(t, d.Close(), "Close", denizen.ErrUnavailable, "")
+		require.Equal(t, 5*time.Second, time.Since(began))
+	})
+}
+
+// slower is a store in which a commit takes ten milliseconds and others wait for it.
+type slower struct {
+	store.Store
+	mu sync.Mutex
+}
+
+func (s *slower) Commit(ctx context.Context, b store.Batch) (store.Seq, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	time.Sleep(10 * time.Millisecond)
+	return s.Store.Commit(ctx, b)
+}
+
+func TestBackground_ASmallFeedMaxHoldsUpNoHeartbeats(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx := t.Context()
+		inner := memory.New()
+		d := newOver(t, &owned{&slower{Store: inner}, inner}, denizen.Options{FeedMaxEvents: 500})
+		const events = 20_000
+		event := record.Encode(&record.Event{At: time.Now().UnixMilli(), What: string(denizen.EventProfileChanged), Actor: ".system", User: "alice-user"})
+		for range events {
+			_, err := inner.Commit(ctx, store.Batch{Emit: event})
+			require.NoError(t, err)
+		}
+		newUser(t, d, "alice-user")
+		chain := denizen.Online(time.Hour).Then(denizen.Offline())
+		require.NoError(t, d.SetPresence(ctx, sys, "alice-user", chain))
+		for range 100 {
+			beat := time.Now()
+			require.NoError(t, d.SetPresence(ctx, sys, "alice-user", chain))
+			time.Sleep(2 * time.Second)
+			rs, err := inner.Get(ctx, record.DevicesKey("alice-user"))
+			require.NoError(t, err)
+			value, err := record.Decode(rs[0].Key, rs[0].Value)
+			require.NoError(t, err)
+			require.GreaterOrEqual(t, value.(*record.Devices).Devices[0].Origin(), beat.UnixMilli(), "not within twice the interval")
+		}
+		feed, err := inner.Changes(ctx, store.End, 1)
+		require.NoError(t, err)
+		require.Greater(t, feed.First, store.Seq(events-1000), "not trimmed")
+		require.NoError(t, d.Health(ctx, sys))
 	})
 }

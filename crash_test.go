@@ -14,11 +14,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/stretchr/testify/require"
-
 	"github.com/denizenhq/denizen"
 	"github.com/denizenhq/denizen/internal/invariant"
 	"github.com/denizenhq/denizen/store/bolt"
+	"github.com/stretchr/testify/require"
 )
 
 // The child writes until it is killed. It prints a line for each write once that was
@@ -41,7 +40,7 @@ func crashRounds(t *testing.T) int {
 // taken, and freed and taken again.
 const crashLocators = 400
 
-func TestWhatWasAcknowledgedSurvivesBeingKilled(t *testing.T) {
+func TestCrash_WhatWasAcknowledgedSurvivesBeingKilled(t *testing.T) {
 	if path := os.Getenv(crashChild); path != "" {
 		writeUntilKilled(path)
 	}

@@ -202,7 +202,7 @@ func firstOf(err, otherwise error) error {
 
 func is1to256Bytes(s string) bool { return s != "" && len(s) <= 256 }
 
-// digestOf answers what is stored of an idempotency key or digest, which may be any bytes.
+// digestOf returns what is stored of an idempotency key or digest, which may be any bytes.
 func digestOf(s string) string {
 	digest := sha256.Sum256([]byte(s))
 	return hex.EncodeToString(digest[:])
@@ -210,7 +210,7 @@ func digestOf(s string) string {
 
 const oneDay = 24 * 60 * 60 * 1000 // milliseconds
 
-// createdBefore answers what was created under an idempotency key today or yesterday, and
+// createdBefore returns what was created under an idempotency key today or yesterday, and
 // otherwise makes it a condition that nothing was and puts that this batch creates user.
 func (p *plan) createdBefore(i Idempotency, user *record.User) (*record.Created, error) {
 	key, day := digestOf(i.Key), p.c.now/oneDay
@@ -231,7 +231,7 @@ func (p *plan) createdBefore(i Idempotency, user *record.User) (*record.Created,
 	return nil, nil
 }
 
-// created answers the user that was created under an idempotency key.
+// created returns the user that was created under an idempotency key.
 func (d *Directory) created(ctx context.Context, c *call, i Idempotency, earlier *record.Created) (User, error) {
 	if earlier.Digest != digestOf(i.Digest) {
 		return User{}, newError(ErrConflict, "idempotency", "the key came with another request before")
@@ -281,8 +281,8 @@ func (p *plan) inTheWay(key store.Key) (any, error) {
 	return found, nil
 }
 
-// ownerIsCurrent reports whether the user whom a locator's key names owns it. One whose record was lost
-// or deleted while it was damaged left the key behind, and the locator is free.
+// ownerIsCurrent reports whether the user whom a locator's key names owns it. One whose record was
+// lost or deleted while it was damaged left the key behind, and the locator is free.
 func (p *plan) ownerIsCurrent(o *record.Owner) (bool, error) {
 	entries, err := p.readAny(record.UserKey(o.User))
 	if err != nil || entries[0].Damaged() {

@@ -216,8 +216,9 @@ type Directory struct {
 
 // Open opens the directory kept in a bbolt file, and makes it if there is no file at all.
 // Only one program can have a file open: the second gets ErrUnavailable within a second.
-// A file that is empty, damaged, foreign or of a newer format is refused, by ErrUnavailable
-// with Field "path" and a Reason, and left as it is.
+// A file that is empty, foreign or of another version is refused by ErrUnavailable, a damaged one
+// by ErrCorrupt, both with Field "path" and a Reason, and left as it is. Where only its records tell
+// of damage the error is ErrCorrupt alone, and the file has but noted that it was opened.
 func Open(ctx context.Context, path string, o Options) (*Directory, error) {
 	s, err := bolt.Open(ctx, path, bolt.Options{})
 	if err != nil {

@@ -16,16 +16,15 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/stretchr/testify/require"
-
 	"github.com/denizenhq/denizen"
 	"github.com/denizenhq/denizen/internal/invariant"
 	"github.com/denizenhq/denizen/internal/record"
 	"github.com/denizenhq/denizen/store"
 	"github.com/denizenhq/denizen/store/memory"
+	"github.com/stretchr/testify/require"
 )
 
-func TestOptionsAreJudgedAtOnce(t *testing.T) {
+func TestDirectory_OptionsAreJudgedAtOnce(t *testing.T) {
 	for _, row := range []struct {
 		options denizen.Options
 		field   string // empty: good
@@ -61,6 +60,16 @@ func TestOptionsAreJudgedAtOnce(t *testing.T) {
 		{denizen.Options{FeedMaxAge: -time.Hour}, "FeedMaxAge"},
 		{denizen.Options{FeedMaxEvents: 1}, ""},
 		{denizen.Options{FeedMaxEvents: -1}, "FeedMaxEvents"},
+		{denizen.Options{MaxRevocationDelay: time.Hour}, ""},
+		{denizen.Options{MaxRevocationDelay: -time.Second}, "MaxRevocationDelay"},
+		{denizen.Options{MaxRevocationDelay: time.Microsecond}, "MaxRevocationDelay"},
+		{denizen.Options{MaxRevocationDelay: time.Hour + time.Millisecond}, "MaxRevocationDelay"},
+		{denizen.Options{CacheBytes: 16 << 20}, ""},
+		{denizen.Options{CacheBytes: -1}, "CacheBytes"},
+		{denizen.Options{CacheBytes: 1}, "CacheBytes"},
+		{denizen.Options{CacheBytes: 16<<20 - 1}, "CacheBytes"},
+		{denizen.Options{UserEventBurst: -1}, "UserEventBurst"},
+		{denizen.Options{UserEventInterval: -time.Second}, "UserEventInterval"},
 	} {
 		s := memory.New()
 		d, err := denizen.New(t.Context(), s, row.options)
@@ -78,7 +87,7 @@ func TestOptionsAreJudgedAtOnce(t *testing.T) {
 	}
 }
 
-func TestADirectoryKeepsItsIDsAndNoOtherHasThem(t *testing.T) {
+func TestDirectory_ADirectoryKeepsItsIDsAndNoOtherHasThem(t *testing.T) {
 	overReopening(t, func(t *testing.T, open func(denizen.Options) *denizen.Directory) {
 		d := open(denizen.Options{})
 		id, app := d.ID(), d.ApplicationID()
@@ -96,7 +105,7 @@ func TestADirectoryKeepsItsIDsAndNoOtherHasThem(t *testing.T) {
 	})
 }
 
-func TestAnotherApplicationIDIsRefused(t *testing.T) {
+func TestDirectory_AnotherApplicationIDIsRefused(t *testing.T) {
 	for _, s := range []store.Store{memory.New(), shared{memory.New()}} {
 		d, err := denizen.New(t.Context(), s, denizen.Options{ApplicationID: "the-app"})
 		require.NoError(t, err)
@@ -111,7 +120,7 @@ func TestAnotherApplicationIDIsRefused(t *testing.T) {
 	}
 }
 
-func TestASecondDirectoryOverAStoreForOneIsRefused(t *testing.T) {
+func TestDirectory_ASecondDirectoryOverAStoreForOneIsRefused(t *testing.T) {
 	s := memory.New()
 	d, err := denizen.New(t.Context(), s, denizen.Options{})
 	require.NoError(t, err)
@@ -127,14 +136,14 @@ func TestASecondDirectoryOverAStoreForOneIsRefused(t *testing.T) {
 	require.NoError(t, again.Close())
 }
 
-func TestASecondProgramIsRefusedTheFileWithinASecond(t *testing.T) {
+func TestDirectory_ASecondProgramIsRefusedTheFileWithinASecond(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "people.db")
 	d, err := denizen.Open(t.Context(), path, denizen.Options{})
 	require.NoError(t, err)
 	newUser(t, d, "alice-user")
 	started := time.Now()
 	_, err = denizen.Open(t.Context(), path, denizen.Options{})
-	require.Less(t, time.Since(started), 3*time.Second) // a second, on a slow machine
+	require.Less(t, time.Since(started), 5*time.Second) // a second, on a slow machine
 	requireRefused(t, err, "Open", denizen.ErrUnavailable, "path")
 	require.NotContains(t, err.Error(), path)
 	require.NoError(t, d.Close())
@@ -145,7 +154,7 @@ func TestASecondProgramIsRefusedTheFileWithinASecond(t *testing.T) {
 	require.NoError(t, d.Close())
 }
 
-func TestAFileThatIsNoDirectoryIsRefusedAndLeftAsItIs(t *testing.T) {
+func TestDirectory_AFileThatIsNoDirectoryIsRefusedAndLeftAsItIs(t *testing.T) {
 	for name, content := range map[string]string{"empty": "", "foreign": strings.Repeat("not a directory", 10_000)} {
 		path := filepath.Join(t.TempDir(), "people.db")
 		require.NoError(t, os.WriteFile(path, []byte(content), 0o600))
@@ -158,7 +167,7 @@ func TestAFileThatIsNoDirectoryIsRefusedAndLeftAsItIs(t *testing.T) {
 	}
 }
 
-func TestOfSeveralThatFoundADirectoryAtOnceOneWinsAndAllHaveIt(t *testing.T) {
+func TestDirectory_OfSeveralThatFoundADirectoryAtOnceOneWinsAndAllHaveIt(t *testing.T) {
 	for round := range 20 {
 		s := shared{memory.New()}
 		dirs := make([]*denizen.Directory, 8)
@@ -191,7 +200,7 @@ func TestOfSeveralThatFoundADirectoryAtOnceOneWinsAndAllHaveIt(t *testing.T) {
 	}
 }
 
-func TestDirectoriesThatShareAStoreSeeEachOthersChangesAtOnce(t *testing.T) {
+func TestDirectory_DirectoriesThatShareAStoreSeeEachOthersChangesAtOnce(t *testing.T) {
 	s := shared{memory.New()}
 	a, b := newOver(t, s, denizen.Options{}), newOver(t, s, denizen.Options{})
 	newUser(t, a, "alice-user")
@@ -212,7 +221,7 @@ func TestDirectoriesThatShareAStoreSeeEachOthersChangesAtOnce(t *testing.T) {
 
 // Closing
 
-func TestClosingTwiceIsNoErrorAndTheStoreStaysOpen(t *testing.T) {
+func TestDirectory_ClosingTwiceIsNoErrorAndTheStoreStaysOpen(t *testing.T) {
 	s := memory.New()
 	d, err := denizen.New(t.Context(), s, denizen.Options{})
 	require.NoError(t, err)
@@ -258,7 +267,7 @@ var withoutPrincipal = map[string]func(ctx context.Context, w *world) error{
 	"InTx":          nil,
 }
 
-func TestWhatNeedsNoPrincipalSaysTooThatTheDirectoryIsClosed(t *testing.T) {
+func TestDirectory_WhatNeedsNoPrincipalSaysTooThatTheDirectoryIsClosed(t *testing.T) {
 	var untried []string
 	for m := range reflect.TypeFor[*denizen.Directory]().Methods() {
 		tried := slices.ContainsFunc(methods, func(o method) bool { return o.name == m.Name })
@@ -281,7 +290,7 @@ func TestWhatNeedsNoPrincipalSaysTooThatTheDirectoryIsClosed(t *testing.T) {
 	})
 }
 
-func TestADirectoryThatOpenMadeClosesItsFile(t *testing.T) {
+func TestDirectory_ADirectoryThatOpenMadeClosesItsFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "people.db")
 	for range 3 {
 		d, err := denizen.Open(t.Context(), path, denizen.Options{})
@@ -293,7 +302,7 @@ func TestADirectoryThatOpenMadeClosesItsFile(t *testing.T) {
 	}
 }
 
-func TestCloseStoresWhatIsInMemory(t *testing.T) {
+func TestDirectory_CloseStoresWhatIsInMemory(t *testing.T) {
 	overReopening(t, func(t *testing.T, open func(denizen.Options) *denizen.Directory) {
 		o := denizen.Options{HeartbeatInterval: time.Hour}
 		d := open(o)
@@ -319,7 +328,7 @@ func TestCloseStoresWhatIsInMemory(t *testing.T) {
 	})
 }
 
-func TestCloseSaysWhatItCouldNotStore(t *testing.T) {
+func TestDirectory_CloseSaysWhatItCouldNotStore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &broken{Store: memory.New()}
 		d, err := denizen.New(t.Context(), s, denizen.Options{})
@@ -352,7 +361,7 @@ var needs = map[string]func(t *testing.T, d *denizen.Directory){
 }
 
 // A bubble ends only when all goroutines in it have: one that Close leaves fails the test.
-func TestCloseLeavesNoGoroutine(t *testing.T) {
+func TestDirectory_CloseLeavesNoGoroutine(t *testing.T) {
 	for name, need := range needs {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -367,7 +376,7 @@ func TestCloseLeavesNoGoroutine(t *testing.T) {
 	}
 }
 
-func TestThereIsNoGoroutineBeforeItIsNeededAndThenOneADuty(t *testing.T) {
+func TestDirectory_ThereIsNoGoroutineBeforeItIsNeededAndThenOneADuty(t *testing.T) {
 	for name, need := range needs {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -410,7 +419,7 @@ func goroutines() (n int) {
 	return n
 }
 
-func TestAHeartbeatThatRacesWithCloseIsRefusedOrStored(t *testing.T) {
+func TestDirectory_AHeartbeatThatRacesWithCloseIsRefusedOrStored(t *testing.T) {
 	for range 50 {
 		synctest.Test(t, func(t *testing.T) {
 			s := memory.New()
@@ -458,7 +467,7 @@ func TestAHeartbeatThatRacesWithCloseIsRefusedOrStored(t *testing.T) {
 }
 
 // Whatever starts while the directory closes, nothing goes on after it.
-func TestUsesThatRaceWithCloseLeaveNoGoroutine(t *testing.T) {
+func TestDirectory_UsesThatRaceWithCloseLeaveNoGoroutine(t *testing.T) {
 	for range 50 {
 		synctest.Test(t, func(t *testing.T) {
 			d, err := denizen.New(t.Context(), memory.New(), denizen.Options{})
@@ -476,4 +485,62 @@ func TestUsesThatRaceWithCloseLeaveNoGoroutine(t *testing.T) {
 			all.Wait()
 		})
 	}
+}
+
+func TestDirectory_CloseWaitsForWhatIsUnderWay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &slow{Store: memory.New(), takes: func(b store.Batch) time.Duration {
+			if b.Emit == nil {
+				return 4 * time.Second // what is under way, and once more in Close
+			}
+			return 0
+		}}
+		d := newOver(t, s, denizen.Options{})
+		newUser(t, d, "alice-user")
+		require.NoError(t, authenticated(t, d, newToken(t, d, "alice-user", denizen.TokenOptions{}).Signed))
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		require.EqualValues(t, 1, s.underWay.Load())
+		require.NoError(t, d.Close())
+		require.Zero(t, s.underWay.Load())
+	})
+}
+
+func TestDirectory_InTxIsRefusedOverAStoreForOneDirectoryAlone(t *testing.T) {
+	d := newMemory(t, denizen.Options{})
+	_, err := d.InTx(shared{memory.New()})
+	requireRefused(t, err, "InTx", denizen.ErrInvalid, "store")
+}
+
+func TestDirectory_InTxOfAClosedDirectoryIsRefused(t *testing.T) {
+	s := shared{memory.New()}
+	d := newOver(t, s, denizen.Options{})
+	require.NoError(t, d.Close())
+	_, err := d.InTx(s)
+	requireRefused(t, err, "InTx", denizen.ErrClosed, "")
+}
+
+func TestDirectory_OverATransactionAllIsAsItIsWithout(t *testing.T) {
+	s := shared{memory.New()}
+	d := newOver(t, s, denizen.Options{MaxRevocationDelay: time.Second})
+	over := inTx(t, d, s)
+	u, err := over.CreateUser(t.Context(), denizen.System(), denizen.NewUser{ScreenName: "Alice", Locators: []denizen.NewLocator{denizen.Email("a@b.example")}})
+	require.NoError(t, err)
+	token, err := over.IssueToken(t.Context(), denizen.System(), u.ID, denizen.TokenOptions{})
+	require.NoError(t, err)
+	by, err := d.Authenticate(t.Context(), token.Signed)
+	require.NoError(t, err)
+	require.NoError(t, over.SetPresence(t.Context(), by, u.ID, denizen.Online(time.Minute)))
+	require.NoError(t, over.SetPresence(t.Context(), by, u.ID, denizen.Online(time.Minute)), "a heartbeat is stored at once")
+	_, err = over.Authenticate(t.Context(), token.Signed)
+	require.NoError(t, err)
+	require.NoError(t, over.Close())
+	_, err = over.User(t.Context(), by, u.ID)
+	require.ErrorIs(t, err, denizen.ErrClosed)
+	_, err = d.User(t.Context(), by, u.ID)
+	require.NoError(t, err, "closing it closes nothing else")
+	over = inTx(t, d, s)
+	require.NoError(t, d.Close())
+	_, err = over.User(t.Context(), by, u.ID)
+	require.ErrorIs(t, err, denizen.ErrClosed)
 }

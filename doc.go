@@ -128,6 +128,8 @@
 //
 // A record that cannot be read stops nobody else. Lists and walks go past it and name it by an
 // ErrCorrupt beside the good ones; its user can be deleted, and its tokens revoked, all of them then.
+// RotateSigningKey replaces signing keys that cannot be read, DeleteAccessKey the access keys, and
+// DefineAttribute a definition. A file whose damage Open meets is refused, never founded anew.
 // Work in the background goes on with the rest. [Directory.Health] and Options.Logger tell what
 // was met.
 //

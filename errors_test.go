@@ -9,19 +9,16 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
-
-	"github.com/stretchr/testify/require"
 
 	"github.com/denizenhq/denizen"
-	"github.com/denizenhq/denizen/internal/invariant"
 	"github.com/denizenhq/denizen/internal/record"
 	"github.com/denizenhq/denizen/store"
 	"github.com/denizenhq/denizen/store/memory"
 	"github.com/denizenhq/denizen/store/storetest"
+	"github.com/stretchr/testify/require"
 )
 
-func TestAnErrorSaysWhatWasRefusedAndByWhichRule(t *testing.T) {
+func TestErrors_AnErrorSaysWhatWasRefusedAndByWhichRule(t *testing.T) {
 	for want, e := range map[string]denizen.Error{
 		"denizen: denied":                                     {Kind: denizen.ErrDenied},
 		"denizen: CreateUser: denied":                         {Op: "CreateUser", Kind: denizen.ErrDenied},
@@ -34,7 +31,7 @@ func TestAnErrorSaysWhatWasRefusedAndByWhichRule(t *testing.T) {
 }
 
 // The errors of stores, and what becomes of them.
-func TestWhatAStoreAnswersIsAKindOfItsOwnWithTheCauseBehindIt(t *testing.T) {
+func TestErrors_WhatAStoreAnswersIsAKindOfItsOwnWithTheCauseBehindIt(t *testing.T) {
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
 	for name, row := range map[string]struct {
@@ -88,7 +85,7 @@ func (s *broken) Commit(ctx context.Context, b store.Batch) (store.Seq, error) {
 	return s.Store.Commit(ctx, b)
 }
 
-func TestAnErrorOfTheHostIsLeftAsItIs(t *testing.T) {
+func TestErrors_AnErrorOfTheHostIsLeftAsItIs(t *testing.T) {
 	shared := &denizen.Error{Kind: denizen.ErrDenied, Reason: "not friends"}
 	d := newMemory(t, denizen.Options{
 		MaySee: func(context.Context, denizen.UserID, denizen.UserID, denizen.Facet) (bool, error) {
@@ -115,7 +112,7 @@ func TestAnErrorOfTheHostIsLeftAsItIs(t *testing.T) {
 	require.Empty(t, shared.Op)
 }
 
-func TestAnotherErrorOfTheHostIsTheCauseAndNotTold(t *testing.T) {
+func TestErrors_AnotherErrorOfTheHostIsTheCauseAndNotTold(t *testing.T) {
 	cause := errors.New("dial tcp 10.0.0.7: refused")
 	d := newMemory(t, denizen.Options{
 		MaySee: func(context.Context, denizen.UserID, denizen.UserID, denizen.Facet) (bool, error) { return true, cause },
@@ -201,7 +198,7 @@ func refusals(ctx context.Context, w *world) []error {
 	return errs
 }
 
-func TestNoErrorHoldsASecretOrALocatorOrAValue(t *testing.T) {
+func TestErrors_NoErrorHoldsASecretOrALocatorOrAValue(t *testing.T) {
 	w := newWorld(t, true, denizen.Options{}, nil)
 	errs := refusals(t.Context(), w)
 	// The same again, and all that succeeds, with a store that answers nothing any more.
@@ -247,7 +244,7 @@ func requireNoCanary(t testing.TB, text string) {
 	require.NotContains(t, text, strings.TrimRight(canarySecret, "="))
 }
 
-func TestSecretsAreHiddenFromLogs(t *testing.T) {
+func TestErrors_SecretsAreHiddenFromLogs(t *testing.T) {
 	w := newWorld(t, true, denizen.Options{}, nil)
 	issued := newToken(t, w.Directory, w.alice, denizen.TokenOptions{})
 	for _, row := range []struct {
@@ -273,22 +270,6 @@ func TestSecretsAreHiddenFromLogs(t *testing.T) {
 	}
 }
 
-func TestAnEndedContextChangesNothing(t *testing.T) {
-	ended, cancel := context.WithDeadline(t.Context(), time.Unix(1, 0))
-	defer cancel()
-	overCaches(t, func(t *testing.T, cached bool) {
-		w := newWorld(t, cached, denizen.Options{}, nil)
-		before := invariant.Of(t, w.inner)
-		for _, m := range methods {
-			if err := m.call(ended, w, denizen.System(), w.alice); err != nil && !errors.Is(err, denizen.ErrDenied) {
-				require.ErrorIs(t, err, denizen.ErrUnavailable, m.name)
-				require.ErrorIs(t, err, context.DeadlineExceeded, m.name)
-			}
-		}
-		require.Equal(t, before, invariant.Of(t, w.inner))
-	})
-}
-
 // unreadable answers err to every read once it is set.
 type unreadable struct {
 	store.Store
@@ -302,7 +283,7 @@ func (s *unreadable) Get(ctx context.Context, keys ...store.Key) ([]store.Record
 	return s.Store.Get(ctx, keys...)
 }
 
-func TestDamageIsAKindOfItsOwnAndTheStoresToo(t *testing.T) {
+func TestErrors_DamageIsAKindOfItsOwnAndTheStoresToo(t *testing.T) {
 	for name, damage := range map[string]error{
 		"of the store":   fmt.Errorf("%w: page 7 of /data/users.db", store.ErrCorrupt),
 		"of one record":  record.ErrCorrupt,
@@ -325,7 +306,7 @@ func TestDamageIsAKindOfItsOwnAndTheStoresToo(t *testing.T) {
 	}
 }
 
-func TestACommitNobodyKnowsTheOutcomeOfIsThatAlsoWhenTheStoreIsDamaged(t *testing.T) {
+func TestErrors_ACommitNobodyKnowsTheOutcomeOfIsThatAlsoWhenTheStoreIsDamaged(t *testing.T) {
 	s := &broken{Store: memory.New()}
 	d := newOver(t, s, denizen.Options{})
 	s.err = fmt.Errorf("%w: %w", store.ErrOutcomeUnknown, store.ErrCorrupt)
@@ -335,7 +316,7 @@ func TestACommitNobodyKnowsTheOutcomeOfIsThatAlsoWhenTheStoreIsDamaged(t *testin
 	require.Equal(t, denizen.ErrOutcomeUnknown, e.Kind)
 }
 
-func TestALogShowsTheCauseOfARefusal(t *testing.T) {
+func TestErrors_ALogShowsTheCauseOfARefusal(t *testing.T) {
 	logged := func(err error) string {
 		var b strings.Builder
 		slog.New(slog.NewTextHandler(&b, &slog.HandlerOptions{

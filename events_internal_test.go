@@ -8,7 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestABucketHoldsItsBurstAndFillsByTheInterval(t *testing.T) {
+func TestEvents_ABucketHoldsItsBurstAndFillsByTheInterval(t *testing.T) {
 	b := newBuckets(3, time.Second)
 	for _, row := range []struct{ now, wait int64 }{
 		{1000, 0},
@@ -35,7 +35,7 @@ func TestABucketHoldsItsBurstAndFillsByTheInterval(t *testing.T) {
 	b.giveBack("noTarget")
 }
 
-func TestAFloodOfUsersNeitherGrowsTheBucketsNorFreesWhoEmptiedItsOwn(t *testing.T) {
+func TestEvents_AFloodOfUsersNeitherGrowsTheBucketsNorFreesWhoEmptiedItsOwn(t *testing.T) {
 	b := newBuckets(60, time.Second)
 	for range 60 {
 		require.Zero(t, b.take("attacker", 0))

@@ -7,11 +7,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/stretchr/testify/require"
-
 	"github.com/denizenhq/denizen"
 	"github.com/denizenhq/denizen/store"
 	"github.com/denizenhq/denizen/store/memory"
+	"github.com/stretchr/testify/require"
 )
 
 // signedIn returns a user's principal by a token of its own.
@@ -31,7 +30,7 @@ func requireLimited(t testing.TB, err error) time.Duration {
 	return e.RetryAfter
 }
 
-func TestASignedInUserCannotPushTheFeed(t *testing.T) {
+func TestEvents_ASignedInUserCannotPushTheFeed(t *testing.T) {
 	inHouses(t, denizen.Options{}, func(t *testing.T, h *house) {
 		ctx := t.Context()
 		h.create(t, alice)
@@ -97,7 +96,7 @@ func (s *refusing) Commit(ctx context.Context, b store.Batch) (store.Seq, error)
 	return s.Store.Commit(ctx, b)
 }
 
-func TestWhatIsNotAppliedTakesNoPartOfAUsersEvents(t *testing.T) {
+func TestEvents_WhatIsNotAppliedTakesNoPartOfAUsersEvents(t *testing.T) {
 	s := &refusing{Store: memory.New()}
 	h := &house{newOver(t, s, denizen.Options{UserEventBurst: 2, UserEventInterval: time.Hour}), s}
 	ctx := t.Context()
@@ -124,14 +123,4 @@ func TestWhatIsNotAppliedTakesNoPartOfAUsersEvents(t *testing.T) {
 	require.ErrorIs(t, rename("Perhaps"), denizen.ErrOutcomeUnknown)
 	s.commit = nil
 	require.Positive(t, requireLimited(t, rename("Too Many")), "what may have been applied counts")
-}
-
-func TestTheBoundOfEventsIsJudgedWhenADirectoryIsMade(t *testing.T) {
-	for field, o := range map[string]denizen.Options{
-		"UserEventBurst":    {UserEventBurst: -1},
-		"UserEventInterval": {UserEventInterval: -time.Second},
-	} {
-		_, err := denizen.New(t.Context(), memory.New(), o)
-		requireField(t, err, denizen.ErrInvalid, field)
-	}
 }

@@ -11,13 +11,12 @@ import (
 	"testing"
 	"time"
 
-	"github.com/stretchr/testify/require"
-
 	"github.com/denizenhq/denizen"
 	"github.com/denizenhq/denizen/internal/invariant"
 	"github.com/denizenhq/denizen/store"
 	"github.com/denizenhq/denizen/store/memory"
 	"github.com/denizenhq/denizen/store/storetest"
+	"github.com/stretchr/testify/require"
 )
 
 // faultyWorld is a world whose store has faults once armed.
@@ -91,7 +90,7 @@ var callers = []struct {
 	{"the user", asSelf, (*world).itself},
 }
 
-func TestAStoreThatCannotAnswerChangesNothing(t *testing.T) {
+func TestFault_AStoreThatCannotAnswerChangesNothing(t *testing.T) {
 	eachFault(t, storetest.Before, func(t *testing.T, m method, w *faultyWorld, before invariant.Dump, err error) {
 		requireTheKind(t, err, denizen.ErrUnavailable)
 		require.ErrorIs(t, err, store.ErrUnavailable, "the cause")
@@ -101,7 +100,7 @@ func TestAStoreThatCannotAnswerChangesNothing(t *testing.T) {
 	})
 }
 
-func TestAnUnknownOutcomeIsToldAndNeverRetried(t *testing.T) {
+func TestFault_AnUnknownOutcomeIsToldAndNeverRetried(t *testing.T) {
 	for _, f := range []storetest.Fault{storetest.Applied, storetest.Withheld} {
 		t.Run(map[storetest.Fault]string{storetest.Applied: "applied", storetest.Withheld: "withheld"}[f], func(t *testing.T) {
 			eachFault(t, f, func(t *testing.T, m method, w *faultyWorld, before invariant.Dump, err error) {
@@ -174,7 +173,7 @@ func eachFault(t *testing.T, f storetest.Fault, judge func(t *testing.T, m metho
 	})
 }
 
-func TestNobodyIsLetInWhileTheStoreCannotAnswer(t *testing.T) {
+func TestFault_NobodyIsLetInWhileTheStoreCannotAnswer(t *testing.T) {
 	sign := func(w *world, nonce string) denizen.SignedRequest {
 		r := denizen.SignedRequest{
 			AccessKey: w.key.Key, Method: "GET", ContentType: "null", Date: time.Now().UTC().Format("Mon, 02 Jan 2006 15:04:05 GMT"), Path: "/v1/users", Nonce: nonce,
@@ -244,7 +243,7 @@ func TestNobodyIsLetInWhileTheStoreCannotAnswer(t *testing.T) {
 }
 
 // Where nothing may be remembered, a token that was good a moment ago is no excuse either.
-func TestASharedStoreIsAskedEveryTime(t *testing.T) {
+func TestFault_ASharedStoreIsAskedEveryTime(t *testing.T) {
 	w := newFaultyWorld(t, false, func(storetest.Call) storetest.Fault { return storetest.Before })
 	_, err := w.Authenticate(t.Context(), w.signed)
 	require.NoError(t, err)
@@ -256,7 +255,7 @@ func TestASharedStoreIsAskedEveryTime(t *testing.T) {
 
 // What was remembered before a revocation of unknown outcome is not believed after it: the
 // store is asked what came of it.
-func TestARevocationOfUnknownOutcomeIsLookedUp(t *testing.T) {
+func TestFault_ARevocationOfUnknownOutcomeIsLookedUp(t *testing.T) {
 	for _, m := range methods {
 		if m.name != "RevokeAllTokens" && m.name != "BlockUser" && m.name != "DeleteUser" {
 			continue
@@ -282,7 +281,7 @@ func TestARevocationOfUnknownOutcomeIsLookedUp(t *testing.T) {
 	}
 }
 
-func TestADirectoryIsFoundedWholeOrNotAtAll(t *testing.T) {
+func TestFault_ADirectoryIsFoundedWholeOrNotAtAll(t *testing.T) {
 	for _, f := range []storetest.Fault{storetest.Before, storetest.Applied, storetest.Withheld} {
 		faults := storetest.EachCall(f, func(n int, decide func(storetest.Call) storetest.Fault) {
 			s := memory.New()
@@ -315,7 +314,11 @@ func TestADirectoryIsFoundedWholeOrNotAtAll(t *testing.T) {
 }
 
 // A context that has ended withdraws what was not handed over.
-func TestAMethodWhoseContextHasEndedChangesNothing(t *testing.T) {
+func TestFault_AMethodWhoseContextHasEndedChangesNothing(t *testing.T) {
+	canceled, cancel := context.WithCancel(t.Context())
+	cancel()
+	late, cancel := context.WithDeadline(t.Context(), time.Unix(1, 0))
+	defer cancel()
 	overCaches(t, func(t *testing.T, cached bool) {
 		for _, m := range methods {
 			if m.verdict(t, asSystem) != yes {
@@ -324,11 +327,11 @@ func TestAMethodWhoseContextHasEndedChangesNothing(t *testing.T) {
 			t.Run(m.name, func(t *testing.T) {
 				w := newWorld(t, cached, denizen.Options{}, nil)
 				before := invariant.Of(t, w.inner)
-				ctx, cancel := context.WithCancel(t.Context())
-				cancel()
-				if err := m.call(ctx, w, denizen.System(), w.alice); err != nil {
-					requireTheKind(t, err, denizen.ErrUnavailable)
-					require.ErrorIs(t, err, context.Canceled, "the cause")
+				for _, ctx := range []context.Context{canceled, late} {
+					if err := m.call(ctx, w, denizen.System(), w.alice); err != nil {
+						requireTheKind(t, err, denizen.ErrUnavailable)
+						require.ErrorIs(t, err, ctx.Err(), "the cause")
+					}
 				}
 				require.Equal(t, before, invariant.Of(t, w.inner))
 			})

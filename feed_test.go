@@ -11,12 +11,11 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/stretchr/testify/require"
-
 	"github.com/denizenhq/denizen"
 	"github.com/denizenhq/denizen/internal/invariant"
 	"github.com/denizenhq/denizen/store"
 	"github.com/denizenhq/denizen/store/memory"
+	"github.com/stretchr/testify/require"
 )
 
 // skip makes what happened so far not count.
@@ -27,7 +26,7 @@ func (w *world) skip(t testing.TB) {
 	}
 }
 
-func TestADirectoryBeginsWithItsFounding(t *testing.T) {
+func TestFeed_ADirectoryBeginsWithItsFounding(t *testing.T) {
 	inVirtualTime(t, denizen.Options{}, func(t *testing.T, d *denizen.Directory) {
 		require.Equal(t, []denizen.Event{
 			{Seq: 1, At: time.Now().UTC(), Kind: denizen.EventDirectoryFounded, Actor: ".system"},
@@ -37,7 +36,7 @@ func TestADirectoryBeginsWithItsFounding(t *testing.T) {
 
 // Each operation and the one event that it commits, told by the fields beyond sequence and
 // time. Subjects that are made by the operation are answered by it.
-func TestEveryOperationEmitsItsEvent(t *testing.T) {
+func TestFeed_EveryOperationEmitsItsEvent(t *testing.T) {
 	const alice = denizen.UserID("alice-of-the-world")
 	type told struct {
 		what     denizen.EventKind
@@ -235,7 +234,7 @@ func TestEveryOperationEmitsItsEvent(t *testing.T) {
 	}
 }
 
-func TestWhatChangesNothingForOthersEmitsNothing(t *testing.T) {
+func TestFeed_WhatChangesNothingForOthersEmitsNothing(t *testing.T) {
 	inVirtualTime(t, denizen.Options{TokenTTL: time.Hour}, func(t *testing.T, d *denizen.Directory) {
 		newUser(t, d, "alice-user")
 		require.NoError(t, d.PutAccessKey(t.Context(), sys, "the-key-1", secretA))
@@ -263,7 +262,7 @@ func TestWhatChangesNothingForOthersEmitsNothing(t *testing.T) {
 	})
 }
 
-func TestNoEventHoldsASecretOrALocatorOrAValue(t *testing.T) {
+func TestFeed_NoEventHoldsASecretOrALocatorOrAValue(t *testing.T) {
 	for _, column := range []int{asSelf, asSystem} {
 		for _, m := range methods {
 			w := newWorld(t, true, denizen.Options{}, nil)
@@ -303,7 +302,7 @@ func fillFeed(t testing.TB, d *denizen.Directory, n int) []denizen.Event {
 	return eventsAfter(t, d, 0)
 }
 
-func TestTheFeedIsReadFromAnySequence(t *testing.T) {
+func TestFeed_TheFeedIsReadFromAnySequence(t *testing.T) {
 	overStores(t, denizen.Options{}, func(t *testing.T, d *denizen.Directory) {
 		all := fillFeed(t, d, 30)
 		require.Len(t, all, 30)
@@ -317,7 +316,7 @@ func TestTheFeedIsReadFromAnySequence(t *testing.T) {
 	})
 }
 
-func TestTheFeedIsReadOverManyPages(t *testing.T) {
+func TestFeed_TheFeedIsReadOverManyPages(t *testing.T) {
 	d := newMemory(t, denizen.Options{})
 	all := fillFeed(t, d, 2*denizen.MaxPage+1)
 	require.Len(t, all, 2*denizen.MaxPage+1)
@@ -326,7 +325,7 @@ func TestTheFeedIsReadOverManyPages(t *testing.T) {
 	}
 }
 
-func TestAReaderThatBreaksOffGoesOnWhereItWas(t *testing.T) {
+func TestFeed_AReaderThatBreaksOffGoesOnWhereItWas(t *testing.T) {
 	overStores(t, denizen.Options{}, func(t *testing.T, d *denizen.Directory) {
 		all := fillFeed(t, d, 25)
 		var got []denizen.Event
@@ -344,7 +343,7 @@ func TestAReaderThatBreaksOffGoesOnWhereItWas(t *testing.T) {
 	})
 }
 
-func TestAReaderOfWhatIsForgottenIsToldWhereToGoOn(t *testing.T) {
+func TestFeed_AReaderOfWhatIsForgottenIsToldWhereToGoOn(t *testing.T) {
 	overStores(t, denizen.Options{}, func(t *testing.T, d *denizen.Directory) {
 		all := fillFeed(t, d, 10)
 		require.NoError(t, d.TrimFeed(t.Context(), sys, all[4].Seq))
@@ -365,7 +364,7 @@ func TestAReaderOfWhatIsForgottenIsToldWhereToGoOn(t *testing.T) {
 	})
 }
 
-func TestTheFeedCanBeTrimmedWholeAndNotBeyondItsEnd(t *testing.T) {
+func TestFeed_TheFeedCanBeTrimmedWholeAndNotBeyondItsEnd(t *testing.T) {
 	overStores(t, denizen.Options{}, func(t *testing.T, d *denizen.Directory) {
 		all := fillFeed(t, d, 5)
 		require.NoError(t, d.TrimFeed(t.Context(), sys, all[4].Seq+1000))
@@ -413,7 +412,7 @@ func requireWaiting(t testing.TB, outcome chan error) {
 	require.Empty(t, outcome)
 }
 
-func TestWaitingEndsWithAnEventAndNothingLess(t *testing.T) {
+func TestFeed_WaitingEndsWithAnEventAndNothingLess(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := memory.New()
 		d := newOver(t, s, denizen.Options{})
@@ -446,7 +445,7 @@ func TestWaitingEndsWithAnEventAndNothingLess(t *testing.T) {
 	})
 }
 
-func TestWaitingForWhatIsForgottenEndsAtOnce(t *testing.T) {
+func TestFeed_WaitingForWhatIsForgottenEndsAtOnce(t *testing.T) {
 	overStores(t, denizen.Options{}, func(t *testing.T, d *denizen.Directory) {
 		all := fillFeed(t, d, 5)
 		require.NoError(t, d.TrimFeed(t.Context(), sys, all[4].Seq))
@@ -454,7 +453,7 @@ func TestWaitingForWhatIsForgottenEndsAtOnce(t *testing.T) {
 	})
 }
 
-func TestWaitingEndsWithItsContext(t *testing.T) {
+func TestFeed_WaitingEndsWithItsContext(t *testing.T) {
 	inVirtualTime(t, denizen.Options{}, func(t *testing.T, d *denizen.Directory) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
 		defer cancel()
@@ -466,7 +465,7 @@ func TestWaitingEndsWithItsContext(t *testing.T) {
 	})
 }
 
-func TestWaitingEndsWhenTheDirectoryIsClosed(t *testing.T) {
+func TestFeed_WaitingEndsWhenTheDirectoryIsClosed(t *testing.T) {
 	inVirtualTime(t, denizen.Options{}, func(t *testing.T, d *denizen.Directory) {
 		outcome := waiting(t.Context(), d, sys, 1)
 		requireWaiting(t, outcome)
@@ -476,7 +475,7 @@ func TestWaitingEndsWhenTheDirectoryIsClosed(t *testing.T) {
 	})
 }
 
-func TestWaitingEndsAtTheNextCommitOnceItsAccessKeyIsGone(t *testing.T) {
+func TestFeed_WaitingEndsAtTheNextCommitOnceItsAccessKeyIsGone(t *testing.T) {
 	inVirtualTime(t, denizen.Options{}, func(t *testing.T, d *denizen.Directory) {
 		key := newKey(t, d)
 		outcome := waiting(t.Context(), d, byKey(t, d, key.Key, key.Secret), 2)
@@ -486,7 +485,7 @@ func TestWaitingEndsAtTheNextCommitOnceItsAccessKeyIsGone(t *testing.T) {
 	})
 }
 
-func TestAFollowerSeesEveryEventOnceWhileOthersWrite(t *testing.T) {
+func TestFeed_AFollowerSeesEveryEventOnceWhileOthersWrite(t *testing.T) {
 	overStores(t, denizen.Options{}, func(t *testing.T, d *denizen.Directory) {
 		const writers, each = 8, 40
 		var all sync.WaitGroup
@@ -523,7 +522,7 @@ func TestAFollowerSeesEveryEventOnceWhileOthersWrite(t *testing.T) {
 
 // Trimming by itself
 
-func TestEventsThatAreTooOldAreForgottenWithinAMinute(t *testing.T) {
+func TestFeed_EventsThatAreTooOldAreForgottenWithinAMinute(t *testing.T) {
 	overReopening(t, func(t *testing.T, open func(denizen.Options) *denizen.Directory) {
 		o := denizen.Options{FeedMaxAge: time.Hour}
 		d := open(o)
@@ -573,7 +572,7 @@ func firstKept(d *denizen.Directory) (denizen.Event, error) {
 	return e, err
 }
 
-func TestEventsThatAreTooManyAreForgottenWithinAMinute(t *testing.T) {
+func TestFeed_EventsThatAreTooManyAreForgottenWithinAMinute(t *testing.T) {
 	overReopening(t, func(t *testing.T, open func(denizen.Options) *denizen.Directory) {
 		o := denizen.Options{FeedMaxEvents: 50}
 		d := open(o)
@@ -604,7 +603,7 @@ func TestEventsThatAreTooManyAreForgottenWithinAMinute(t *testing.T) {
 	})
 }
 
-func TestTheFeedIsTrimmedInBoundedSteps(t *testing.T) {
+func TestFeed_TheFeedIsTrimmedInBoundedSteps(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		inner := &batches{Store: memory.New()}
 		d := newOver(t, inner, denizen.Options{FeedMaxAge: time.Hour, FeedMaxEvents: 2000})
@@ -676,7 +675,7 @@ func (s *batches) List(ctx context.Context, r store.Range) ([]store.Record, erro
 	return s.Store.List(ctx, r)
 }
 
-func TestEventNamesAreAllDifferent(t *testing.T) {
+func TestFeed_EventNamesAreAllDifferent(t *testing.T) {
 	names := []denizen.EventKind{
 		denizen.EventDirectoryFounded, denizen.EventUserCreated, denizen.EventUserRenamed, denizen.EventUserBlocked, denizen.EventUserPassed, denizen.EventUserUnblocked, denizen.EventUserDeleted,
 		denizen.EventLocatorAdded, denizen.EventLocatorOwned, denizen.EventLocatorVerification, denizen.EventLocatorRemoved, denizen.EventLocatorsSet,
@@ -687,7 +686,7 @@ func TestEventNamesAreAllDifferent(t *testing.T) {
 	invariant.Distinct(t, names, func(k denizen.EventKind) string { return strings.ToLower(string(k)) })
 }
 
-func TestHeadIsWhereWhatComesLaterBegins(t *testing.T) {
+func TestFeed_HeadIsWhereWhatComesLaterBegins(t *testing.T) {
 	overStores(t, denizen.Options{}, func(t *testing.T, d *denizen.Directory) {
 		fillFeed(t, d, 3)
 		head, err := d.Head(t.Context(), sys)
@@ -700,7 +699,7 @@ func TestHeadIsWhereWhatComesLaterBegins(t *testing.T) {
 	})
 }
 
-func TestFollowBeginsAnewEachTimeItIsRangedOver(t *testing.T) {
+func TestFeed_FollowBeginsAnewEachTimeItIsRangedOver(t *testing.T) {
 	overStores(t, denizen.Options{}, func(t *testing.T, d *denizen.Directory) {
 		fillFeed(t, d, 3)
 		events := d.Follow(t.Context(), sys, 0)
@@ -714,7 +713,7 @@ func TestFollowBeginsAnewEachTimeItIsRangedOver(t *testing.T) {
 	})
 }
 
-func TestFollowGoesOnPastADamagedEvent(t *testing.T) {
+func TestFeed_FollowGoesOnPastADamagedEvent(t *testing.T) {
 	s := memory.New()
 	d := newOver(t, s, denizen.Options{})
 	newUser(t, d, "alice-user")
@@ -733,4 +732,17 @@ func TestFollowGoesOnPastADamagedEvent(t *testing.T) {
 		}
 	}
 	require.Equal(t, 1, damaged)
+}
+
+func TestFeed_APlaceBeyondTheHeadIsMissed(t *testing.T) {
+	s := newDamaging()
+	d := newOver(t, s, denizen.Options{})
+	var last error
+	for _, err := range d.Events(t.Context(), denizen.System(), 99) {
+		last = err
+	}
+	require.ErrorIs(t, last, denizen.ErrMissed)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	require.NoError(t, waitForEvents(ctx, d, denizen.System(), 99))
 }

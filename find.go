@@ -95,7 +95,7 @@ func (d *Directory) UsersByLocator(ctx context.Context, by Principal, locators [
 	return users, nil
 }
 
-// owners answers the users who own canonical serialized locators, in their order and
+// owners returns the users who own canonical serialized locators, in their order and
 // without those that nobody owns. A user that was read must still own the locator: between
 // the two reads it may have gone to another.
 func (d *Directory) owners(ctx context.Context, c *call, locators []string) ([]*txn.Entry, error) {

@@ -11,13 +11,12 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/stretchr/testify/require"
-
 	"github.com/denizenhq/denizen"
 	"github.com/denizenhq/denizen/internal/invariant"
 	"github.com/denizenhq/denizen/store"
 	"github.com/denizenhq/denizen/store/bolt"
 	"github.com/denizenhq/denizen/store/memory"
+	"github.com/stretchr/testify/require"
 )
 
 var update = flag.Bool("update", false, "rewrite what is kept of the tests' output")
@@ -552,4 +551,28 @@ var methods = []method{
 	{"Health", "ask how the directory fares", false, func(ctx context.Context, w *world, by denizen.Principal, _ denizen.UserID) error {
 		return w.Health(ctx, by)
 	}},
+}
+
+// listing is a store that tells how much it was asked for at once.
+type listing struct {
+	*memory.Store
+	most int
+}
+
+func (s *listing) List(ctx context.Context, r store.Range) ([]store.Record, error) {
+	records, err := s.Store.List(ctx, r)
+	bytes := 0
+	for _, found := range records {
+		bytes += len(found.Value)
+	}
+	s.most = max(s.most, bytes)
+	return records, err
+}
+
+// inTx is the directory seen through a transaction.
+func inTx(t testing.TB, d *denizen.Directory, s store.Store) *denizen.Directory {
+	t.Helper()
+	over, err := d.InTx(s)
+	require.NoError(t, err)
+	return over
 }

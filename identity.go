@@ -15,12 +15,10 @@ import (
 // @ or #, compared byte for byte. No reserved name is ever one.
 type UserID string
 
-// The reserved names. They are principals or were users, and never user ids.
+// The names of the principals that are no users. They are never user ids.
 const (
 	systemName    = ".system"
 	anonymousName = ".anonymous"
-	// Deleted is what may stand where a deleted user's id stood.
-	Deleted = ".deleted"
 )
 
 // ParseUserID answers s as a user id, or ErrInvalid with Field "user". It looks nobody up.
@@ -89,6 +87,9 @@ func (p Principal) IsSystem() bool { return p.kind == kindSystem }
 
 // IsAnonymous reports whether p is nobody.
 func (p Principal) IsAnonymous() bool { return p.kind == kindAnonymous }
+
+// IsUser reports whether p is a user, one that an application acts for included.
+func (p Principal) IsUser() bool { return p.kind == kindUser }
 
 // MayParticipate reports whether p may be let into a channel, a conversation or the like:
 // users may, .system and .anonymous never.
@@ -165,7 +166,7 @@ func (d *Directory) Authenticate(ctx context.Context, signed string) (by Princip
 // refusalReason says for what reason a text that was not found is refused. Nothing it learns lets
 // anybody in.
 func (d *Directory) refusalReason(ctx context.Context, signed string, now int64) error {
-	ring, err := d.ring(ctx)
+	ring, err := d.loadKeyRing(ctx)
 	if err != nil {
 		return err
 	}

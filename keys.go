@@ -141,8 +141,9 @@ func (d *Directory) AccessKeys(ctx context.Context, by Principal) (keys []Access
 }
 
 // DeleteAccessKey deletes an access key: nothing that came with it is let in any longer,
-// nor who it acts for. Tokens issued with it stay; RevokeTokensIssuedBy ends those. For
-// .system only.
+// nor who it acts for. Tokens issued with it stay; RevokeTokensIssuedBy ends those. Where the
+// record of the keys is damaged all of them end, whichever was named: so nothing of it is let in,
+// and others can be put; which were deleted before is not known any more. For .system only.
 func (d *Directory) DeleteAccessKey(ctx context.Context, by Principal, key string) (err error) {
 	defer wrapOp("DeleteAccessKey", &err)
 	c, err := d.enter(ctx, opAccessKeys, by, noTarget)
@@ -151,6 +152,12 @@ func (d *Directory) DeleteAccessKey(ctx context.Context, by Principal, key strin
 	}
 	_, err = d.write(ctx, &c, func(p *plan) error {
 		keys, err := p.accessKeys()
+		if p.damaged(record.AccessKeysKey) {
+			p.Drop(record.LastUsesKey(""))
+			p.Put(record.AccessKeysKey, &record.AccessKeys{Deleted: deletedDigest(key)})
+			p.emit(EventAccessKeyDeleted, nil, key)
+			return nil
+		}
 		if err != nil {
 			return err
 		}

@@ -17,7 +17,7 @@ import (
 
 // Whatever is opened, hashed and compared is as long for a secret of 32 bytes, for one of 1,024
 // and for the one that stands in for a key that is not there.
-func TestWorkOnAnAccessKeyIsAsLongForAllSecretsAndForNone(t *testing.T) {
+func TestKeys_WorkOnAnAccessKeyIsAsLongForAllSecretsAndForNone(t *testing.T) {
 	for name, root := range map[string][]byte{"in the clear": nil, "sealed": bytes.Repeat([]byte{7}, 32)} {
 		t.Run(name, func(t *testing.T) {
 			d := keysOfAllLengths(t, root)
@@ -40,7 +40,7 @@ func TestWorkOnAnAccessKeyIsAsLongForAllSecretsAndForNone(t *testing.T) {
 
 // An unknown key costs what a known one does because a secret is opened and compared for it, too:
 // one that cannot be opened is met whether a key is known or not.
-func TestForAnUnknownAccessKeyASecretIsOpenedToo(t *testing.T) {
+func TestKeys_ForAnUnknownAccessKeyASecretIsOpenedToo(t *testing.T) {
 	d := keysOfAllLengths(t, bytes.Repeat([]byte{7}, 32))
 	d.dummySecret = d.dummySecret[:len(d.dummySecret)-8]
 	secret := base64.StdEncoding.EncodeToString(bytes.Repeat([]byte{1}, 32))
@@ -70,7 +70,7 @@ func keysOfAllLengths(t *testing.T, root []byte) *Directory {
 
 // The t of Welch's test of a known key against an unknown one, where it is asked for: a
 // measurement, which a busy machine may disturb.
-func TestTheTimeOfAnUnknownAccessKeyIsMeasured(t *testing.T) {
+func TestKeys_TheTimeOfAnUnknownAccessKeyIsMeasured(t *testing.T) {
 	if os.Getenv("DENIZEN_TIMING") == "" {
 		t.Skip("DENIZEN_TIMING is not set")
 	}

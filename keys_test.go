@@ -8,17 +8,10 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
-	"github.com/stretchr/testify/require"
-
 	"github.com/denizenhq/denizen"
-	"github.com/denizenhq/denizen/internal/invariant"
-	"github.com/denizenhq/denizen/internal/record"
-	"github.com/denizenhq/denizen/store"
-	"github.com/denizenhq/denizen/store/memory"
-	"github.com/denizenhq/denizen/store/storetest"
+	"github.com/stretchr/testify/require"
 )
 
 // Secrets of access keys, of 32 bytes.
@@ -41,7 +34,7 @@ func byKey(t testing.TB, d *denizen.Directory, key, secret string) denizen.Princ
 	return by
 }
 
-func TestAnAccessKeyIsTheApplication(t *testing.T) {
+func TestKeys_AnAccessKeyIsTheApplication(t *testing.T) {
 	overStores(t, denizen.Options{}, func(t *testing.T, d *denizen.Directory) {
 		key := newKey(t, d)
 		raw, err := base64.StdEncoding.Strict().DecodeString(key.Secret)
@@ -58,7 +51,7 @@ func TestAnAccessKeyIsTheApplication(t *testing.T) {
 	})
 }
 
-func TestOnlyAnAccessKeyWithItsSecretIsTheApplication(t *testing.T) {
+func TestKeys_OnlyAnAccessKeyWithItsSecretIsTheApplication(t *testing.T) {
 	overStores(t, denizen.Options{}, func(t *testing.T, d *denizen.Directory) {
 		refused := func(key, secret string) {
 			t.Helper()
@@ -95,18 +88,7 @@ func TestOnlyAnAccessKeyWithItsSecretIsTheApplication(t *testing.T) {
 	})
 }
 
-func TestAnAccessKeyIsRefusedWhenItCannotBeLookedUp(t *testing.T) {
-	fail := storetest.None
-	s := storetest.Faulty(shared{memory.New()}, func(storetest.Call) storetest.Fault { return fail })
-	d := newOver(t, s, denizen.Options{})
-	key := newKey(t, d)
-	byKey(t, d, key.Key, key.Secret)
-	fail = storetest.Before
-	_, err := d.AuthenticateKey(t.Context(), key.Key, key.Secret)
-	require.ErrorIs(t, err, denizen.ErrUnavailable)
-}
-
-func TestPuttingAnAccessKeyAgainChangesNothing(t *testing.T) {
+func TestKeys_PuttingAnAccessKeyAgainChangesNothing(t *testing.T) {
 	overStores(t, denizen.Options{RootKey: make([]byte, 32)}, func(t *testing.T, d *denizen.Directory) {
 		require.NoError(t, d.PutAccessKey(t.Context(), sys, "the-key-1", secretA))
 		by := byKey(t, d, "the-key-1", secretA)
@@ -122,7 +104,7 @@ func TestPuttingAnAccessKeyAgainChangesNothing(t *testing.T) {
 	})
 }
 
-func TestAnAccessKeyThatIsPutIsJudged(t *testing.T) {
+func TestKeys_AnAccessKeyThatIsPutIsJudged(t *testing.T) {
 	d := newMemory(t, denizen.Options{})
 	long := base64.StdEncoding.EncodeToString(make([]byte, 1024))
 	for _, row := range []struct{ key, secret, field string }{
@@ -156,7 +138,7 @@ func TestAnAccessKeyThatIsPutIsJudged(t *testing.T) {
 	}
 }
 
-func TestThreeAccessKeysLiveAtMost(t *testing.T) {
+func TestKeys_ThreeAccessKeysLiveAtMost(t *testing.T) {
 	overStores(t, denizen.Options{}, func(t *testing.T, d *denizen.Directory) {
 		var all sync.WaitGroup
 		for range 10 {
@@ -183,7 +165,7 @@ func TestThreeAccessKeysLiveAtMost(t *testing.T) {
 	})
 }
 
-func TestAnAccessKeyThatWasRefusedIsNotAnswered(t *testing.T) {
+func TestKeys_AnAccessKeyThatWasRefusedIsNotAnswered(t *testing.T) {
 	d := newMemory(t, denizen.Options{})
 	for range denizen.MaxAccessKeys {
 		newKey(t, d)
@@ -193,7 +175,7 @@ func TestAnAccessKeyThatWasRefusedIsNotAnswered(t *testing.T) {
 	require.Zero(t, key)
 }
 
-func TestTheListTellsWhenAndForWhatAKeyWasLastUsed(t *testing.T) {
+func TestKeys_TheListTellsWhenAndForWhatAKeyWasLastUsed(t *testing.T) {
 	overReopening(t, func(t *testing.T, open func(denizen.Options) *denizen.Directory) {
 		d := open(denizen.Options{})
 		keys, err := d.AccessKeys(t.Context(), sys)
@@ -235,24 +217,7 @@ func TestTheListTellsWhenAndForWhatAKeyWasLastUsed(t *testing.T) {
 	})
 }
 
-func TestTheUseOfAccessKeysIsStoredOnceAMinute(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		inner := memory.New()
-		s := &counting{Store: inner}
-		d := newOver(t, &owned{s, inner}, denizen.Options{})
-		key := newKey(t, d)
-		byKey(t, d, key.Key, key.Secret)
-		time.Sleep(10 * time.Second)
-		before := s.commits.Load()
-		for range 600 {
-			byKey(t, d, key.Key, key.Secret)
-			time.Sleep(time.Second)
-		}
-		require.EqualValues(t, 10, s.commits.Load()-before)
-	})
-}
-
-func TestADeletedAccessKeyEndsAllThatCameWithItAtOnce(t *testing.T) {
+func TestKeys_ADeletedAccessKeyEndsAllThatCameWithItAtOnce(t *testing.T) {
 	overReopening(t, func(t *testing.T, open func(denizen.Options) *denizen.Directory) {
 		d := open(denizen.Options{})
 		newUser(t, d, "alice-user")
@@ -299,7 +264,7 @@ func TestADeletedAccessKeyEndsAllThatCameWithItAtOnce(t *testing.T) {
 	})
 }
 
-func TestTheLastSixtyFourDeletedAccessKeysAreKnown(t *testing.T) {
+func TestKeys_TheLastSixtyFourDeletedAccessKeysAreKnown(t *testing.T) {
 	d := newMemory(t, denizen.Options{})
 	var fifth denizen.Principal
 	for i := range 70 {
@@ -316,186 +281,4 @@ func TestTheLastSixtyFourDeletedAccessKeysAreKnown(t *testing.T) {
 	require.NoError(t, d.PutAccessKey(t.Context(), sys, "the-key-5", secretA), "the list is bounded")
 	_, err := d.CountUsers(t.Context(), fifth)
 	require.ErrorIs(t, err, denizen.ErrRevoked, "it is another key")
-}
-
-// Sealing
-
-// withSecrets fills a store with secrets of every kind, and answers those that are known.
-func withSecrets(t *testing.T, s store.Store, o denizen.Options) []string {
-	t.Helper()
-	d, err := denizen.New(t.Context(), s, o)
-	require.NoError(t, err)
-	newUser(t, d, "alice-user")
-	require.NoError(t, d.PutAccessKey(t.Context(), sys, "the-key-1", secretA))
-	key := newKey(t, d)
-	require.NoError(t, d.RotateSigningKey(t.Context(), sys, 0))
-	signed := newToken(t, d, "alice-user", denizen.TokenOptions{}).Signed
-	byKey(t, d, key.Key, key.Secret)
-	_, err = d.AuthenticateSigned(t.Context(), sign(signedNow("the-key-1", secretA)))
-	require.NoError(t, err)
-	require.NoError(t, d.Close())
-	return []string{secretA, key.Secret, signed}
-}
-
-func TestWithARootKeyNothingSecretLiesInTheClear(t *testing.T) {
-	clear, sealed := memory.New(), memory.New()
-	root := []byte("0123456789abcdef0123456789ABCDEF")
-	found := map[bool]int{}
-	for s, o := range map[*memory.Store]denizen.Options{clear: {}, sealed: {RootKey: root}} {
-		secrets := withSecrets(t, s, o)
-		all := invariant.Of(t, s)
-		var text strings.Builder
-		for _, r := range all.Records {
-			text.WriteString(string(r.Key) + "\n" + string(r.Value) + "\n")
-		}
-		for _, c := range all.Feed.Changes {
-			text.WriteString(string(c.Event) + "\n")
-		}
-		for _, secret := range secrets {
-			forms := []string{secret}
-			if raw, err := base64.StdEncoding.DecodeString(secret); err == nil {
-				forms = append(forms, string(raw), hex.EncodeToString(raw), base64.RawURLEncoding.EncodeToString(raw))
-			}
-			for _, form := range forms {
-				if strings.Contains(text.String(), form) {
-					found[s == sealed]++
-				}
-			}
-		}
-		found[s == sealed] += strings.Count(text.String(), `"clear:`)
-		require.NotContains(t, text.String(), string(root))
-		require.NotContains(t, text.String(), base64.StdEncoding.EncodeToString(root))
-	}
-	require.Zero(t, found[true])
-	require.NotZero(t, found[false]) // without one they do, so that the search can find something
-}
-
-func TestOnlyTheRootKeyThatADirectoryWasMadeWithOpensIt(t *testing.T) {
-	root, other := []byte(strings.Repeat("r", 32)), []byte(strings.Repeat("s", 32))
-	for _, row := range []struct {
-		made, opened []byte
-		reason       string
-	}{
-		{root, nil, "this directory was made with one"},
-		{nil, root, "this directory was made without one"},
-		{root, other, "is not the one this directory was made with"},
-		{root, make([]byte, 32), "is not the one this directory was made with"},
-	} {
-		for _, s := range []store.Store{memory.New(), shared{memory.New()}} {
-			secrets := withSecrets(t, s, denizen.Options{RootKey: row.made})
-			before := invariant.Of(t, s)
-			for range 2 { // a refused one does not hold the store
-				_, err := denizen.New(t.Context(), s, denizen.Options{RootKey: row.opened})
-				requireRefusal(t, err, denizen.Error{Op: "New", Kind: denizen.ErrInvalid, Field: "RootKey", Reason: row.reason})
-			}
-			require.Equal(t, before, invariant.Of(t, s))
-			d, err := denizen.New(t.Context(), s, denizen.Options{RootKey: row.made})
-			require.NoError(t, err)
-			byKey(t, d, "the-key-1", secretA)
-			require.NoError(t, authenticated(t, d, secrets[2]))
-			require.NoError(t, d.Close())
-		}
-	}
-}
-
-func TestARootKeyMayBeOverwrittenAfterwards(t *testing.T) {
-	s := memory.New()
-	root := []byte(strings.Repeat("r", 32))
-	d, err := denizen.New(t.Context(), s, denizen.Options{RootKey: root})
-	require.NoError(t, err)
-	clear(root)
-	key := newKey(t, d)
-	require.NoError(t, d.Close())
-	d, err = denizen.New(t.Context(), s, denizen.Options{RootKey: []byte(strings.Repeat("r", 32))})
-	require.NoError(t, err)
-	byKey(t, d, key.Key, key.Secret)
-	require.NoError(t, d.Close())
-}
-
-// sealedIn answers records of a store that hold something sealed, decoded.
-func sealedIn(t *testing.T, s store.Store) (*record.AccessKeys, *record.SigningKeys) {
-	t.Helper()
-	rs, err := s.Get(t.Context(), record.AccessKeysKey, record.SigningKeysKey)
-	require.NoError(t, err)
-	keys, err := record.Decode(rs[0].Key, rs[0].Value)
-	require.NoError(t, err)
-	ring, err := record.Decode(rs[1].Key, rs[1].Value)
-	require.NoError(t, err)
-	return keys.(*record.AccessKeys), ring.(*record.SigningKeys)
-}
-
-func overwrite(t *testing.T, s store.Store, key store.Key, r record.Record) {
-	t.Helper()
-	_, err := s.Commit(t.Context(), store.Batch{Put: []store.Record{{Key: key, Value: record.Encode(r)}}})
-	require.NoError(t, err)
-}
-
-func TestWhatIsSealedIsBoundToItsDirectoryAndPurpose(t *testing.T) {
-	root := []byte(strings.Repeat("r", 32))
-	make := func(t *testing.T) (store.Store, *denizen.Directory) {
-		s := shared{memory.New()}
-		d := newOver(t, s, denizen.Options{RootKey: root})
-		newUser(t, d, "alice-user")
-		require.NoError(t, d.PutAccessKey(t.Context(), sys, "the-key-1", secretA))
-		require.NoError(t, d.PutAccessKey(t.Context(), sys, "the-key-2", secretB))
-		require.NoError(t, d.RotateSigningKey(t.Context(), sys, 0))
-		return s, d
-	}
-	unusable := func(t *testing.T, d *denizen.Directory) {
-		t.Helper()
-		for _, key := range []string{"the-key-1", "the-key-2"} {
-			for _, secret := range []string{secretA, secretB} {
-				_, err := d.AuthenticateKey(t.Context(), key, secret)
-				requireRefused(t, err, "AuthenticateKey", denizen.ErrCorrupt, "")
-				_, err = d.AuthenticateSigned(t.Context(), sign(signedNow(key, secret)))
-				requireRefused(t, err, "AuthenticateSigned", denizen.ErrCorrupt, "")
-			}
-		}
-	}
-	t.Run("swapped", func(t *testing.T) {
-		s, d := make(t)
-		keys, _ := sealedIn(t, s)
-		keys.Keys[0].Secret, keys.Keys[1].Secret = keys.Keys[1].Secret, keys.Keys[0].Secret
-		overwrite(t, s, record.AccessKeysKey, keys)
-		unusable(t, d)
-	})
-	t.Run("a signing key as a secret", func(t *testing.T) {
-		s, d := make(t)
-		keys, ring := sealedIn(t, s)
-		keys.Keys[0].Secret, keys.Keys[1].Secret = ring.Keys[0].Seed, ring.Keys[1].Seed
-		overwrite(t, s, record.AccessKeysKey, keys)
-		unusable(t, d)
-	})
-	t.Run("of another directory", func(t *testing.T) {
-		s, d := make(t)
-		other, _ := make(t)
-		keys, _ := sealedIn(t, other)
-		overwrite(t, s, record.AccessKeysKey, keys)
-		unusable(t, d)
-	})
-	t.Run("in the clear", func(t *testing.T) {
-		s, d := make(t)
-		keys, _ := sealedIn(t, s)
-		keys.Keys[0].Secret, keys.Keys[1].Secret = "clear:"+secretA, secretB
-		overwrite(t, s, record.AccessKeysKey, keys)
-		unusable(t, d)
-	})
-	t.Run("cut short", func(t *testing.T) {
-		s, d := make(t)
-		keys, _ := sealedIn(t, s)
-		prefix, _, _ := strings.Cut(keys.Keys[0].Secret, ":")
-		keys.Keys[0].Secret, keys.Keys[1].Secret = prefix+":", prefix+":AAAA"
-		overwrite(t, s, record.AccessKeysKey, keys)
-		unusable(t, d)
-	})
-	t.Run("swapped signing keys", func(t *testing.T) {
-		s, d := make(t)
-		_, ring := sealedIn(t, s)
-		ring.Keys[0].Seed, ring.Keys[1].Seed = ring.Keys[1].Seed, ring.Keys[0].Seed
-		overwrite(t, s, record.SigningKeysKey, ring)
-		_, err := d.IssueToken(t.Context(), sys, "alice-user", denizen.TokenOptions{})
-		requireRefused(t, err, "IssueToken", denizen.ErrCorrupt, "")
-		_, err = d.PublicKeys(t.Context())
-		requireRefused(t, err, "PublicKeys", denizen.ErrCorrupt, "")
-	})
 }

@@ -14,8 +14,8 @@ import (
 	"github.com/denizenhq/denizen/store"
 )
 
-// lastUses is when tokens and access keys were last used, as far as that is not stored yet. A commit
-// for each use would make every request a write.
+// lastUses is when tokens and access keys were last used, as far as that is not stored yet. A
+// commit for each use would make every request a write.
 type lastUses struct {
 	mu      sync.Mutex // guards byOwner and what is in it; not held over a call of the store
 	byOwner map[UserID][]record.LastUse

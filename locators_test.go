@@ -8,12 +8,11 @@ import (
 	"testing"
 	"time"
 
-	"github.com/stretchr/testify/require"
-
 	"github.com/denizenhq/denizen"
 	"github.com/denizenhq/denizen/internal/invariant"
 	"github.com/denizenhq/denizen/internal/record"
 	"github.com/denizenhq/denizen/store"
+	"github.com/stretchr/testify/require"
 )
 
 const address = "email:shared@example.org"
@@ -45,7 +44,7 @@ func requireOwner(t testing.TB, h *house, locator string, want ...denizen.UserID
 	require.Equal(t, want, ids)
 }
 
-func TestALocatorKeepsWhatWasGivenBesideItsCanonicalForm(t *testing.T) {
+func TestLocators_ALocatorKeepsWhatWasGivenBesideItsCanonicalForm(t *testing.T) {
 	inHouses(t, denizen.Options{}, func(t *testing.T, h *house) {
 		ctx := t.Context()
 		h.create(t, alice)
@@ -70,7 +69,7 @@ func TestALocatorKeepsWhatWasGivenBesideItsCanonicalForm(t *testing.T) {
 	})
 }
 
-func TestALocatorThatIsNoneIsRefused(t *testing.T) {
+func TestLocators_ALocatorThatIsNoneIsRefused(t *testing.T) {
 	inHouses(t, denizen.Options{}, func(t *testing.T, h *house) {
 		ctx := t.Context()
 		h.create(t, alice)
@@ -91,7 +90,7 @@ func TestALocatorThatIsNoneIsRefused(t *testing.T) {
 	})
 }
 
-func TestWhatTheSystemAddsIsOwnedAtOnce(t *testing.T) {
+func TestLocators_WhatTheSystemAddsIsOwnedAtOnce(t *testing.T) {
 	inHouses(t, denizen.Options{}, func(t *testing.T, h *house) {
 		ctx := t.Context()
 		h.create(t, alice)
@@ -111,7 +110,7 @@ func TestWhatTheSystemAddsIsOwnedAtOnce(t *testing.T) {
 	})
 }
 
-func TestWhatAUserAddsIsAClaimThatNobodyElseSees(t *testing.T) {
+func TestLocators_WhatAUserAddsIsAClaimThatNobodyElseSees(t *testing.T) {
 	all := func(context.Context, denizen.UserID, denizen.UserID, denizen.Facet) (bool, error) { return true, nil }
 	inHouses(t, denizen.Options{MaySee: all}, func(t *testing.T, h *house) {
 		ctx := t.Context()
@@ -138,7 +137,7 @@ func TestWhatAUserAddsIsAClaimThatNobodyElseSees(t *testing.T) {
 	})
 }
 
-func TestAClaimBlocksNobody(t *testing.T) {
+func TestLocators_AClaimBlocksNobody(t *testing.T) {
 	inHouses(t, denizen.Options{}, func(t *testing.T, h *house) {
 		ctx := t.Context()
 		h.create(t, alice)
@@ -159,7 +158,7 @@ func TestAClaimBlocksNobody(t *testing.T) {
 
 // What a user can do with a claim, and what it learns of it, is the same whoever else owns or
 // claims the address. So is what lies in the store of it.
-func TestAClaimRevealsNothingOfOthers(t *testing.T) {
+func TestLocators_AClaimRevealsNothingOfOthers(t *testing.T) {
 	inHouses(t, denizen.Options{}, func(t *testing.T, h *house) {
 		ctx := t.Context()
 		h.create(t, bob, shares)
@@ -199,7 +198,7 @@ func TestAClaimRevealsNothingOfOthers(t *testing.T) {
 	})
 }
 
-func TestVerifyingAClaimMakesItTheUsersOwn(t *testing.T) {
+func TestLocators_VerifyingAClaimMakesItTheUsersOwn(t *testing.T) {
 	inHouses(t, denizen.Options{}, func(t *testing.T, h *house) {
 		ctx := t.Context()
 		h.create(t, alice)
@@ -218,7 +217,7 @@ func TestVerifyingAClaimMakesItTheUsersOwn(t *testing.T) {
 	})
 }
 
-func TestVerifyingAClaimOnWhatAnotherOwnsFailsWhole(t *testing.T) {
+func TestLocators_VerifyingAClaimOnWhatAnotherOwnsFailsWhole(t *testing.T) {
 	inHouses(t, denizen.Options{}, func(t *testing.T, h *house) {
 		ctx := t.Context()
 		h.create(t, bob, shares)
@@ -236,7 +235,7 @@ func TestVerifyingAClaimOnWhatAnotherOwnsFailsWhole(t *testing.T) {
 	})
 }
 
-func TestOtherClaimsStayAsTheyAreWhenOneIsVerified(t *testing.T) {
+func TestLocators_OtherClaimsStayAsTheyAreWhenOneIsVerified(t *testing.T) {
 	inHouses(t, denizen.Options{}, func(t *testing.T, h *house) {
 		ctx := t.Context()
 		claims := map[denizen.UserID]denizen.Locator{}
@@ -262,7 +261,7 @@ func TestOtherClaimsStayAsTheyAreWhenOneIsVerified(t *testing.T) {
 	})
 }
 
-func TestOfManyClaimsVerifiedAtOnceOneWins(t *testing.T) {
+func TestLocators_OfManyClaimsVerifiedAtOnceOneWins(t *testing.T) {
 	inHouses(t, denizen.Options{}, func(t *testing.T, h *house) {
 		ctx := t.Context()
 		const n = 16
@@ -282,11 +281,15 @@ func TestOfManyClaimsVerifiedAtOnceOneWins(t *testing.T) {
 		}
 		verifying.Wait()
 		won := 0
-		for _, err := range errs {
+		for i, err := range errs {
+			l, unknown := h.Locator(ctx, sys, ids[i], claims[i].ID)
+			require.NoError(t, unknown)
+			require.Equal(t, err == nil, l.Owned)
 			if err == nil {
 				won++
 			} else {
 				requireField(t, err, denizen.ErrTaken, "locator")
+				require.Equal(t, denizen.Unverified, l.Status, "the loser's claim is another")
 			}
 		}
 		require.Equal(t, 1, won)
@@ -294,7 +297,7 @@ func TestOfManyClaimsVerifiedAtOnceOneWins(t *testing.T) {
 	})
 }
 
-func TestNoStatusGivesALocatorBack(t *testing.T) {
+func TestLocators_NoStatusGivesALocatorBack(t *testing.T) {
 	inHouses(t, denizen.Options{}, func(t *testing.T, h *house) {
 		ctx := t.Context()
 		id := h.create(t, alice, shares).Locators[0].ID
@@ -321,7 +324,7 @@ func TestNoStatusGivesALocatorBack(t *testing.T) {
 	})
 }
 
-func TestAClaimKeepsNotOwningThroughOtherStatuses(t *testing.T) {
+func TestLocators_AClaimKeepsNotOwningThroughOtherStatuses(t *testing.T) {
 	inHouses(t, denizen.Options{}, func(t *testing.T, h *house) {
 		ctx := t.Context()
 		h.create(t, alice)
@@ -340,7 +343,7 @@ func TestAClaimKeepsNotOwningThroughOtherStatuses(t *testing.T) {
 	})
 }
 
-func TestVerifyingAgainTellsWhen(t *testing.T) {
+func TestLocators_VerifyingAgainTellsWhen(t *testing.T) {
 	inHouses(t, denizen.Options{}, func(t *testing.T, h *house) {
 		ctx := t.Context()
 		id := h.create(t, alice, denizen.NewLocator{Locator: address, Status: denizen.Verified}).Locators[0].ID
@@ -352,7 +355,7 @@ func TestVerifyingAgainTellsWhen(t *testing.T) {
 	})
 }
 
-func TestSettingTheStatusItHasChangesNothing(t *testing.T) {
+func TestLocators_SettingTheStatusItHasChangesNothing(t *testing.T) {
 	inHouses(t, denizen.Options{}, func(t *testing.T, h *house) {
 		u := h.create(t, alice, shares)
 		before := invariant.Of(t, h.store)
@@ -363,7 +366,7 @@ func TestSettingTheStatusItHasChangesNothing(t *testing.T) {
 	})
 }
 
-func TestAddingALocatorAgainAnswersTheSame(t *testing.T) {
+func TestLocators_AddingALocatorAgainAnswersTheSame(t *testing.T) {
 	inHouses(t, denizen.Options{}, func(t *testing.T, h *house) {
 		ctx := t.Context()
 		owned := h.create(t, alice, shares).Locators[0]
@@ -388,7 +391,7 @@ func TestAddingALocatorAgainAnswersTheSame(t *testing.T) {
 	})
 }
 
-func TestAClaimThatTheSystemAddsBecomesOwnedUnderItsID(t *testing.T) {
+func TestLocators_AClaimThatTheSystemAddsBecomesOwnedUnderItsID(t *testing.T) {
 	inHouses(t, denizen.Options{}, func(t *testing.T, h *house) {
 		ctx := t.Context()
 		h.create(t, alice)
@@ -408,7 +411,7 @@ func TestAClaimThatTheSystemAddsBecomesOwnedUnderItsID(t *testing.T) {
 	})
 }
 
-func TestSixteenLocatorsAreTheMost(t *testing.T) {
+func TestLocators_SixteenLocatorsAreTheMost(t *testing.T) {
 	inHouses(t, denizen.Options{}, func(t *testing.T, h *house) {
 		ctx := t.Context()
 		h.create(t, alice)
@@ -443,7 +446,7 @@ func TestSixteenLocatorsAreTheMost(t *testing.T) {
 	})
 }
 
-func TestFourClaimsAreTheMostAndTakeNoRoomFromWhatTheSystemAdds(t *testing.T) {
+func TestLocators_FourClaimsAreTheMostAndTakeNoRoomFromWhatTheSystemAdds(t *testing.T) {
 	inHouses(t, denizen.Options{}, func(t *testing.T, h *house) {
 		ctx := t.Context()
 		h.create(t, alice)
@@ -487,7 +490,7 @@ func asNew(locators []denizen.Locator) (ns []denizen.NewLocator) {
 	return ns
 }
 
-func TestAListThatIsSetAsItWasReadChangesNothing(t *testing.T) {
+func TestLocators_AListThatIsSetAsItWasReadChangesNothing(t *testing.T) {
 	inHouses(t, denizen.Options{}, func(t *testing.T, h *house) {
 		ctx := t.Context()
 		h.create(t, bob, denizen.Email("taken@example.org"))
@@ -536,7 +539,7 @@ func TestAListThatIsSetAsItWasReadChangesNothing(t *testing.T) {
 
 // Between reading a list and setting it a user takes a claim back, on an address of somebody
 // else perhaps: that must not make the address its own.
-func TestAClaimThatWasTakenBackSinceItWasReadIsNotMadeOwned(t *testing.T) {
+func TestLocators_AClaimThatWasTakenBackSinceItWasReadIsNotMadeOwned(t *testing.T) {
 	inHouses(t, denizen.Options{}, func(t *testing.T, h *house) {
 		ctx := t.Context()
 		h.create(t, alice, denizen.Email("alice@example.org"))
@@ -569,7 +572,7 @@ func TestAClaimThatWasTakenBackSinceItWasReadIsNotMadeOwned(t *testing.T) {
 	})
 }
 
-func TestAnOwnedLocatorIsNotAddedWithAnotherStatus(t *testing.T) {
+func TestLocators_AnOwnedLocatorIsNotAddedWithAnotherStatus(t *testing.T) {
 	inHouses(t, denizen.Options{}, func(t *testing.T, h *house) {
 		ctx := t.Context()
 		own := h.create(t, alice, denizen.NewLocator{Locator: address, Status: denizen.Unverified}).Locators[0]
@@ -589,7 +592,7 @@ func TestAnOwnedLocatorIsNotAddedWithAnotherStatus(t *testing.T) {
 	})
 }
 
-func TestTheSystemIsToldWhichLocatorsAreTaken(t *testing.T) {
+func TestLocators_TheSystemIsToldWhichLocatorsAreTaken(t *testing.T) {
 	inHouses(t, denizen.Options{}, func(t *testing.T, h *house) {
 		ctx := t.Context()
 		h.create(t, bob, denizen.Email("one@example.org"), denizen.Tele("+14155552672"))
@@ -615,7 +618,7 @@ func TestTheSystemIsToldWhichLocatorsAreTaken(t *testing.T) {
 	})
 }
 
-func TestSettingLocatorsKeepsTheIDsOfThoseThatStay(t *testing.T) {
+func TestLocators_SettingLocatorsKeepsTheIDsOfThoseThatStay(t *testing.T) {
 	inHouses(t, denizen.Options{}, func(t *testing.T, h *house) {
 		ctx := t.Context()
 		first, goes := denizen.Email("first@example.org"), denizen.Email("goes@example.org")
@@ -641,7 +644,7 @@ func TestSettingLocatorsKeepsTheIDsOfThoseThatStay(t *testing.T) {
 	})
 }
 
-func TestSettingLocatorsIsAllOrNothing(t *testing.T) {
+func TestLocators_SettingLocatorsIsAllOrNothing(t *testing.T) {
 	inHouses(t, denizen.Options{}, func(t *testing.T, h *house) {
 		ctx := t.Context()
 		h.create(t, bob, shares)
@@ -670,7 +673,7 @@ func TestSettingLocatorsIsAllOrNothing(t *testing.T) {
 	})
 }
 
-func TestALocatorIsRemovedByTheUserOrTheSystem(t *testing.T) {
+func TestLocators_ALocatorIsRemovedByTheUserOrTheSystem(t *testing.T) {
 	inHouses(t, denizen.Options{}, func(t *testing.T, h *house) {
 		ctx := t.Context()
 		u := h.create(t, alice, shares, denizen.Tele("+14155550132"))
@@ -688,7 +691,7 @@ func TestALocatorIsRemovedByTheUserOrTheSystem(t *testing.T) {
 	})
 }
 
-func TestRemovingAClaimTakesNothingFromTheOwner(t *testing.T) {
+func TestLocators_RemovingAClaimTakesNothingFromTheOwner(t *testing.T) {
 	inHouses(t, denizen.Options{}, func(t *testing.T, h *house) {
 		ctx := t.Context()
 		h.create(t, bob, shares)
@@ -707,7 +710,7 @@ func TestRemovingAClaimTakesNothingFromTheOwner(t *testing.T) {
 	})
 }
 
-func TestALocatorRemovedAndAddedAgainIsAnother(t *testing.T) {
+func TestLocators_ALocatorRemovedAndAddedAgainIsAnother(t *testing.T) {
 	inHouses(t, denizen.Options{}, func(t *testing.T, h *house) {
 		ctx := t.Context()
 		id := h.create(t, alice, shares).Locators[0].ID
@@ -752,7 +755,7 @@ func withOutdated(t testing.TB, h *house) denizen.User {
 	return u
 }
 
-func TestANumberThatPlansNoLongerKnowIsStillFound(t *testing.T) {
+func TestLocators_ANumberThatPlansNoLongerKnowIsStillFound(t *testing.T) {
 	inHouses(t, denizen.Options{}, func(t *testing.T, h *house) {
 		withOutdated(t, h)
 		requireOwner(t, h, "tele:+1 (000) 000-0000", alice)
@@ -765,7 +768,7 @@ func TestANumberThatPlansNoLongerKnowIsStillFound(t *testing.T) {
 	})
 }
 
-func TestANumberThatPlansNoLongerKnowIsKeptByWhoHasIt(t *testing.T) {
+func TestLocators_ANumberThatPlansNoLongerKnowIsKeptByWhoHasIt(t *testing.T) {
 	inHouses(t, denizen.Options{}, func(t *testing.T, h *house) {
 		ctx := t.Context()
 		u := withOutdated(t, h)
@@ -791,7 +794,7 @@ func TestANumberThatPlansNoLongerKnowIsKeptByWhoHasIt(t *testing.T) {
 
 // A key that names a user who does not own it is as no key: a reader may see it between
 // two reads of a store that others write to.
-func TestALookUpChecksThatTheUserOwnsTheLocator(t *testing.T) {
+func TestLocators_ALookUpChecksThatTheUserOwnsTheLocator(t *testing.T) {
 	inHouses(t, denizen.Options{}, func(t *testing.T, h *house) {
 		ctx := t.Context()
 		a := h.create(t, alice)
@@ -814,22 +817,7 @@ func TestALookUpChecksThatTheUserOwnsTheLocator(t *testing.T) {
 	})
 }
 
-func TestNoRefusalHoldsALocator(t *testing.T) {
-	inHouses(t, denizen.Options{}, func(t *testing.T, h *house) {
-		ctx := t.Context()
-		h.create(t, bob, shares)
-		h.create(t, alice)
-		_, err := h.AddLocator(ctx, sys, alice, shares)
-		require.NotContains(t, err.Error(), "shared")
-		_, err = h.AddLocator(ctx, sys, alice, denizen.Email("secret at example"))
-		require.NotContains(t, err.Error(), "secret")
-		for _, e := range eventsAfter(t, h.Directory, 0) {
-			require.NotContains(t, fmt.Sprint(e), "shared")
-		}
-	})
-}
-
-func TestAnInternationalisedAddressIsDeliveredToUnderItsALabel(t *testing.T) {
+func TestLocators_AnInternationalisedAddressIsDeliveredToUnderItsALabel(t *testing.T) {
 	inHouses(t, denizen.Options{}, func(t *testing.T, h *house) {
 		l := h.create(t, alice, denizen.Email("Alice@M\u00fcnchen.de")).Locators[0]
 		require.Equal(t, []string{"Alice@xn--mnchen-3ya.de", "Alice@M\u00fcnchen.de", "alice@xn--mnchen-3ya.de", "email:Alice@xn--mnchen-3ya.de"},
@@ -843,5 +831,21 @@ func TestAnInternationalisedAddressIsDeliveredToUnderItsALabel(t *testing.T) {
 		_, err = h.AddLocator(t.Context(), sys, bob, denizen.Email("andr\u00e9@example.org"))
 		requireField(t, err, denizen.ErrInvalid, "locator")
 		invariant.Check(t, h.store)
+	})
+}
+
+func TestLocators_OfManyWhoTakeALocatorAtOnceOneWins(t *testing.T) {
+	overStores(t, denizen.Options{}, func(t *testing.T, d *denizen.Directory) {
+		errs := atOnce(64, func(i int) error {
+			_, err := d.CreateUser(t.Context(), denizen.System(), denizen.NewUser{
+				ScreenName: "Somebody", Locators: []denizen.NewLocator{denizen.Email("one@example.org"), denizen.Email(fmt.Sprintf("%d@example.org", i))},
+			})
+			return err
+		})
+		require.Equal(t, 1, count(errs, nil))
+		require.Equal(t, 63, count(errs, denizen.ErrTaken))
+		n, err := d.CountUsers(t.Context(), denizen.System())
+		require.NoError(t, err)
+		require.Equal(t, 1, n)
 	})
 }

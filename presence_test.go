@@ -7,13 +7,13 @@ import (
 	"iter"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
-
-	"github.com/stretchr/testify/require"
 
 	"github.com/denizenhq/denizen"
 	"github.com/denizenhq/denizen/internal/clock"
@@ -21,6 +21,8 @@ import (
 	"github.com/denizenhq/denizen/store"
 	"github.com/denizenhq/denizen/store/bolt"
 	"github.com/denizenhq/denizen/store/memory"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 )
 
 const ms = time.Millisecond
@@ -108,7 +110,7 @@ func rest(p denizen.Presence, n int) denizen.Presence {
 	return p
 }
 
-func TestTenSecondsAwayTenInactiveThenOffline(t *testing.T) {
+func TestPresence_TenSecondsAwayTenInactiveThenOffline(t *testing.T) {
 	inHouses(t, denizen.Options{}, func(t *testing.T, h *house) {
 		h.create(t, alice)
 		h.set(t, alice, idle)
@@ -126,7 +128,7 @@ func TestTenSecondsAwayTenInactiveThenOffline(t *testing.T) {
 	})
 }
 
-func TestAChainOfEveryDepthGoesThroughAllItsStates(t *testing.T) {
+func TestPresence_AChainOfEveryDepthGoesThroughAllItsStates(t *testing.T) {
 	inHouses(t, denizen.Options{}, func(t *testing.T, h *house) {
 		for depth := 1; depth <= 32; depth++ {
 			id := denizen.UserID(fmt.Sprintf("depth-%02d", depth))
@@ -146,7 +148,7 @@ func TestAChainOfEveryDepthGoesThroughAllItsStates(t *testing.T) {
 	})
 }
 
-func TestAStateWithoutATimeStays(t *testing.T) {
+func TestPresence_AStateWithoutATimeStays(t *testing.T) {
 	inHouses(t, denizen.Options{}, func(t *testing.T, h *house) {
 		h.create(t, alice)
 		h.set(t, alice, denizen.Missing())
@@ -155,7 +157,7 @@ func TestAStateWithoutATimeStays(t *testing.T) {
 	})
 }
 
-func TestAPresenceThatRanOutTellsWhenItEnded(t *testing.T) {
+func TestPresence_APresenceThatRanOutTellsWhenItEnded(t *testing.T) {
 	inHouses(t, denizen.Options{}, func(t *testing.T, h *house) {
 		h.create(t, alice)
 		h.set(t, alice, denizen.Online(10*time.Second).Then(denizen.Away(5*time.Second)))
@@ -168,7 +170,7 @@ func TestAPresenceThatRanOutTellsWhenItEnded(t *testing.T) {
 	})
 }
 
-func TestAPresenceNeverSetHasNoBeginning(t *testing.T) {
+func TestPresence_APresenceNeverSetHasNoBeginning(t *testing.T) {
 	inHouses(t, denizen.Options{}, func(t *testing.T, h *house) {
 		h.create(t, alice)
 		p, err := h.Presence(t.Context(), h.as(t, alice), alice)
@@ -181,7 +183,7 @@ func TestAPresenceNeverSetHasNoBeginning(t *testing.T) {
 	})
 }
 
-func TestAPresenceThatIsNoneIsRefused(t *testing.T) {
+func TestPresence_APresenceThatIsNoneIsRefused(t *testing.T) {
 	inHouses(t, denizen.Options{}, func(t *testing.T, h *house) {
 		h.create(t, alice)
 		h.set(t, alice, denizen.Online())
@@ -222,7 +224,7 @@ func TestAPresenceThatIsNoneIsRefused(t *testing.T) {
 	})
 }
 
-func TestAPresenceIsNeverChangedOnceMade(t *testing.T) {
+func TestPresence_APresenceIsNeverChangedOnceMade(t *testing.T) {
 	first := denizen.Online(time.Second)
 	phone := first.On("phone")
 	a, b := first.Then(denizen.Away()), first.Then(denizen.Offline())
@@ -242,7 +244,7 @@ func TestAPresenceIsNeverChangedOnceMade(t *testing.T) {
 	require.Equal(t, "phone", rest(phone.Then(denizen.Away()), 1).Device(), "what follows is of the same device")
 }
 
-func TestTheStandardStatesHaveTheNamesOfTheContract(t *testing.T) {
+func TestPresence_TheStandardStatesHaveTheNamesOfTheContract(t *testing.T) {
 	for name, p := range map[string]denizen.Presence{
 		"mitter.up.Online": denizen.Online(), "mitter.up.Away": denizen.Away(), "mitter.up.Sleeping": denizen.Sleeping(),
 		"mitter.up.Missing": denizen.Missing(), "mitter.up.Offline": denizen.Offline(),
@@ -251,7 +253,7 @@ func TestTheStandardStatesHaveTheNamesOfTheContract(t *testing.T) {
 	}
 }
 
-func TestAUserIsAsPresentAsItsBestDevice(t *testing.T) {
+func TestPresence_AUserIsAsPresentAsItsBestDevice(t *testing.T) {
 	inHouses(t, denizen.Options{}, func(t *testing.T, h *house) {
 		h.create(t, alice)
 		desk, phone := denizen.Online(10*time.Second).Then(denizen.Offline()).On("desk"), denizen.Away().On("phone")
@@ -268,7 +270,7 @@ func TestAUserIsAsPresentAsItsBestDevice(t *testing.T) {
 	})
 }
 
-func TestOfDevicesEquallyPresentTheLaterAndThenTheFirstByNameIsRead(t *testing.T) {
+func TestPresence_OfDevicesEquallyPresentTheLaterAndThenTheFirstByNameIsRead(t *testing.T) {
 	inHouses(t, denizen.Options{}, func(t *testing.T, h *house) {
 		h.create(t, alice)
 		h.set(t, alice, denizen.Away().On("b"))
@@ -282,7 +284,7 @@ func TestOfDevicesEquallyPresentTheLaterAndThenTheFirstByNameIsRead(t *testing.T
 	})
 }
 
-func TestASeventeenthDeviceTakesThePlaceOfTheOneLongestInItsLastState(t *testing.T) {
+func TestPresence_ASeventeenthDeviceTakesThePlaceOfTheOneLongestInItsLastState(t *testing.T) {
 	inHouses(t, denizen.Options{}, func(t *testing.T, h *house) {
 		h.create(t, alice)
 		for i := range 16 {
@@ -298,7 +300,7 @@ func TestASeventeenthDeviceTakesThePlaceOfTheOneLongestInItsLastState(t *testing
 	})
 }
 
-func TestADeviceThatRanOutGoesWhenAnotherIsSet(t *testing.T) {
+func TestPresence_ADeviceThatRanOutGoesWhenAnotherIsSet(t *testing.T) {
 	inHouses(t, denizen.Options{}, func(t *testing.T, h *house) {
 		h.create(t, alice)
 		h.set(t, alice, denizen.Online(time.Second).On("phone"))
@@ -308,7 +310,7 @@ func TestADeviceThatRanOutGoesWhenAnotherIsSet(t *testing.T) {
 	})
 }
 
-func TestPresencesAreInTheOrderAskedWithoutThoseWhoAreNotThere(t *testing.T) {
+func TestPresence_PresencesAreInTheOrderAskedWithoutThoseWhoAreNotThere(t *testing.T) {
 	inHouses(t, denizen.Options{}, func(t *testing.T, h *house) {
 		ctx := t.Context()
 		h.create(t, alice)
@@ -334,7 +336,7 @@ func TestPresencesAreInTheOrderAskedWithoutThoseWhoAreNotThere(t *testing.T) {
 	})
 }
 
-func TestAPeerSeesPresenceWhereTheHostLetsIt(t *testing.T) {
+func TestPresence_APeerSeesPresenceWhereTheHostLetsIt(t *testing.T) {
 	only := func(_ context.Context, viewer, subject denizen.UserID, what denizen.Facet) (bool, error) {
 		return viewer == bob && subject == alice && what == denizen.FacetPresence, nil
 	}
@@ -355,7 +357,7 @@ func TestAPeerSeesPresenceWhereTheHostLetsIt(t *testing.T) {
 	})
 }
 
-func TestPresenceIsDurableOnReturn(t *testing.T) {
+func TestPresence_IsDurableOnReturn(t *testing.T) {
 	inHouses(t, denizen.Options{HeartbeatInterval: time.Hour}, func(t *testing.T, h *house) {
 		h.create(t, alice)
 		for _, p := range []denizen.Presence{denizen.Online(), denizen.Away(), denizen.Online(), idle} {
@@ -365,7 +367,7 @@ func TestPresenceIsDurableOnReturn(t *testing.T) {
 	})
 }
 
-func TestAPresenceGoesOnWhileTheDirectoryIsClosed(t *testing.T) {
+func TestPresence_APresenceGoesOnWhileTheDirectoryIsClosed(t *testing.T) {
 	overReopening(t, func(t *testing.T, open func(denizen.Options) *denizen.Directory) {
 		h := &house{Directory: open(denizen.Options{})}
 		h.create(t, alice)
@@ -382,10 +384,14 @@ func TestAPresenceGoesOnWhileTheDirectoryIsClosed(t *testing.T) {
 	})
 }
 
-func TestAWallClockThatIsSetBackRevivesNoState(t *testing.T) {
-	wall, mono := epoch.UnixNano(), int64(0)
-	pass := func(d time.Duration) { wall, mono = wall+int64(d), mono+int64(d) }
-	ctx := clock.With(t.Context(), clock.New(func() (int64, int64) { return wall, mono }))
+func TestPresence_AWallClockThatIsSetBackRevivesNoState(t *testing.T) {
+	var wall, mono atomic.Int64 // the goroutines of the directory read them too
+	wall.Store(epoch.UnixNano())
+	pass := func(d time.Duration) {
+		wall.Add(int64(d))
+		mono.Add(int64(d))
+	}
+	ctx := clock.With(t.Context(), clock.New(func() (int64, int64) { return wall.Load(), mono.Load() }))
 	s := memory.New()
 	d, err := denizen.New(ctx, s, denizen.Options{})
 	require.NoError(t, err)
@@ -395,13 +401,13 @@ func TestAWallClockThatIsSetBackRevivesNoState(t *testing.T) {
 	h.set(t, alice, idle)
 	pass(10 * time.Second)
 	requirePresence(t, h, alice, rest(idle, 1), 10*time.Second)
-	wall -= int64(time.Hour)
+	wall.Add(-int64(time.Hour))
 	requirePresence(t, h, alice, rest(idle, 1), 10*time.Second)
 	pass(10 * time.Second)
 	requirePresence(t, h, alice, denizen.Offline(), 20*time.Second)
 }
 
-func TestPresenceIsCleared(t *testing.T) {
+func TestPresence_IsCleared(t *testing.T) {
 	inHouses(t, denizen.Options{}, func(t *testing.T, h *house) {
 		ctx := t.Context()
 		h.create(t, alice)
@@ -437,7 +443,7 @@ func TestPresenceIsCleared(t *testing.T) {
 	})
 }
 
-func TestAChangeIsAnEventAndAHeartbeatIsNone(t *testing.T) {
+func TestPresence_AChangeIsAnEventAndAHeartbeatIsNone(t *testing.T) {
 	inHouses(t, denizen.Options{}, func(t *testing.T, h *house) {
 		h.create(t, alice)
 		began := time.Duration(0)
@@ -484,7 +490,7 @@ func TestAChangeIsAnEventAndAHeartbeatIsNone(t *testing.T) {
 	})
 }
 
-func TestHeartbeatsAreStoredOnceInAFlush(t *testing.T) {
+func TestPresence_HeartbeatsAreStoredOnceInAFlush(t *testing.T) {
 	inCounted(t, denizen.Options{}, func(t *testing.T, h *house, calls *counting) {
 		h.create(t, alice)
 		h.set(t, alice, beat)
@@ -535,7 +541,7 @@ func whileStored(t *testing.T, f func(t *testing.T, h *house, s *slow, calls *co
 	})
 }
 
-func TestAHeartbeatWaitsForNoHeartbeatsThatAreBeingStored(t *testing.T) {
+func TestPresence_AHeartbeatWaitsForNoHeartbeatsThatAreBeingStored(t *testing.T) {
 	whileStored(t, func(t *testing.T, h *house, s *slow, calls *counting) {
 		before, again := calls.calls(), time.Now()
 		h.set(t, alice, beat)
@@ -549,7 +555,7 @@ func TestAHeartbeatWaitsForNoHeartbeatsThatAreBeingStored(t *testing.T) {
 	})
 }
 
-func TestWhatIsRememberedOnceHeartbeatsAreStoredIsWhatWasStored(t *testing.T) {
+func TestPresence_WhatIsRememberedOnceHeartbeatsAreStoredIsWhatWasStored(t *testing.T) {
 	whileStored(t, func(t *testing.T, h *house, _ *slow, calls *counting) {
 		time.Sleep(time.Second)
 		synctest.Wait()
@@ -559,7 +565,7 @@ func TestWhatIsRememberedOnceHeartbeatsAreStoredIsWhatWasStored(t *testing.T) {
 	})
 }
 
-func TestAChangeWhileHeartbeatsAreStoredStands(t *testing.T) {
+func TestPresence_AChangeWhileHeartbeatsAreStoredStands(t *testing.T) {
 	for what, change := range map[string]func(t *testing.T, h *house){
 		"another chain":  func(t *testing.T, h *house) { h.set(t, alice, idle) },
 		"there and back": func(t *testing.T, h *house) { h.set(t, alice, idle); h.set(t, alice, beat) },
@@ -588,7 +594,7 @@ func TestAChangeWhileHeartbeatsAreStoredStands(t *testing.T) {
 	}
 }
 
-func TestHeartbeatsOfManyUsersAreStoredAThousandAtOnce(t *testing.T) {
+func TestPresence_HeartbeatsOfManyUsersAreStoredAThousandAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		inner := memory.New()
 		calls := &counting{Store: inner}
@@ -616,7 +622,7 @@ func TestHeartbeatsOfManyUsersAreStoredAThousandAtOnce(t *testing.T) {
 	})
 }
 
-func TestACrashLosesTheHeartbeatsOfTheLastFlushAlone(t *testing.T) {
+func TestPresence_ACrashLosesTheHeartbeatsOfTheLastFlushAlone(t *testing.T) {
 	inCounted(t, denizen.Options{}, func(t *testing.T, h *house, _ *counting) {
 		h.create(t, alice)
 		h.set(t, alice, beat)
@@ -633,7 +639,7 @@ func TestACrashLosesTheHeartbeatsOfTheLastFlushAlone(t *testing.T) {
 	})
 }
 
-func TestClosingStoresTheHeartbeats(t *testing.T) {
+func TestPresence_ClosingStoresTheHeartbeats(t *testing.T) {
 	overReopening(t, func(t *testing.T, open func(denizen.Options) *denizen.Directory) {
 		h := &house{Directory: open(denizen.Options{HeartbeatInterval: time.Hour})}
 		h.create(t, alice)
@@ -649,7 +655,7 @@ func TestClosingStoresTheHeartbeats(t *testing.T) {
 	})
 }
 
-func TestHeartbeatsOverASharedStoreAreWrittenAtOnce(t *testing.T) {
+func TestPresence_HeartbeatsOverASharedStoreAreWrittenAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := &house{store: shared{memory.New()}}
 		h.Directory = newOver(t, h.store, denizen.Options{HeartbeatInterval: time.Hour})
@@ -661,7 +667,7 @@ func TestHeartbeatsOverASharedStoreAreWrittenAtOnce(t *testing.T) {
 	})
 }
 
-func TestAHeartbeatKeepsAStateThatWouldHaveEnded(t *testing.T) {
+func TestPresence_AHeartbeatKeepsAStateThatWouldHaveEnded(t *testing.T) {
 	inHouses(t, denizen.Options{HeartbeatInterval: time.Hour}, func(t *testing.T, h *house) {
 		h.create(t, alice)
 		h.set(t, alice, beat)
@@ -682,7 +688,7 @@ func TestAHeartbeatKeepsAStateThatWouldHaveEnded(t *testing.T) {
 	})
 }
 
-func TestAHeartbeatNeverUndoesAChange(t *testing.T) {
+func TestPresence_AHeartbeatNeverUndoesAChange(t *testing.T) {
 	inCounted(t, denizen.Options{}, func(t *testing.T, h *house, _ *counting) {
 		for _, change := range []struct {
 			what string
@@ -716,7 +722,7 @@ func TestAHeartbeatNeverUndoesAChange(t *testing.T) {
 	})
 }
 
-func TestAChangeOfOneDeviceKeepsTheHeartbeatsOfOthers(t *testing.T) {
+func TestPresence_AChangeOfOneDeviceKeepsTheHeartbeatsOfOthers(t *testing.T) {
 	inCounted(t, denizen.Options{HeartbeatInterval: time.Hour}, func(t *testing.T, h *house, _ *counting) {
 		h.create(t, alice)
 		h.set(t, alice, beat.On("phone"))
@@ -728,7 +734,7 @@ func TestAChangeOfOneDeviceKeepsTheHeartbeatsOfOthers(t *testing.T) {
 	})
 }
 
-func TestHeartbeatsOfABlockedOrDeletedUserAreRefused(t *testing.T) {
+func TestPresence_HeartbeatsOfABlockedOrDeletedUserAreRefused(t *testing.T) {
 	inHouses(t, denizen.Options{}, func(t *testing.T, h *house) {
 		ctx := t.Context()
 		h.create(t, alice)
@@ -749,7 +755,7 @@ func TestHeartbeatsOfABlockedOrDeletedUserAreRefused(t *testing.T) {
 	})
 }
 
-func TestHeartbeatsOfManyGoroutinesAllCount(t *testing.T) {
+func TestPresence_HeartbeatsOfManyGoroutinesAllCount(t *testing.T) {
 	for _, open := range []func(testing.TB, denizen.Options) *denizen.Directory{newMemory, newBolt} {
 		d := open(t, denizen.Options{HeartbeatInterval: ms})
 		newUser(t, d, alice)
@@ -781,7 +787,7 @@ func TestHeartbeatsOfManyGoroutinesAllCount(t *testing.T) {
 	}
 }
 
-func TestAStateBeganWhenItWasSetWhateverHeartbeatsCome(t *testing.T) {
+func TestPresence_AStateBeganWhenItWasSetWhateverHeartbeatsCome(t *testing.T) {
 	inHouses(t, denizen.Options{}, func(t *testing.T, h *house) {
 		h.create(t, alice)
 		h.set(t, alice, beat)
@@ -807,7 +813,7 @@ func TestAStateBeganWhenItWasSetWhateverHeartbeatsCome(t *testing.T) {
 	})
 }
 
-func TestWhatRanOutHasNoEndToCome(t *testing.T) {
+func TestPresence_WhatRanOutHasNoEndToCome(t *testing.T) {
 	inHouses(t, denizen.Options{}, func(t *testing.T, h *house) {
 		h.create(t, alice)
 		h.set(t, alice, denizen.Online(time.Second))
@@ -818,7 +824,7 @@ func TestWhatRanOutHasNoEndToCome(t *testing.T) {
 	})
 }
 
-func TestTwoDevicesThatBeatInTurnDoNotFlip(t *testing.T) {
+func TestPresence_TwoDevicesThatBeatInTurnDoNotFlip(t *testing.T) {
 	inHouses(t, denizen.Options{}, func(t *testing.T, h *house) {
 		h.create(t, alice)
 		h.set(t, alice, beat.On("desk"))
@@ -834,7 +840,7 @@ func TestTwoDevicesThatBeatInTurnDoNotFlip(t *testing.T) {
 	})
 }
 
-func TestDevicesAreListedWithWhatEachIsNow(t *testing.T) {
+func TestPresence_DevicesAreListedWithWhatEachIsNow(t *testing.T) {
 	inHouses(t, denizen.Options{HeartbeatInterval: time.Hour}, func(t *testing.T, h *house) {
 		ctx := t.Context()
 		_, err := h.Devices(ctx, sys, alice)
@@ -878,7 +884,7 @@ func TestDevicesAreListedWithWhatEachIsNow(t *testing.T) {
 	})
 }
 
-func TestABlockEndsPresenceInItsOwnCommit(t *testing.T) {
+func TestPresence_ABlockEndsPresenceInItsOwnCommit(t *testing.T) {
 	inHouses(t, denizen.Options{}, func(t *testing.T, h *house) {
 		ctx := t.Context()
 		u := h.create(t, alice)
@@ -917,7 +923,7 @@ func TestABlockEndsPresenceInItsOwnCommit(t *testing.T) {
 	})
 }
 
-func TestToAPeerABlockedUserIsAbsent(t *testing.T) {
+func TestPresence_ToAPeerABlockedUserIsAbsent(t *testing.T) {
 	all := func(context.Context, denizen.UserID, denizen.UserID, denizen.Facet) (bool, error) { return true, nil }
 	inHouses(t, denizen.Options{MaySee: all}, func(t *testing.T, h *house) {
 		ctx := t.Context()
@@ -974,4 +980,118 @@ func unnamed(t *testing.T, err error) denizen.Error {
 	refusal := *e
 	refusal.Missing = nil
 	return refusal
+}
+
+func TestPresence_TheDevicesOfAUserAreBoundedInBytes(t *testing.T) {
+	inHouses(t, denizen.Options{}, func(t *testing.T, h *house) {
+		h.create(t, alice)
+		chain := denizen.State(strings.Repeat("\U0001F600", 128), time.Second)
+		for range 31 {
+			chain = chain.Then(denizen.State(strings.Repeat("\U0001F600", 128), time.Second))
+		}
+		requireField(t, h.SetPresence(t.Context(), sys, alice, chain), denizen.ErrLimited, "presence")
+		for i := range 16 {
+			h.set(t, alice, denizen.State(strings.Repeat("\U0001F600", 90)).On(strconv.Itoa(i)))
+		}
+		before, err := h.Presence(t.Context(), sys, alice)
+		require.NoError(t, err)
+		requireField(t, h.SetPresence(t.Context(), sys, alice, chain.On("3")), denizen.ErrLimited, "presence")
+		after, err := h.Presence(t.Context(), sys, alice)
+		require.NoError(t, err)
+		require.Equal(t, before, after, "a refused presence changes nothing")
+	})
+}
+
+func TestPresence_EachRefusedTimeHasItsOwnReason(t *testing.T) {
+	inHouses(t, denizen.Options{}, func(t *testing.T, h *house) {
+		h.create(t, alice)
+		seen := map[string]bool{}
+		for _, p := range []denizen.Presence{
+			denizen.Online(0), denizen.Online(1500 * time.Millisecond), denizen.Online(time.Second, time.Second),
+		} {
+			e, ok := errors.AsType[*denizen.Error](h.SetPresence(t.Context(), sys, alice, p))
+			require.True(t, ok)
+			require.Equal(t, denizen.ErrInvalid, e.Kind)
+			require.Equal(t, "presence", e.Field)
+			require.False(t, seen[e.Reason], e.Reason)
+			seen[e.Reason] = true
+		}
+	})
+}
+
+// Heartbeats are stored on what is there, whatever became of it since they were gathered.
+func TestPresence_StoringHeartbeatsUndoesNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		inner := memory.New()
+		s := &meddling{Store: inner}
+		d := newOver(t, &owned{s, inner}, denizen.Options{})
+		const user = "the-one-user"
+		ctx, sys := t.Context(), denizen.System()
+		create(t, d, user)
+		phone, desk := denizen.Online(time.Hour).On("phone"), denizen.Online(time.Hour).On("desk")
+		require.NoError(t, d.SetPresence(ctx, sys, user, phone))
+		time.Sleep(time.Minute)
+		require.NoError(t, d.SetPresence(ctx, sys, user, phone))
+		beat := time.Now()
+		stored := false
+		meddle := func(b store.Batch) bool {
+			if stored = b.Emit == nil; stored {
+				assert.NoError(t, d.SetPresence(ctx, sys, user, desk))
+			}
+			return stored
+		}
+		s.meddle.Store(&meddle)
+		time.Sleep(10 * time.Second)
+		synctest.Wait()
+		require.True(t, stored)
+		require.NoError(t, d.ClearPresence(ctx, sys, user, "desk"), "it was set while heartbeats were stored")
+		require.NoError(t, d.Close())
+		p, err := newOver(t, inner, denizen.Options{}).Presence(ctx, sys, user)
+		require.NoError(t, err)
+		require.Equal(t, beat.Add(time.Hour).UnixMilli(), p.Until.UnixMilli())
+	})
+}
+
+// A heartbeat of one device is not lost to writes of another: as soon as it is acknowledged
+// everybody sees it, and once it is flushed it is in the store.
+func TestPresence_NoHeartbeatIsLostToAnotherDevice(t *testing.T) {
+	inner := memory.New()
+	d := newOver(t, inner, denizen.Options{HeartbeatInterval: time.Millisecond})
+	const user = "the-one-user"
+	ctx, sys := t.Context(), denizen.System()
+	create(t, d, user)
+	phone := denizen.Online(time.Hour).Then(denizen.Offline()).On("phone")
+	require.NoError(t, d.SetPresence(ctx, sys, user, phone))
+	var beaten atomic.Int64 // no later than the last heartbeat that was acknowledged
+	var beats, writes atomic.Int64
+	var u until
+	u.loop(func() {
+		now := time.Now().UnixMilli()
+		assert.NoError(t, d.SetPresence(ctx, sys, user, phone))
+		beaten.Store(now)
+		beats.Add(1)
+	})
+	u.loop(func() {
+		n := writes.Add(1)
+		if n%8 == 0 {
+			assert.NoError(t, d.ClearPresence(ctx, sys, user, "desk"))
+			return
+		}
+		assert.NoError(t, d.SetPresence(ctx, sys, user, denizen.Away(time.Duration(1+n%7)*time.Hour).On("desk")))
+	})
+	for deadline := time.Now().Add(time.Second); time.Now().Before(deadline) && !t.Failed(); {
+		least := beaten.Load()
+		p, err := d.Presence(ctx, sys, user)
+		assert.NoError(t, err)
+		assert.Equal(t, "phone", p.Presence.Device())
+		assert.GreaterOrEqual(t, p.Until.Add(-time.Hour).UnixMilli(), least, "a heartbeat was acknowledged and is not seen")
+	}
+	u.stop()
+	require.NoError(t, d.Close())
+	reopened := newOver(t, inner, denizen.Options{})
+	p, err := reopened.Presence(ctx, sys, user)
+	require.NoError(t, err)
+	require.GreaterOrEqual(t, p.Until.Add(-time.Hour).UnixMilli(), beaten.Load(), "a heartbeat was flushed and is not stored")
+	require.Greater(t, beats.Load(), int64(20))
+	invariant.Check(t, inner)
 }

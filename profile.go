@@ -15,24 +15,6 @@ import (
 	"github.com/denizenhq/denizen/store"
 )
 
-// Keys of standard attributes, as existing clients of the wire contract use them. Like any
-// other they need a definition before they can be set.
-const (
-	AttributeFirstName = "mitter.user.profile.attribute.FirstName"
-	AttributeLastName  = "mitter.user.profile.attribute.LastName"
-	AttributeAvatarURL = "mitter.upa.AvatarURL"
-	AttributeMobile    = "mitter.upa.Mobile"
-	AttributeDOB       = "mitter.upa.DOB"
-	AttributeBio       = "mitter.upa.Bio"
-	AttributeGender    = "mitter.upa.Gender"
-	AttributeEmail     = "mitter.upa.Email"
-	AttributeStreet    = "mitter.upa.address.Street"
-	AttributeCity      = "mitter.upa.address.City"
-	AttributeState     = "mitter.upa.address.State"
-	AttributeZip       = "mitter.upa.address.Zip"
-	AttributeCountry   = "mitter.upa.address.Country"
-)
-
 // Audience is who sees an attribute, or who writes it. The zero value is ToSelf.
 type Audience string
 
@@ -84,8 +66,9 @@ const (
 	Replace
 )
 
-// DefineAttribute defines an attribute: ErrTaken if it is defined. It answers the
-// definition with what was left open filled in. For .system only.
+// DefineAttribute defines an attribute: ErrTaken if it is defined, unless the definition is
+// damaged: it is replaced. It answers the definition with what was left open filled in. For
+// .system only.
 func (d *Directory) DefineAttribute(ctx context.Context, by Principal, def AttributeDef) (defined AttributeDef, err error) {
 	defer wrapOp("DefineAttribute", &err)
 	c, err := d.enter(ctx, opDefine, by, noTarget)
@@ -97,10 +80,12 @@ func (d *Directory) DefineAttribute(ctx context.Context, by Principal, def Attri
 		return AttributeDef{}, err
 	}
 	_, err = d.write(ctx, &c, func(p *plan) error {
-		if err := p.requireAbsent(record.DefinitionKey(def.Key), newError(ErrTaken, "key", "is defined already")); err != nil {
+		key := record.DefinitionKey(def.Key)
+		err := p.requireAbsent(key, newError(ErrTaken, "key", "is defined already"))
+		if err != nil && !p.damaged(key) {
 			return err
 		}
-		p.Put(record.DefinitionKey(def.Key), &r)
+		p.Put(key, &r)
 		p.emit(EventAttributeDefined, nil, def.Key)
 		return nil
 	})
@@ -239,11 +224,11 @@ func (d *Directory) DropAttributeDef(ctx context.Context, by Principal, key stri
 		return invalid("key", reason)
 	}
 	_, err = d.write(ctx, &c, func(p *plan) error {
-		entries, err := p.read(record.DefinitionKey(key))
+		entries, err := p.readAny(record.DefinitionKey(key))
 		if err != nil {
 			return err
 		}
-		if entries[0].Value() == nil {
+		if entries[0].Value() == nil && !entries[0].Damaged() {
 			return newError(ErrNotFound, "attributeDef", "")
 		}
 		if p.Retrying() {

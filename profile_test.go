@@ -3,17 +3,17 @@ package denizen_test
 import (
 	"context"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
 
-	"github.com/stretchr/testify/require"
-
 	"github.com/denizenhq/denizen"
 	"github.com/denizenhq/denizen/internal/invariant"
 	"github.com/denizenhq/denizen/store"
 	"github.com/denizenhq/denizen/store/memory"
+	"github.com/stretchr/testify/require"
 )
 
 // define defines attributes.
@@ -37,7 +37,7 @@ func keysOf(p denizen.Profile) (keys []string) {
 	return keys
 }
 
-func TestADefinitionIsAnsweredWithWhatWasLeftOpenFilledIn(t *testing.T) {
+func TestProfile_ADefinitionIsAnsweredWithWhatWasLeftOpenFilledIn(t *testing.T) {
 	inHouses(t, denizen.Options{}, func(t *testing.T, h *house) {
 		ctx := t.Context()
 		h.create(t, alice)
@@ -67,7 +67,7 @@ func TestADefinitionIsAnsweredWithWhatWasLeftOpenFilledIn(t *testing.T) {
 	})
 }
 
-func TestADefinitionKeepsToItsRules(t *testing.T) {
+func TestProfile_ADefinitionKeepsToItsRules(t *testing.T) {
 	inHouses(t, denizen.Options{}, func(t *testing.T, h *house) {
 		ctx := t.Context()
 		before := invariant.Of(t, h.store)
@@ -106,7 +106,7 @@ func TestADefinitionKeepsToItsRules(t *testing.T) {
 	})
 }
 
-func TestAnAttributeKeyIsAnyTextButControlsAndCommas(t *testing.T) {
+func TestProfile_AnAttributeKeyIsAnyTextButControlsAndCommas(t *testing.T) {
 	inHouses(t, denizen.Options{}, func(t *testing.T, h *house) {
 		h.create(t, alice)
 		for _, key := range []string{"k", strings.Repeat("😀", 128), "a b", "日本語", "a/b:c;d#e@f", `"quoted"\`, ".", " "} {
@@ -119,7 +119,7 @@ func TestAnAttributeKeyIsAnyTextButControlsAndCommas(t *testing.T) {
 	})
 }
 
-func TestADefinitionIsNeverChanged(t *testing.T) {
+func TestProfile_ADefinitionIsNeverChanged(t *testing.T) {
 	inHouses(t, denizen.Options{}, func(t *testing.T, h *house) {
 		h.define(t, denizen.AttributeDef{Key: "bio"})
 		before := invariant.Of(t, h.store)
@@ -131,7 +131,7 @@ func TestADefinitionIsNeverChanged(t *testing.T) {
 	})
 }
 
-func TestDefinitionsAreListedInTheOrderOfTheirKeys(t *testing.T) {
+func TestProfile_DefinitionsAreListedInTheOrderOfTheirKeys(t *testing.T) {
 	inHouses(t, denizen.Options{}, func(t *testing.T, h *house) {
 		ctx := t.Context()
 		h.create(t, alice)
@@ -149,7 +149,7 @@ func TestDefinitionsAreListedInTheOrderOfTheirKeys(t *testing.T) {
 	})
 }
 
-func TestAThousandDefinitionsAndMoreAreListed(t *testing.T) {
+func TestProfile_AThousandDefinitionsAndMoreAreListed(t *testing.T) {
 	h := &house{store: memory.New()}
 	h.Directory = newOver(t, h.store, denizen.Options{})
 	for i := range denizen.MaxPage + 1 {
@@ -161,7 +161,7 @@ func TestAThousandDefinitionsAndMoreAreListed(t *testing.T) {
 	require.Equal(t, "key 1000", defs[denizen.MaxPage].Key)
 }
 
-func TestADefinitionThatNobodyUsesIsDropped(t *testing.T) {
+func TestProfile_ADefinitionThatNobodyUsesIsDropped(t *testing.T) {
 	inHouses(t, denizen.Options{}, func(t *testing.T, h *house) {
 		ctx := t.Context()
 		// One that begins with the same letters and is in use does not count.
@@ -180,7 +180,7 @@ func TestADefinitionThatNobodyUsesIsDropped(t *testing.T) {
 	})
 }
 
-func TestADefinitionInUseIsNotDropped(t *testing.T) {
+func TestProfile_ADefinitionInUseIsNotDropped(t *testing.T) {
 	inHouses(t, denizen.Options{}, func(t *testing.T, h *house) {
 		ctx := t.Context()
 		h.define(t, denizen.AttributeDef{Key: "bio"})
@@ -195,7 +195,7 @@ func TestADefinitionInUseIsNotDropped(t *testing.T) {
 	})
 }
 
-func TestOfDroppingADefinitionAndUsingItOneWins(t *testing.T) {
+func TestProfile_OfDroppingADefinitionAndUsingItOneWins(t *testing.T) {
 	inHouses(t, denizen.Options{}, func(t *testing.T, h *house) {
 		ctx := t.Context()
 		h.create(t, alice)
@@ -218,7 +218,7 @@ func TestOfDroppingADefinitionAndUsingItOneWins(t *testing.T) {
 	})
 }
 
-func TestAnAttributeIsReturnedByteForByte(t *testing.T) {
+func TestProfile_AnAttributeIsReturnedByteForByte(t *testing.T) {
 	inHouses(t, denizen.Options{}, func(t *testing.T, h *house) {
 		ctx := t.Context()
 		h.define(t, denizen.AttributeDef{Key: "bio"})
@@ -236,7 +236,7 @@ func TestAnAttributeIsReturnedByteForByte(t *testing.T) {
 	})
 }
 
-func TestAnAttributeKeepsToItsDefinition(t *testing.T) {
+func TestProfile_AnAttributeKeepsToItsDefinition(t *testing.T) {
 	inHouses(t, denizen.Options{}, func(t *testing.T, h *house) {
 		ctx := t.Context()
 		h.define(t, denizen.AttributeDef{Key: "any"}, denizen.AttributeDef{
@@ -282,7 +282,7 @@ func TestAnAttributeKeepsToItsDefinition(t *testing.T) {
 	})
 }
 
-func TestMergingLeavesTheOthersAndReplacingRemovesThem(t *testing.T) {
+func TestProfile_MergingLeavesTheOthersAndReplacingRemovesThem(t *testing.T) {
 	inHouses(t, denizen.Options{}, func(t *testing.T, h *house) {
 		ctx := t.Context()
 		h.define(t, denizen.AttributeDef{Key: "a"}, denizen.AttributeDef{Key: "b"}, denizen.AttributeDef{Key: "c"})
@@ -308,7 +308,7 @@ func TestMergingLeavesTheOthersAndReplacingRemovesThem(t *testing.T) {
 	})
 }
 
-func TestSettingSeveralKeepsToItsLimits(t *testing.T) {
+func TestProfile_SettingSeveralKeepsToItsLimits(t *testing.T) {
 	inHouses(t, denizen.Options{}, func(t *testing.T, h *house) {
 		ctx := t.Context()
 		h.define(t, denizen.AttributeDef{Key: "a"})
@@ -324,7 +324,7 @@ func TestSettingSeveralKeepsToItsLimits(t *testing.T) {
 	})
 }
 
-func TestAllAttributesOfAUserTogetherHaveALimit(t *testing.T) {
+func TestProfile_AllAttributesOfAUserTogetherHaveALimit(t *testing.T) {
 	inHouses(t, denizen.Options{}, func(t *testing.T, h *house) {
 		ctx := t.Context()
 		h.create(t, alice)
@@ -363,7 +363,7 @@ func audiences(t testing.TB, h *house) {
 	}
 }
 
-func TestADefinitionSaysWhoSeesAnAttribute(t *testing.T) {
+func TestProfile_ADefinitionSaysWhoSeesAnAttribute(t *testing.T) {
 	all := func(context.Context, denizen.UserID, denizen.UserID, denizen.Facet) (bool, error) { return true, nil }
 	inHouses(t, denizen.Options{MaySee: all}, func(t *testing.T, h *house) {
 		ctx := t.Context()
@@ -394,7 +394,7 @@ func TestADefinitionSaysWhoSeesAnAttribute(t *testing.T) {
 	})
 }
 
-func TestADefinitionSaysWhoWritesAnAttribute(t *testing.T) {
+func TestProfile_ADefinitionSaysWhoWritesAnAttribute(t *testing.T) {
 	inHouses(t, denizen.Options{}, func(t *testing.T, h *house) {
 		ctx := t.Context()
 		audiences(t, h)
@@ -414,7 +414,7 @@ func TestADefinitionSaysWhoWritesAnAttribute(t *testing.T) {
 	})
 }
 
-func TestAUserWhoReplacesItsProfileKeepsWhatItMayNotWrite(t *testing.T) {
+func TestProfile_AUserWhoReplacesItsProfileKeepsWhatItMayNotWrite(t *testing.T) {
 	inHouses(t, denizen.Options{}, func(t *testing.T, h *house) {
 		ctx := t.Context()
 		audiences(t, h)
@@ -434,7 +434,7 @@ func TestAUserWhoReplacesItsProfileKeepsWhatItMayNotWrite(t *testing.T) {
 	})
 }
 
-func TestAttributesAreAnsweredInTheOrderAskedAllOrNone(t *testing.T) {
+func TestProfile_AttributesAreAnsweredInTheOrderAskedAllOrNone(t *testing.T) {
 	inHouses(t, denizen.Options{}, func(t *testing.T, h *house) {
 		ctx := t.Context()
 		h.define(t, denizen.AttributeDef{Key: "a"}, denizen.AttributeDef{Key: "b"}, denizen.AttributeDef{Key: "c"})
@@ -459,7 +459,7 @@ func TestAttributesAreAnsweredInTheOrderAskedAllOrNone(t *testing.T) {
 	})
 }
 
-func TestAnAttributeIsRemoved(t *testing.T) {
+func TestProfile_AnAttributeIsRemoved(t *testing.T) {
 	inHouses(t, denizen.Options{}, func(t *testing.T, h *house) {
 		ctx := t.Context()
 		h.define(t, denizen.AttributeDef{Key: "a"}, denizen.AttributeDef{Key: "b"})
@@ -479,7 +479,7 @@ func TestAnAttributeIsRemoved(t *testing.T) {
 	})
 }
 
-func TestAProfileIsWrittenAtTheExpectedVersionAlone(t *testing.T) {
+func TestProfile_AProfileIsWrittenAtTheExpectedVersionAlone(t *testing.T) {
 	inHouses(t, denizen.Options{}, func(t *testing.T, h *house) {
 		ctx := t.Context()
 		h.define(t, denizen.AttributeDef{Key: "a"})
@@ -536,7 +536,7 @@ func (s *late) Get(ctx context.Context, keys ...store.Key) ([]store.Record, erro
 	return s.Store.Get(ctx, keys...)
 }
 
-func TestAProfileThatWasWrittenIsNeverCalledUnavailable(t *testing.T) {
+func TestProfile_AProfileThatWasWrittenIsNeverCalledUnavailable(t *testing.T) {
 	s := &late{Store: memory.New()}
 	h := &house{newOver(t, s, denizen.Options{}), s}
 	h.define(t, denizen.AttributeDef{Key: "a"})
@@ -548,36 +548,61 @@ func TestAProfileThatWasWrittenIsNeverCalledUnavailable(t *testing.T) {
 	require.Equal(t, []denizen.Attribute{text("a", "1")}, p.Attributes)
 }
 
-func TestTheStandardKeysMayBeDefined(t *testing.T) {
-	inHouses(t, denizen.Options{}, func(t *testing.T, h *house) {
-		ctx := t.Context()
-		h.create(t, alice)
-		keys := []string{
-			denizen.AttributeFirstName, denizen.AttributeLastName, denizen.AttributeAvatarURL, denizen.AttributeMobile, denizen.AttributeDOB,
-			denizen.AttributeBio, denizen.AttributeGender, denizen.AttributeEmail, denizen.AttributeStreet, denizen.AttributeCity,
-			denizen.AttributeState, denizen.AttributeZip, denizen.AttributeCountry,
-		}
-		var attributes []denizen.Attribute
-		for _, key := range keys {
-			_, err := h.SetAttribute(ctx, sys, alice, denizen.Attribute{Key: key})
-			requireField(t, err, denizen.ErrInvalid, "key")
-			h.define(t, denizen.AttributeDef{Key: key})
-			attributes = append(attributes, text(key, "x"))
-		}
-		p, err := h.SetAttributes(ctx, sys, alice, attributes, denizen.Merge)
-		require.NoError(t, err)
-		require.ElementsMatch(t, attributes, p.Attributes)
-	})
+// What a small change of a full profile costs on disk: the profile is one record, which is
+// written anew. It reports bytes written by the process for a change, where the system counts them.
+//
+//	go test -run '^$' -bench FullProfile -benchtime 200x .
+func BenchmarkASmallChangeOfAFullProfile(b *testing.B) {
+	for _, size := range []int{0, 16 << 10, 64 << 10, 240 << 10} {
+		b.Run(fmt.Sprintf("bytes=%d", size), func(b *testing.B) {
+			d := newBolt(b, denizen.Options{})
+			newUser(b, d, alice)
+			set := func(key, value string) {
+				_, err := d.SetAttribute(b.Context(), sys, alice, denizen.Attribute{Key: key, Value: value})
+				require.NoError(b, err)
+			}
+			for i := range 5 {
+				_, err := d.DefineAttribute(b.Context(), sys, denizen.AttributeDef{Key: fmt.Sprint(i)})
+				require.NoError(b, err)
+			}
+			for i := range 4 {
+				if size > 0 {
+					set(fmt.Sprint(i), strings.Repeat("v", size/4))
+				}
+			}
+			before := written()
+			i := 0
+			for b.Loop() {
+				i++
+				set("4", fmt.Sprint(i))
+			}
+			if before > 0 {
+				b.ReportMetric(float64(written()-before)/float64(i), "written-B/op")
+			}
+		})
+	}
 }
 
-func TestNoEventHoldsAValueOfAnAttribute(t *testing.T) {
+// written returns the bytes that this process wrote so far, 0 where the system does not count them.
+func written() (bytes int64) {
+	counts, err := os.ReadFile("/proc/self/io")
+	if err != nil {
+		return 0
+	}
+	_, after, _ := strings.Cut(string(counts), "wchar: ")
+	_, _ = fmt.Sscan(after, &bytes)
+	return bytes
+}
+
+func TestProfile_ADefinitionThatOnlyADeletedUserUsedMayBeDropped(t *testing.T) {
 	inHouses(t, denizen.Options{}, func(t *testing.T, h *house) {
-		h.define(t, denizen.AttributeDef{Key: "a"})
-		h.create(t, alice)
-		_, err := h.SetAttribute(t.Context(), sys, alice, denizen.Attribute{Key: "a", Value: "a secret"})
+		ctx := t.Context()
+		_, err := h.DefineAttribute(ctx, sys, denizen.AttributeDef{Key: "bio"})
 		require.NoError(t, err)
-		for _, c := range invariant.Of(t, h.store).Feed.Changes {
-			require.NotContains(t, string(c.Event), "secret")
-		}
+		h.create(t, alice)
+		_, err = h.SetAttribute(ctx, sys, alice, denizen.Attribute{Key: "bio"})
+		require.NoError(t, err)
+		require.NoError(t, h.DeleteUser(ctx, sys, alice))
+		require.NoError(t, h.DropAttributeDef(ctx, sys, "bio"))
 	})
 }

@@ -5,10 +5,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/stretchr/testify/require"
-
 	"github.com/denizenhq/denizen"
 	"github.com/denizenhq/denizen/internal/invariant"
+	"github.com/stretchr/testify/require"
 )
 
 var newcomer = denizen.NewUser{ScreenName: "Newcomer"}
@@ -24,7 +23,7 @@ func verified(locator string) denizen.NewLocator {
 
 // The attack: a user of Mallory's, who proved her own address, also holds the address of
 // somebody else, which the application added as it was typed.
-func TestAProvedLocatorLeavesTheUserOfSomebodyElse(t *testing.T) {
+func TestProve_AProvedLocatorLeavesTheUserOfSomebodyElse(t *testing.T) {
 	inHouses(t, denizen.Options{}, func(t *testing.T, h *house) {
 		ctx := t.Context()
 		mallory := h.create(t, alice, verified(mallorys), denizen.NewLocator{Locator: victims})
@@ -48,7 +47,7 @@ func TestAProvedLocatorLeavesTheUserOfSomebodyElse(t *testing.T) {
 	})
 }
 
-func TestAUserPassesToWhoProvesItsLocatorWithNothingOfWhoHadIt(t *testing.T) {
+func TestProve_AUserPassesToWhoProvesItsLocatorWithNothingOfWhoHadIt(t *testing.T) {
 	inHouses(t, denizen.Options{}, func(t *testing.T, h *house) {
 		ctx := t.Context()
 		h.create(t, alice, denizen.NewLocator{Locator: victims}, denizen.NewLocator{Locator: mallorys})
@@ -84,7 +83,7 @@ func TestAUserPassesToWhoProvesItsLocatorWithNothingOfWhoHadIt(t *testing.T) {
 	})
 }
 
-func TestProvingAVerifiedLocatorAgainEndsNothing(t *testing.T) {
+func TestProve_ProvingAVerifiedLocatorAgainEndsNothing(t *testing.T) {
 	inHouses(t, denizen.Options{}, func(t *testing.T, h *house) {
 		ctx := t.Context()
 		u, err := h.ProveLocator(ctx, sys, victims, newcomer)
@@ -103,7 +102,7 @@ func TestProvingAVerifiedLocatorAgainEndsNothing(t *testing.T) {
 
 // Both addresses of one user that nobody proved yet are proved at the same time, each from
 // several devices: the two never share a user, whoever comes first.
-func TestTwoWhoProveLocatorsOfOneUserAtOnceNeverShareIt(t *testing.T) {
+func TestProve_TwoWhoProveLocatorsOfOneUserAtOnceNeverShareIt(t *testing.T) {
 	inHouses(t, denizen.Options{}, func(t *testing.T, h *house) {
 		ctx := t.Context()
 		h.create(t, alice, denizen.NewLocator{Locator: victims}, denizen.NewLocator{Locator: mallorys})
@@ -127,7 +126,7 @@ func TestTwoWhoProveLocatorsOfOneUserAtOnceNeverShareIt(t *testing.T) {
 	})
 }
 
-func TestProvingIsRefusedWithoutATrace(t *testing.T) {
+func TestProve_ProvingIsRefusedWithoutATrace(t *testing.T) {
 	inHouses(t, denizen.Options{}, func(t *testing.T, h *house) {
 		ctx := t.Context()
 		h.create(t, alice, denizen.NewLocator{Locator: victims})
@@ -146,7 +145,7 @@ func TestProvingIsRefusedWithoutATrace(t *testing.T) {
 	})
 }
 
-func TestABlockedUserStaysBlockedForWhoProvesItsLocator(t *testing.T) {
+func TestProve_ABlockedUserStaysBlockedForWhoProvesItsLocator(t *testing.T) {
 	inHouses(t, denizen.Options{}, func(t *testing.T, h *house) {
 		h.create(t, alice, denizen.NewLocator{Locator: victims})
 		_, err := h.BlockUser(t.Context(), sys, alice)

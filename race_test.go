@@ -9,16 +9,14 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
-
-	"github.com/stretchr/testify/assert"
-	"github.com/stretchr/testify/require"
 
 	"github.com/denizenhq/denizen"
 	"github.com/denizenhq/denizen/internal/invariant"
 	"github.com/denizenhq/denizen/store"
 	"github.com/denizenhq/denizen/store/memory"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 )
 
 // atOnce runs f many times at once and answers what came of each.
@@ -73,88 +71,6 @@ func create(t testing.TB, d *denizen.Directory, id denizen.UserID, locators ...d
 	return u
 }
 
-func TestOfManyWhoTakeALocatorAtOnceOneWins(t *testing.T) {
-	overStores(t, denizen.Options{}, func(t *testing.T, d *denizen.Directory) {
-		errs := atOnce(64, func(i int) error {
-			_, err := d.CreateUser(t.Context(), denizen.System(), denizen.NewUser{
-				ScreenName: "Somebody", Locators: []denizen.NewLocator{denizen.Email("one@example.org"), denizen.Email(fmt.Sprintf("%d@example.org", i))},
-			})
-			return err
-		})
-		require.Equal(t, 1, count(errs, nil))
-		require.Equal(t, 63, count(errs, denizen.ErrTaken))
-		n, err := d.CountUsers(t.Context(), denizen.System())
-		require.NoError(t, err)
-		require.Equal(t, 1, n)
-	})
-}
-
-func TestOfManyWhoTakeAnIDAtOnceOneWins(t *testing.T) {
-	overStores(t, denizen.Options{}, func(t *testing.T, d *denizen.Directory) {
-		errs := atOnce(64, func(int) error {
-			_, err := d.CreateUser(t.Context(), denizen.System(), denizen.NewUser{ID: "the-one-id", ScreenName: "Somebody"})
-			return err
-		})
-		require.Equal(t, 1, count(errs, nil))
-		require.Equal(t, 63, count(errs, denizen.ErrTaken))
-	})
-}
-
-func TestManyTokensIssuedAtOnceAllLive(t *testing.T) {
-	overStores(t, denizen.Options{}, func(t *testing.T, d *denizen.Directory) {
-		const user = "the-one-user"
-		create(t, d, user)
-		texts := make([]string, 64)
-		for _, err := range atOnce(64, func(i int) error {
-			issued, err := d.IssueToken(t.Context(), denizen.System(), user, denizen.TokenOptions{})
-			texts[i] = issued.Signed
-			return err
-		}) {
-			require.NoError(t, err)
-		}
-		for _, text := range texts {
-			_, err := d.Authenticate(t.Context(), text)
-			require.NoError(t, err)
-		}
-		tokens, err := d.Tokens(t.Context(), denizen.System(), user)
-		require.NoError(t, err)
-		require.Len(t, tokens, 64)
-	})
-}
-
-func TestOfTwoClaimsVerifiedAtOnceOneWins(t *testing.T) {
-	overStores(t, denizen.Options{}, func(t *testing.T, d *denizen.Directory) {
-		users := []denizen.UserID{"the-first-user", "the-second-user"}
-		claims := make([]denizen.Locator, 2)
-		for round := range 8 {
-			for i, user := range users {
-				if round == 0 {
-					create(t, d, user)
-				}
-				by, err := d.ActAs(t.Context(), denizen.System(), user)
-				require.NoError(t, err)
-				claims[i], err = d.AddLocator(t.Context(), by, user, denizen.Email(fmt.Sprintf("%d@example.org", round)))
-				require.NoError(t, err)
-			}
-			errs := atOnce(2, func(i int) error {
-				_, err := d.SetVerification(t.Context(), denizen.System(), users[i], claims[i].ID, denizen.Verified)
-				return err
-			})
-			require.Equal(t, 1, count(errs, nil))
-			require.Equal(t, 1, count(errs, denizen.ErrTaken))
-			for i, user := range users {
-				l, err := d.Locator(t.Context(), denizen.System(), user, claims[i].ID)
-				require.NoError(t, err)
-				require.Equal(t, errs[i] == nil, l.Owned)
-				if errs[i] != nil {
-					require.Equal(t, denizen.Unverified, l.Status, "the loser's claim stays as it was")
-					require.NoError(t, d.RemoveLocator(t.Context(), denizen.System(), user, l.ID)) // which makes room
-				}
-			}
-		}
-	})
-}
-
 // endings are the ways in which a token ends at once, and whether its user's principals do.
 var endings = []struct {
 	name  string
@@ -188,7 +104,7 @@ var endings = []struct {
 
 // Both a text that is authenticated all the time, and so remembered, and one that is seen
 // for the first time are refused from the moment that the ending call returns.
-func TestNothingIsLetInAfterItsEndReturned(t *testing.T) {
+func TestRace_NothingIsLetInAfterItsEndReturned(t *testing.T) {
 	overStores(t, denizen.Options{}, func(t *testing.T, d *denizen.Directory) {
 		for i, e := range endings {
 			t.Run(e.name, func(t *testing.T) {
@@ -253,7 +169,7 @@ func (s *dawdling) Get(ctx context.Context, keys ...store.Key) ([]store.Record, 
 	return rs, err
 }
 
-func TestWhatWasReadBeforeARevocationIsNotRememberedAfterIt(t *testing.T) {
+func TestRace_WhatWasReadBeforeARevocationIsNotRememberedAfterIt(t *testing.T) {
 	for _, e := range endings {
 		t.Run(e.name, func(t *testing.T) {
 			inner := memory.New()
@@ -299,110 +215,10 @@ func (s *meddling) Commit(ctx context.Context, b store.Batch) (store.Seq, error)
 	return s.Store.Commit(ctx, b)
 }
 
-// meddled calls a method in a new world where something is done just before the method's
-// first commit.
-func meddled(t testing.TB, cached bool, m method, by func(*world) denizen.Principal, meddle func(*world)) (*world, error) {
-	t.Helper()
-	var s *meddling
-	w := newWorld(t, cached, denizen.Options{}, func(inner store.Store) store.Store {
-		s = &meddling{Store: inner}
-		return s
-	})
-	f := func(store.Batch) bool {
-		meddle(w)
-		return true
-	}
-	s.meddle.Store(&f)
-	err := m.call(t.Context(), w, by(w), w.alice)
-	s.meddle.Store(nil)
-	return w, err
-}
-
-func TestAWriteThatMeetsAConflictIsDecidedAnew(t *testing.T) {
-	overCaches(t, func(t *testing.T, cached bool) {
-		for _, m := range methods {
-			if !m.about || m.verdict(t, asSystem) != yes {
-				continue
-			}
-			t.Run(m.name, func(t *testing.T) {
-				w, err := meddled(t, cached, m, (*world).application, func(w *world) {
-					_, err := w.SetScreenName(t.Context(), denizen.System(), w.alice, "Meanwhile")
-					require.NoError(t, err)
-				})
-				require.NoError(t, err)
-				invariant.Check(t, w.inner)
-				w.requireCoherent(t)
-			})
-		}
-	})
-}
-
-// A write that was decided while its caller still stood is not applied once it does not.
-func TestNothingIsWrittenForACallerWhoFellMeanwhile(t *testing.T) {
-	overCaches(t, func(t *testing.T, cached bool) {
-		for _, f := range fallen {
-			if f.column == asOther {
-				continue
-			}
-			for _, m := range methods {
-				if m.verdict(t, f.column) != yes || m.name == "Logout" {
-					continue
-				}
-				t.Run(f.name+", "+m.name, func(t *testing.T) {
-					var after invariant.Dump
-					w, err := meddled(t, cached, m, f.by, func(w *world) {
-						require.NoError(t, f.fall(t.Context(), w))
-						after = invariant.Of(t, w.inner)
-					})
-					if after.Records == nil {
-						require.NoError(t, err, "it writes nothing")
-						return
-					}
-					require.ErrorIs(t, err, denizen.ErrRevoked)
-					require.Equal(t, after, invariant.Of(t, w.inner))
-				})
-			}
-		}
-	})
-}
-
-// Heartbeats are stored on what is there, whatever became of it since they were gathered.
-func TestStoringHeartbeatsUndoesNothing(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		inner := memory.New()
-		s := &meddling{Store: inner}
-		d := newOver(t, &owned{s, inner}, denizen.Options{})
-		const user = "the-one-user"
-		ctx, sys := t.Context(), denizen.System()
-		create(t, d, user)
-		phone, desk := denizen.Online(time.Hour).On("phone"), denizen.Online(time.Hour).On("desk")
-		require.NoError(t, d.SetPresence(ctx, sys, user, phone))
-		time.Sleep(time.Minute)
-		require.NoError(t, d.SetPresence(ctx, sys, user, phone))
-		beat := time.Now()
-		stored := false
-		meddle := func(b store.Batch) bool {
-			if stored = b.Emit == nil; stored {
-				assert.NoError(t, d.SetPresence(ctx, sys, user, desk))
-			}
-			return stored
-		}
-		s.meddle.Store(&meddle)
-		time.Sleep(10 * time.Second)
-		synctest.Wait()
-		require.True(t, stored)
-		require.NoError(t, d.ClearPresence(ctx, sys, user, "desk"), "it was set while heartbeats were stored")
-		require.NoError(t, d.Close())
-		p, err := newOver(t, inner, denizen.Options{}).Presence(ctx, sys, user)
-		require.NoError(t, err)
-		require.Equal(t, beat.Add(time.Hour).UnixMilli(), p.Until.UnixMilli())
-	})
-}
-
 // Each value that is written is greater than the one before. What is read is no older than
 // what was acknowledged before the read began, and no newer than what was begun before it
 // ended.
-func TestWhatIsReadIsNeverOlderThanWhatWasAcknowledged(t *testing.T) {
+func TestRace_WhatIsReadIsNeverOlderThanWhatWasAcknowledged(t *testing.T) {
 	number := func(s string) (n int64) { _, _ = fmt.Sscanf(s, "no. %d", &n); return n }
 	values := []struct {
 		name  string
@@ -490,7 +306,7 @@ func TestWhatIsReadIsNeverOlderThanWhatWasAcknowledged(t *testing.T) {
 }
 
 // Nothing that the old user's principal does, before, during or after, is the new user's.
-func TestAUserCreatedAnewInheritsNothing(t *testing.T) {
+func TestRace_AUserCreatedAnewInheritsNothing(t *testing.T) {
 	o := denizen.Options{HeartbeatInterval: time.Millisecond}
 	for _, kind := range []struct {
 		name   string
@@ -578,53 +394,9 @@ func TestAUserCreatedAnewInheritsNothing(t *testing.T) {
 	}
 }
 
-// A heartbeat of one device is not lost to writes of another: as soon as it is acknowledged
-// everybody sees it, and once it is flushed it is in the store.
-func TestNoHeartbeatIsLostToAnotherDevice(t *testing.T) {
-	inner := memory.New()
-	d := newOver(t, inner, denizen.Options{HeartbeatInterval: time.Millisecond})
-	const user = "the-one-user"
-	ctx, sys := t.Context(), denizen.System()
-	create(t, d, user)
-	phone := denizen.Online(time.Hour).Then(denizen.Offline()).On("phone")
-	require.NoError(t, d.SetPresence(ctx, sys, user, phone))
-	var beaten atomic.Int64 // no later than the last heartbeat that was acknowledged
-	var beats, writes atomic.Int64
-	var u until
-	u.loop(func() {
-		now := time.Now().UnixMilli()
-		assert.NoError(t, d.SetPresence(ctx, sys, user, phone))
-		beaten.Store(now)
-		beats.Add(1)
-	})
-	u.loop(func() {
-		n := writes.Add(1)
-		if n%8 == 0 {
-			assert.NoError(t, d.ClearPresence(ctx, sys, user, "desk"))
-			return
-		}
-		assert.NoError(t, d.SetPresence(ctx, sys, user, denizen.Away(time.Duration(1+n%7)*time.Hour).On("desk")))
-	})
-	for deadline := time.Now().Add(time.Second); time.Now().Before(deadline) && !t.Failed(); {
-		least := beaten.Load()
-		p, err := d.Presence(ctx, sys, user)
-		assert.NoError(t, err)
-		assert.Equal(t, "phone", p.Presence.Device())
-		assert.GreaterOrEqual(t, p.Until.Add(-time.Hour).UnixMilli(), least, "a heartbeat was acknowledged and is not seen")
-	}
-	u.stop()
-	require.NoError(t, d.Close())
-	reopened := newOver(t, inner, denizen.Options{})
-	p, err := reopened.Presence(ctx, sys, user)
-	require.NoError(t, err)
-	require.GreaterOrEqual(t, p.Until.Add(-time.Hour).UnixMilli(), beaten.Load(), "a heartbeat was flushed and is not stored")
-	require.Greater(t, beats.Load(), int64(20))
-	invariant.Check(t, inner)
-}
-
 // What is written by many at once, in a directory of few users, locators and attributes,
 // leaves an order that could have come of one after the other.
-func TestAnythingAtOnceLeavesTheInvariantsStanding(t *testing.T) {
+func TestRace_AnythingAtOnceLeavesTheInvariantsStanding(t *testing.T) {
 	for _, cached := range []bool{true, false} {
 		t.Run(fmt.Sprintf("cached %v", cached), func(t *testing.T) {
 			w := newWorld(t, cached, denizen.Options{HeartbeatInterval: time.Millisecond}, nil)

@@ -8,8 +8,8 @@ import (
 	"github.com/denizenhq/denizen/internal/record"
 )
 
-// What is sealed begins with how: in the clear, or under the root key. Under the root key it is bound
-// to the directory and to its purpose, so that nothing sealed can stand in for something else.
+// What is sealed begins with how: in the clear, or under the root key. Under the root key it is
+// bound to the directory and to its purpose, so that it cannot pass for something else.
 const (
 	clearPrefix  = "clear:"
 	sealedPrefix = "xchacha20poly1305:"

@@ -14,13 +14,12 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/stretchr/testify/require"
-
 	"github.com/denizenhq/denizen"
 	"github.com/denizenhq/denizen/internal/invariant"
 	"github.com/denizenhq/denizen/store"
 	"github.com/denizenhq/denizen/store/memory"
 	"github.com/denizenhq/denizen/store/storetest"
+	"github.com/stretchr/testify/require"
 )
 
 const rfc1123GMT = "Mon, 02 Jan 2006 15:04:05 GMT"
@@ -77,7 +76,7 @@ func signedKind(t testing.TB, d *denizen.Directory, r denizen.SignedRequest) err
 //
 //	printf 'GET\nnull\n1B2M2Y8AsgTpgAmY7PhCfg==\nSat, 01 Jan 2000 00:00:00 GMT\n/v1/users/alice\nnonce-0001' |
 //	openssl dgst -sha1 -mac HMAC -macopt hexkey:6161…61 -binary | base64
-func TestARequestIsSignedAsTheClientsSignIt(t *testing.T) {
+func TestSigned_ARequestIsSignedAsTheClientsSignIt(t *testing.T) {
 	inSignedTime(t, func(t *testing.T, d *denizen.Directory) {
 		require.NoError(t, signedKind(t, d, denizen.SignedRequest{
 			AccessKey: "the-key-1", Digest: "ukTlLAxGapPTh2pzEr9U+QMrhdY=", Method: "GET", ContentType: "null",
@@ -86,7 +85,7 @@ func TestARequestIsSignedAsTheClientsSignIt(t *testing.T) {
 	})
 }
 
-func TestASignedRequestIsGoodOnce(t *testing.T) {
+func TestSigned_ASignedRequestIsGoodOnce(t *testing.T) {
 	inSignedTime(t, func(t *testing.T, d *denizen.Directory) {
 		r := sign(signedNow("the-key-1", secretA))
 		require.NoError(t, signedKind(t, d, r))
@@ -101,7 +100,7 @@ func TestASignedRequestIsGoodOnce(t *testing.T) {
 	})
 }
 
-func TestOfAThousandAtOnceWithOneNonceOneIsIn(t *testing.T) {
+func TestSigned_OfAThousandAtOnceWithOneNonceOneIsIn(t *testing.T) {
 	overStores(t, denizen.Options{}, func(t *testing.T, d *denizen.Directory) {
 		require.NoError(t, d.PutAccessKey(t.Context(), sys, "the-key-1", secretA))
 		// Dates of two minutes, which are kept apart, and still only one is in.
@@ -129,7 +128,7 @@ func TestOfAThousandAtOnceWithOneNonceOneIsIn(t *testing.T) {
 	})
 }
 
-func TestANonceStaysUsedAcrossAReopening(t *testing.T) {
+func TestSigned_ANonceStaysUsedAcrossAReopening(t *testing.T) {
 	overReopening(t, func(t *testing.T, open func(denizen.Options) *denizen.Directory) {
 		d := open(denizen.Options{})
 		require.NoError(t, d.PutAccessKey(t.Context(), sys, "the-key-1", secretA))
@@ -141,7 +140,7 @@ func TestANonceStaysUsedAcrossAReopening(t *testing.T) {
 	})
 }
 
-func TestANonceBelongsToItsAccessKey(t *testing.T) {
+func TestSigned_ANonceBelongsToItsAccessKey(t *testing.T) {
 	inSignedTime(t, func(t *testing.T, d *denizen.Directory) {
 		require.NoError(t, d.PutAccessKey(t.Context(), sys, "the-key-2", secretB))
 		one, two := signedNow("the-key-1", secretA), signedNow("the-key-2", secretB)
@@ -151,7 +150,7 @@ func TestANonceBelongsToItsAccessKey(t *testing.T) {
 	})
 }
 
-func TestANonceIsRefusedInTheMinutesBesideItsOwn(t *testing.T) {
+func TestSigned_ANonceIsRefusedInTheMinutesBesideItsOwn(t *testing.T) {
 	for _, off := range []time.Duration{-25 * time.Second, -24 * time.Second, -time.Second, time.Second, 24 * time.Second, 25 * time.Second} {
 		inSignedTime(t, func(t *testing.T, d *denizen.Directory) {
 			// Dates of all distances around the full minute that the clock is at.
@@ -168,7 +167,7 @@ func TestANonceIsRefusedInTheMinutesBesideItsOwn(t *testing.T) {
 
 // A nonce must be known for as long as any date that it came with is good: up to 50 s after
 // it was used, across minutes and sweeps.
-func TestANonceIsRememberedForLongerThanItsDateIsGood(t *testing.T) {
+func TestSigned_ANonceIsRememberedForLongerThanItsDateIsGood(t *testing.T) {
 	inSignedTime(t, func(t *testing.T, d *denizen.Directory) {
 		for range 120 {
 			r := signedNow("the-key-1", secretA)
@@ -183,7 +182,7 @@ func TestANonceIsRememberedForLongerThanItsDateIsGood(t *testing.T) {
 	})
 }
 
-func TestADateIsGoodForTwentyFiveSecondsEitherWay(t *testing.T) {
+func TestSigned_ADateIsGoodForTwentyFiveSecondsEitherWay(t *testing.T) {
 	inSignedTime(t, func(t *testing.T, d *denizen.Directory) {
 		for off, want := range map[time.Duration]error{
 			0: nil, 25 * time.Second: nil, -25 * time.Second: nil, 26 * time.Second: denizen.ErrExpired, -26 * time.Second: denizen.ErrExpired,
@@ -200,7 +199,7 @@ func TestADateIsGoodForTwentyFiveSecondsEitherWay(t *testing.T) {
 	})
 }
 
-func TestADateIsRFC1123InGMTOfAnyWeekday(t *testing.T) {
+func TestSigned_ADateIsRFC1123InGMTOfAnyWeekday(t *testing.T) {
 	inSignedTime(t, func(t *testing.T, d *denizen.Directory) {
 		for date, want := range map[string]error{
 			"Sat, 01 Jan 2000 00:00:00 GMT":        nil,
@@ -244,7 +243,7 @@ func TestADateIsRFC1123InGMTOfAnyWeekday(t *testing.T) {
 	})
 }
 
-func TestANonceIsEightTo128VisibleCharacters(t *testing.T) {
+func TestSigned_ANonceIsEightTo128VisibleCharacters(t *testing.T) {
 	inSignedTime(t, func(t *testing.T, d *denizen.Directory) {
 		for nonce, good := range map[string]bool{
 			"12345678": true, strings.Repeat("n", 128): true, "!\"#$%&'()*+,-./:;<=>?@[]^_`{|}~": true,
@@ -299,7 +298,7 @@ var forgeries = map[string]func(r *denizen.SignedRequest){
 	},
 }
 
-func TestAChangedRequestIsRefusedAndUsesNothingUp(t *testing.T) {
+func TestSigned_AChangedRequestIsRefusedAndUsesNothingUp(t *testing.T) {
 	for name, forge := range forgeries {
 		t.Run(name, func(t *testing.T) {
 			inSignedTime(t, func(t *testing.T, d *denizen.Directory) {
@@ -321,7 +320,7 @@ func TestAChangedRequestIsRefusedAndUsesNothingUp(t *testing.T) {
 
 // Two requests whose six lines are one text, with a break inside a field, are both refused,
 // though the secret signed them.
-func TestNoFieldHoldsALineBreak(t *testing.T) {
+func TestSigned_NoFieldHoldsALineBreak(t *testing.T) {
 	inSignedTime(t, func(t *testing.T, d *denizen.Directory) {
 		for _, broken := range []func(r *request){
 			func(r *request) { r.Method = "POST\nx" },
@@ -347,7 +346,7 @@ func TestNoFieldHoldsALineBreak(t *testing.T) {
 	})
 }
 
-func TestARefusedRequestWritesNothing(t *testing.T) {
+func TestSigned_ARefusedRequestWritesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := memory.New()
 		d := newOver(t, s, denizen.Options{})
@@ -366,7 +365,7 @@ func TestARefusedRequestWritesNothing(t *testing.T) {
 	})
 }
 
-func TestARequestIsRefusedWhenItsNonceCannotBeKept(t *testing.T) {
+func TestSigned_ARequestIsRefusedWhenItsNonceCannotBeKept(t *testing.T) {
 	for fault, kind := range map[storetest.Fault]error{
 		storetest.Before: denizen.ErrUnavailable, storetest.Applied: denizen.ErrOutcomeUnknown, storetest.Withheld: denizen.ErrOutcomeUnknown,
 	} {

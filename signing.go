@@ -48,25 +48,27 @@ func (d *Directory) newSigningKey(now, signs int64) record.SigningKey {
 	}
 }
 
-// ring answers the key ring.
-func (d *Directory) ring(ctx context.Context) (*keyRing, error) {
+// loadKeyRing returns the key ring.
+func (d *Directory) loadKeyRing(ctx context.Context) (*keyRing, error) {
 	entries, err := d.load(ctx, record.SigningKeysKey)
 	if err != nil {
 		return nil, err
 	}
-	return d.ringOf(entries[0])
+	return d.keyRingOf(entries[0])
 }
 
-func (d *Directory) ringOf(m *txn.Entry) (*keyRing, error) {
-	r, ok := m.Value().(*record.SigningKeys)
+// keyRingOf returns the key ring of a record, ready for use. Making that of the keys takes longer than
+// reading them, so the last one is kept.
+func (d *Directory) keyRingOf(e *txn.Entry) (*keyRing, error) {
+	r, ok := e.Value().(*record.SigningKeys)
 	if !ok || len(r.Keys) == 0 {
 		return nil, record.ErrCorrupt
 	}
 	// In a store that went back another ring may have the version of one that was lost.
-	if ready := d.keyRing.Load(); ready != nil && ready.version == m.Version() && slices.Equal(ready.stored, r.Keys) {
+	if ready := d.keyRing.Load(); ready != nil && ready.version == e.Version() && slices.Equal(ready.stored, r.Keys) {
 		return ready, nil
 	}
-	ring := &keyRing{version: m.Version(), stored: r.Keys}
+	ring := &keyRing{version: e.Version(), stored: r.Keys}
 	for _, stored := range r.Keys {
 		seed, err := d.unseal("signing key "+stored.ID, stored.Seed)
 		if err != nil {
@@ -82,18 +84,18 @@ func (d *Directory) ringOf(m *txn.Entry) (*keyRing, error) {
 	return ring, nil
 }
 
-// ring answers the key ring for a decision.
-func (p *plan) ring() (*keyRing, error) {
+// readKeyRing returns the key ring for a decision.
+func (p *plan) readKeyRing() (*keyRing, error) {
 	entries, err := p.read(record.SigningKeysKey)
 	if err != nil {
 		return nil, err
 	}
-	return p.d.ringOf(entries[0])
+	return p.d.keyRingOf(entries[0])
 }
 
-// signer answers the key that signs now, for a token that expires as given.
+// signer returns the key that signs now, for a token that expires as given.
 func (p *plan) signer(expires int64) (token.SigningKey, error) {
-	ring, err := p.ring()
+	ring, err := p.readKeyRing()
 	if err != nil {
 		return token.SigningKey{}, err
 	}
@@ -112,6 +114,8 @@ func (p *plan) signer(expires int64) (token.SigningKey, error) {
 // announced and would sign no sooner is forgotten. The key before stays published until the
 // last token signed with it has expired. Nobody is logged out. A notice is a year at most;
 // more than MaxSigningKeys at once are ErrLimited. It goes through the tokens of all users.
+// Where the record of the keys is damaged the new one signs at once, and is the only one: until it
+// is rotated no token can be issued, and tokens signed before then no longer verify offline.
 // For .system only.
 func (d *Directory) RotateSigningKey(ctx context.Context, by Principal, notice time.Duration) (err error) {
 	defer wrapOp("RotateSigningKey", &err)
@@ -131,7 +135,13 @@ func (d *Directory) RotateSigningKey(ctx context.Context, by Principal, notice t
 		return err
 	}
 	_, err = d.write(ctx, &c, func(p *plan) error {
-		ring, err := p.ring()
+		ring, err := p.readKeyRing()
+		if p.damaged(record.SigningKeysKey) {
+			key := d.newSigningKey(c.now, c.now)
+			p.Put(record.SigningKeysKey, &record.SigningKeys{Keys: []record.SigningKey{key}})
+			p.emit(EventSigningKeyRotated, nil, key.ID)
+			return nil
+		}
 		if err != nil {
 			return err
 		}
@@ -156,7 +166,7 @@ func (d *Directory) RotateSigningKey(ctx context.Context, by Principal, notice t
 	return err
 }
 
-// lastEnd answers when the last token expires that is there or will be issued until an
+// lastEnd returns when the last token expires that is there or will be issued until an
 // instant, and an hour, for what is being issued meanwhile and by other clocks. Tokens may
 // live for longer than Options says now, if it said otherwise when they were issued.
 func (d *Directory) lastEnd(ctx context.Context, until int64) (int64, error) {
@@ -189,7 +199,7 @@ func (d *Directory) DropSigningKey(ctx context.Context, by Principal, id string)
 		return err
 	}
 	_, err = d.write(ctx, &c, func(p *plan) error {
-		ring, err := p.ring()
+		ring, err := p.readKeyRing()
 		if err != nil {
 			return err
 		}
@@ -225,7 +235,7 @@ func (d *Directory) PublicKeys(ctx context.Context) (keys KeySet, err error) {
 	if err := d.usable(); err != nil {
 		return KeySet{}, err
 	}
-	ring, err := d.ring(ctx)
+	ring, err := d.loadKeyRing(ctx)
 	if err != nil {
 		return KeySet{}, err
 	}

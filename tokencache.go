@@ -13,8 +13,8 @@ import (
 	"github.com/denizenhq/denizen/store"
 )
 
-// tokenCache remembers what signed texts stand for, by the text itself: whoever holds the text holds
-// the token, and the map's hash is keyed, so looking one up tells a stranger nothing. The nil
+// tokenCache remembers what signed texts stand for, by the text itself. Whoever holds the text holds
+// the token, and the hash of the map is keyed, so looking one up tells a stranger nothing. The nil
 // tokenCache remembers nothing.
 type tokenCache struct {
 	shards   [64]tokenShard
@@ -146,7 +146,8 @@ func (f *revocationFollower) of(user UserID) *atomic.Uint64 {
 	return &f.ended[maphash.String(f.seed, string(user))%uint64(len(f.ended))]
 }
 
-// epochOf returns the epoch of a user. It only grows, and is read before the records of a token are.
+// epochOf returns the epoch of a user. It only grows, and is read before the records that a token
+// rests on.
 func (f *revocationFollower) epochOf(user UserID) uint64 {
 	return f.epoch.Load() + f.of(user).Load()
 }

@@ -19,7 +19,7 @@ import (
 
 // Each part of the table holds its share of the texts: were they spread over a few parts only, a few thousand
 // tokens would push each other out.
-func TestTokensAreRememberedAllOverTheTable(t *testing.T) {
+func TestTokenCache_TokensAreRememberedAllOverTheTable(t *testing.T) {
 	const texts = 64 * 50
 	_, private, err := ed25519.GenerateKey(nil)
 	require.NoError(t, err)
@@ -34,7 +34,7 @@ func TestTokensAreRememberedAllOverTheTable(t *testing.T) {
 	}
 }
 
-func TestRememberedTokensNeverWeighMoreThanTheyMay(t *testing.T) {
+func TestTokenCache_RememberedTokensNeverWeighMoreThanTheyMay(t *testing.T) {
 	const bytes = 1 << 20
 	g := newTokenCache(nil, bytes)
 	chance := rand.New(rand.NewPCG(1, 2))
@@ -76,7 +76,7 @@ func TestRememberedTokensNeverWeighMoreThanTheyMay(t *testing.T) {
 }
 
 // A remembered token that does not count any more counts never again.
-func TestATokenCountsForAsLongAsBothOfItsRecords(t *testing.T) {
+func TestTokenCache_ATokenCountsForAsLongAsBothOfItsRecords(t *testing.T) {
 	for name, a := range map[string]*cachedToken{
 		"text": {text: nil, user: new(txn.Freshness)},
 		"user": {text: new(txn.Freshness), user: nil},
@@ -90,7 +90,7 @@ func TestATokenCountsForAsLongAsBothOfItsRecords(t *testing.T) {
 
 // Users share epochs by a hash. It is keyed anew in each directory, so that nobody can find
 // out which users make a stranger's tokens be asked for again.
-func TestNobodyKnowsWhoSharesAnEpoch(t *testing.T) {
+func TestTokenCache_NobodyKnowsWhoSharesAnEpoch(t *testing.T) {
 	places := func() (places [64]int) {
 		f := newRevocationFollower(time.Second)
 		for i := range places {

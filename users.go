@@ -26,6 +26,10 @@ type User struct {
 	CreatedAt  time.Time // to the millisecond, as all times here
 	UpdatedAt  time.Time
 	Version    UserVersion
+
+	// Peer reports whether this is what a peer is shown: the ID and the ScreenName, and nothing
+	// of the rest.
+	Peer bool
 }
 
 // User returns a user. A peer, where Options.MaySee lets it, is shown the id and the
@@ -108,7 +112,7 @@ func (c *call) show(u *User, m *txn.Entry) error {
 		return err
 	}
 	if c.role == other {
-		u.ID, u.ScreenName = UserID(r.ID), r.ScreenName
+		u.ID, u.ScreenName, u.Peer = UserID(r.ID), r.ScreenName, true
 		return nil
 	}
 	u.fill(r, m.Version())

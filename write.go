@@ -257,8 +257,8 @@ func (c *call) queue() txn.Queue {
 	return q
 }
 
-// writeBackground commits what decide plans for nobody: it waits in no queue, and tries again at
-// once after a conflict. Decide reads through readBackground.
+// writeBackground commits what decide plans on behalf of nobody. It waits in no queue, and tries
+// again at once after a conflict. That nothing is to be changed is no error of it.
 func (d *Directory) writeBackground(ctx context.Context, decide func(*txn.Tx) error) error {
 	_, err := d.records.Write(ctx, txn.Queue{}, decide)
 	return unchanged(err)

@@ -9,7 +9,7 @@ import (
 )
 
 // Nobody escapes a block by a queue that it keeps full.
-func TestThereIsRoomInAQueueForWhoEndsSomething(t *testing.T) {
+func TestWrite_ThereIsRoomInAQueueForWhoEndsSomething(t *testing.T) {
 	alice := Principal{kind: kindUser, user: "alice-01"}
 	for name, row := range map[string]struct {
 		c    call
@@ -26,7 +26,7 @@ func TestThereIsRoomInAQueueForWhoEndsSomething(t *testing.T) {
 }
 
 // A user may be called what another queue is called.
-func TestNoUserSharesAQueueWithWhatIsAboutNobody(t *testing.T) {
+func TestWrite_NoUserSharesAQueueWithWhatIsAboutNobody(t *testing.T) {
 	none := call{by: System(), op: opAccessKeys}
 	require.NotEmpty(t, none.queue().Key)
 	for _, id := range []UserID{"u", "heartbeats", "a"} {

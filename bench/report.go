@@ -99,12 +99,13 @@ func printTables(w io.Writer, rs *results) error {
 	var out strings.Builder
 	fmt.Fprintf(&out, "Measured on %s at commit %s: %s, %s cores, files on %s, %s, %s rounds.\n\nVersions: %s.\n",
 		rs.config["date"], rs.config["commit"], rs.config["cpu"], rs.config["cores"], rs.config["files"], rs.config["go"], rs.config["rounds"], rs.config["versions"])
+	printSummary(&out, rs)
 	printGoals(&out, rs)
 	for _, t := range tables {
 		t.print(&out, rs)
 	}
 	printScale(&out, rs)
-	printImporter(&out, rs, "##")
+	printImporter(&out, rs)
 	_, err := io.WriteString(w, out.String())
 	return err
 }
@@ -227,8 +228,8 @@ func (rs *results) floor(r row) row {
 	return row{}
 }
 
-// printImporter prints what a directory adds to a program, under a heading of the given level.
-func printImporter(out *strings.Builder, rs *results, heading string) {
+// printImporter prints what a directory adds to a program.
+func printImporter(out *strings.Builder, rs *results) {
 	var lines []string
 	for _, r := range rs.rows {
 		if r.operation != "Importer" {
@@ -241,7 +242,7 @@ func printImporter(out *strings.Builder, rs *results, heading string) {
 	if len(lines) == 0 {
 		return
 	}
-	out.WriteString("\n" + heading + " What an importer pays\n\nPrograms built with `-trimpath -ldflags '-s -w'`, from start to end. Without telephone numbers is built with `-tags denizen_notele`.\n\n" +
+	out.WriteString("\n## What an importer pays\n\nPrograms built with `-trimpath -ldflags '-s -w'`, from start to end. Without telephone numbers is built with `-tags denizen_notele`.\n\n" +
 		"| program | binary | runs for | memory at most | allocated | allocations |\n|---|---|---|---|---|---|\n")
 	for _, l := range lines {
 		out.WriteString(l)

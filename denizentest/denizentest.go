@@ -1,5 +1,5 @@
-// Package denizentest gives the tests of a service a user directory of their own, with
-// users, tokens and principals in a line each.
+// Package denizentest gives the tests of a service a user directory of their own, with users,
+// tokens and principals in a line each.
 //
 //	func TestAliceIsGreeted(t *testing.T) {
 //		dir := denizentest.New(t)
@@ -8,11 +8,14 @@
 //		…
 //	}
 //
-// It is the directory itself, over a store in memory: every rule holds as in production,
-// and nothing is a mock. It works inside a testing/synctest bubble, where tokens expire and
-// presence runs out in virtual time; make it inside the bubble.
+// It is the directory itself, over a store in memory: every rule holds as in production, and
+// nothing is a mock. It works inside a testing/synctest bubble, where tokens expire and presence
+// runs out in virtual time. Make it inside the bubble.
 //
-// What a helper cannot do ends the test, with the cause.
+// [Faulty] returns a directory whose store fails when the test says so: out of reach, hanging,
+// with an outcome that nobody knows. It may stand behind HTTP handlers.
+//
+// A helper that fails ends the test, with the cause.
 package denizentest
 
 import (
@@ -20,25 +23,31 @@ import (
 	"testing"
 
 	"github.com/denizenhq/denizen"
+	"github.com/denizenhq/denizen/store"
 	"github.com/denizenhq/denizen/store/memory"
 )
 
-// ctx is that of the helpers. A test's own has ended when its cleanups run, which may call
-// them too.
+// ctx is that of the helpers. A test's own has ended when its cleanups run, and they may call the
+// helpers, too.
 var ctx = context.Background()
 
-// New answers an empty directory that is closed when the test ends, and no sooner than the
-// cleanups that the test registers after it. It takes one denizen.Options at most.
+// New returns an empty directory. It is closed when the test ends, after the cleanups that the
+// test registers later. It takes one denizen.Options at most.
 func New(t testing.TB, o ...denizen.Options) *denizen.Directory {
 	t.Helper()
+	return open(t, "New", memory.New(), o)
+}
+
+// open makes the directory over a store, which is closed with it, for the helper of a name.
+func open(t testing.TB, name string, s store.Store, o []denizen.Options) *denizen.Directory {
+	t.Helper()
 	if len(o) > 1 {
-		t.Fatal("denizentest: New takes one denizen.Options at most")
+		t.Fatal("denizentest: " + name + " takes one denizen.Options at most")
 	}
 	var options denizen.Options
 	if len(o) == 1 {
 		options = o[0]
 	}
-	s := memory.New()
 	dir, err := denizen.New(ctx, s, options)
 	if err != nil {
 		t.Fatalf("denizentest: %v", err)
@@ -54,19 +63,27 @@ func New(t testing.TB, o ...denizen.Options) *denizen.Directory {
 	return dir
 }
 
-// User creates a user with these locators, all of them its own at once. Its id is a made
-// one; for a chosen id call CreateUser.
-func User(t testing.TB, dir *denizen.Directory, screenName string, locators ...denizen.NewLocator) denizen.User {
+// User creates a user who owns these locators. Its id is a made one; Create takes a chosen one.
+func User(
+	t testing.TB, dir *denizen.Directory, screenName string, locators ...denizen.NewLocator,
+) denizen.User {
 	t.Helper()
-	u, err := dir.CreateUser(ctx, denizen.System(), denizen.NewUser{ScreenName: screenName, Locators: locators})
+	return Create(t, dir, denizen.NewUser{ScreenName: screenName, Locators: locators})
+}
+
+// Create creates a user as it is described: with a chosen id, or with attributes, which Define has
+// to define before.
+func Create(t testing.TB, dir *denizen.Directory, n denizen.NewUser) denizen.User {
+	t.Helper()
+	u, err := dir.CreateUser(ctx, denizen.System(), n)
 	if err != nil {
 		t.Fatalf("denizentest: %v", err)
 	}
 	return u
 }
 
-// Token answers the signed text of a new token for a user, of the life that Options give:
-// what a client of the service would send.
+// Token returns the signed text of a new token for a user, which is what a client of the service
+// sends. It lives as long as denizen.Options say.
 func Token(t testing.TB, dir *denizen.Directory, user denizen.UserID) string {
 	t.Helper()
 	issued, err := dir.IssueToken(ctx, denizen.System(), user, denizen.TokenOptions{})
@@ -76,8 +93,8 @@ func Token(t testing.TB, dir *denizen.Directory, user denizen.UserID) string {
 	return issued.Signed
 }
 
-// Principal answers the principal of a user who came with a new token: what the service
-// knows a client by once Authenticate let it in.
+// Principal returns the principal of a user who came with a new token: what the service knows a
+// client by once Authenticate let it in.
 func Principal(t testing.TB, dir *denizen.Directory, user denizen.UserID) denizen.Principal {
 	t.Helper()
 	by, err := dir.Authenticate(ctx, Token(t, dir, user))
@@ -85,4 +102,25 @@ func Principal(t testing.TB, dir *denizen.Directory, user denizen.UserID) denize
 		t.Fatalf("denizentest: %v", err)
 	}
 	return by
+}
+
+// Define defines attributes, so that users may have them.
+func Define(t testing.TB, dir *denizen.Directory, defs ...denizen.AttributeDef) {
+	t.Helper()
+	for _, def := range defs {
+		if _, err := dir.DefineAttribute(ctx, denizen.System(), def); err != nil {
+			t.Fatalf("denizentest: %s: %v", def.Key, err)
+		}
+	}
+}
+
+// AccessKey creates an access key with its secret: what the application itself comes with over
+// HTTP, as in r.SetBasicAuth(key.Key, key.Secret).
+func AccessKey(t testing.TB, dir *denizen.Directory) denizen.NewAccessKey {
+	t.Helper()
+	key, err := dir.CreateAccessKey(ctx, denizen.System())
+	if err != nil {
+		t.Fatalf("denizentest: %v", err)
+	}
+	return key
 }

@@ -71,6 +71,26 @@ func TestAPrincipalMayDoWhatItsUserMay(t *testing.T) {
 	require.ErrorIs(t, dir.DeleteUser(t.Context(), by, alice.ID), denizen.ErrDenied)
 }
 
+func TestCreateTakesAnIDAndAttributesThatAreDefined(t *testing.T) {
+	dir := denizentest.New(t)
+	denizentest.Define(t, dir, denizen.AttributeDef{Key: "plan", WritableBy: denizen.ToSystem}, denizen.AttributeDef{Key: "bio"})
+	alice := denizentest.Create(t, dir, denizen.NewUser{
+		ID: "user-alice", ScreenName: "Alice", Attributes: []denizen.Attribute{{Key: "plan", Value: "gold"}},
+	})
+	require.Equal(t, denizen.UserID("user-alice"), alice.ID)
+	profile, err := dir.Profile(t.Context(), denizentest.Principal(t, dir, alice.ID), alice.ID)
+	require.NoError(t, err)
+	require.Equal(t, "gold", profile.Attributes[0].Value)
+}
+
+func TestAccessKeyIsTheApplication(t *testing.T) {
+	dir := denizentest.New(t)
+	key := denizentest.AccessKey(t, dir)
+	by, err := dir.AuthenticateKey(t.Context(), key.Key, key.Secret)
+	require.NoError(t, err)
+	require.True(t, by.IsSystem())
+}
+
 func TestItWorksInVirtualTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir := denizentest.New(t)
@@ -102,6 +122,28 @@ func TestAHelperThatCannotEndsTheTestWithTheCause(t *testing.T) {
 			func(t testing.TB) { denizentest.New(t, denizen.Options{}, denizen.Options{}) },
 			"denizentest: New takes one denizen.Options at most",
 		},
+		"options of Faulty twice": {
+			func(t testing.TB) { denizentest.Faulty(t, denizen.Options{}, denizen.Options{}) },
+			"denizentest: Faulty takes one denizen.Options at most",
+		},
+		"an id that is none": {
+			func(t testing.TB) { denizentest.Create(t, dir, denizen.NewUser{ID: "short", ScreenName: "Eve"}) },
+			"denizentest: denizen: CreateUser: id: invalid: must be 8 to 72 of a-z A-Z 0-9 - _ @ $ #, beginning with a letter, a digit, @ or #",
+		},
+		"a definition twice": {
+			func(t testing.TB) {
+				denizentest.Define(t, dir, denizen.AttributeDef{Key: "plan"}, denizen.AttributeDef{Key: "plan"})
+			},
+			"denizentest: plan: denizen: DefineAttribute: key: taken: is defined already",
+		},
+		"one access key too many": {
+			func(t testing.TB) {
+				for range denizen.MaxAccessKeys + 1 {
+					denizentest.AccessKey(t, dir)
+				}
+			},
+			"denizentest: denizen: CreateAccessKey: accessKey: limit reached: three live already",
+		},
 		"a locator that is taken": {
 			func(t testing.TB) { denizentest.User(t, dir, "Eve", denizen.Email("ALICE@example.org")) },
 			"denizentest: denizen: CreateUser: locator: taken",
@@ -121,7 +163,7 @@ func TestAHelperThatCannotEndsTheTestWithTheCause(t *testing.T) {
 	}
 }
 
-// fatalOf answers what call ends its test with, "" if it does not.
+// fatalOf returns what call ends its test with, "" if it does not.
 func fatalOf(t *testing.T, call func(testing.TB)) string {
 	t.Helper()
 	r := &recorder{TB: t}

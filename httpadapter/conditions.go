@@ -8,8 +8,8 @@ import (
 	"github.com/denizenhq/denizen"
 )
 
-// matches reports whether an entity tag is in the lists of If-Match or If-None-Match headers
-// (RFC 9110 §13.1). Comparing weakly, W/ is passed over.
+// matches reports whether an entity tag is in the lists of If-Match or If-None-Match headers (RFC
+// 9110 §13.1). A weak comparison ignores W/.
 func matches(headers []string, etag string, weakly bool) bool {
 	for _, line := range headers {
 		for tag := range strings.SplitSeq(line, ",") {
@@ -31,18 +31,19 @@ const maxTags = 16
 // noVersion is the version of no record.
 const noVersion = math.MaxUint64
 
-// version is the version of what a write may rest on.
+// version is the version of what a write is conditioned on.
 type version interface {
 	denizen.UserVersion | denizen.ProfileVersion
 }
 
-// current reads what a write changes, as the caller is shown it: its tag, and its version.
+// current returns the tag and the version of what a write changes, as the caller is shown it.
 type current[V version] func() (tag string, version V, err error)
 
-// withVersion makes a write on condition of what If-Match names: without a version where the
-// header is not there or is *, otherwise for the version whose tag it names. Where it names none
-// that is present the write is made all the same, to be refused: who may not, or where nothing
-// is, learns that first.
+// withVersion makes a write on the condition of If-Match: for the version whose tag the header
+// names, or for any where the header is absent or *.
+//
+// Where the header does not name the present tag the write is made for noVersion, so that the
+// directory refuses it. A caller who may not write, or where nothing is, is told that first.
 func withVersion[V version](c *call, now current[V], write func(expected ...V) error) error {
 	lines := c.r.Header["If-Match"]
 	if len(lines) == 0 || matches(lines, "*", false) {
@@ -58,7 +59,7 @@ func withVersion[V version](c *call, now current[V], write func(expected ...V) e
 	const tries = 4 // another write in between may leave the tag as it is
 	for try := 1; ; try++ {
 		tag, version, err := now()
-		if err != nil || !names(lines, tag) {
+		if err != nil || !namesTag(lines, tag) {
 			return write(noVersion)
 		}
 		if err = write(version); !isConflict(err) || try == tries {
@@ -67,9 +68,9 @@ func withVersion[V version](c *call, now current[V], write func(expected ...V) e
 	}
 }
 
-// names reports whether If-Match names a tag. That of a user with attributes names the profile's
-// after a dot, which a write of the user does not rest on.
-func names(lines []string, tag string) bool {
+// namesTag reports whether If-Match names a tag. The tag of a user with attributes has that of the
+// profile after a dot, which is ignored: a write of the user does not depend on it.
+func namesTag(lines []string, tag string) bool {
 	for _, line := range lines {
 		for named := range strings.SplitSeq(line, ",") {
 			named = strings.Trim(named, " \t")
@@ -84,7 +85,7 @@ func names(lines []string, tag string) bool {
 	return false
 }
 
-// userNow reads the user that a write changes.
+// userNow returns the current of a user.
 func (c *call) userNow(id denizen.UserID) current[denizen.UserVersion] {
 	return func() (string, denizen.UserVersion, error) {
 		u, err := c.h.dir.User(c.r.Context(), c.by, id)
@@ -95,7 +96,7 @@ func (c *call) userNow(id denizen.UserID) current[denizen.UserVersion] {
 	}
 }
 
-// profileNow reads the profile that a write changes.
+// profileNow returns the current of a profile.
 func (c *call) profileNow(id denizen.UserID) current[denizen.ProfileVersion] {
 	return func() (string, denizen.ProfileVersion, error) {
 		profile, err := c.h.dir.Profile(c.r.Context(), c.by, id)

@@ -2,34 +2,34 @@ package httpadapter
 
 import (
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/denizenhq/denizen"
 )
 
-// The cookies that a token is taken from.
-const (
-	// CookieName is the cookie that SetTokenCookie sets. Its prefix makes browsers hold it to
-	// this host and to TLS (RFC 6265bis §4.1.3.2).
-	CookieName = "__Host-denizen-token"
-	// ContractCookieName is the cookie of existing clients.
-	ContractCookieName = "x_issued_mitter_user_authorization"
-)
+// CookieName is the cookie that [SetTokenCookie] sets. Its prefix makes browsers hold it to this
+// host and to TLS (RFC 6265bis §4.1.3.2).
+const CookieName = "__Host-denizen-token"
+
+// contractCookieName is the cookie of existing clients, which set it themselves.
+const contractCookieName = "x_issued_mitter_user_authorization"
 
 // cookieNames are the contract's name and then ours.
-var cookieNames = [...]string{ContractCookieName, CookieName}
+var cookieNames = [...]string{contractCookieName, CookieName}
 
-// SetTokenCookie gives a browser a token that was just issued, until the token expires:
-// Secure, HttpOnly, SameSite=Lax, for this host alone. It has to be called before the header is
-// written. Browsers take a Secure cookie over TLS, and most of them from localhost.
+// SetTokenCookie gives a browser a token that was just issued, in a cookie that lasts as long as
+// the token: Secure, HttpOnly, SameSite=Lax and for this host alone. Call it before the header is
+// written. Browsers take a Secure cookie over TLS alone, and most of them from localhost.
 func SetTokenCookie(w http.ResponseWriter, token denizen.IssuedToken) {
 	cookie := tokenCookie(CookieName)
 	cookie.Value, cookie.Expires = token.Signed, token.ExpiresAt
 	http.SetCookie(w, &cookie)
 }
 
-// ClearTokenCookie takes the token from a browser, under both names. The token itself lives on
-// until it expires or is revoked.
+// ClearTokenCookie takes the token from a browser, also from the cookie of existing clients. Call
+// it before the header is written. The token itself lives on until it expires or is revoked:
+// [denizen.Directory.Logout] ends it.
 func ClearTokenCookie(w http.ResponseWriter) {
 	for _, name := range cookieNames {
 		cookie := tokenCookie(name)
@@ -39,7 +39,9 @@ func ClearTokenCookie(w http.ResponseWriter) {
 }
 
 func tokenCookie(name string) http.Cookie {
-	return http.Cookie{Name: name, Path: "/", Secure: true, HttpOnly: true, SameSite: http.SameSiteLaxMode}
+	return http.Cookie{
+		Name: name, Path: "/", Secure: true, HttpOnly: true, SameSite: http.SameSiteLaxMode,
+	}
 }
 
 // cookieNames returns the names of the cookies that a token is taken from.
@@ -50,10 +52,26 @@ func (o *Options) cookieNames() []string {
 	return cookieNames[:]
 }
 
+// hasOtherCookies reports whether there is a cookie that no token is taken from.
+func hasOtherCookies(h http.Header) bool {
+	for _, line := range h["Cookie"] {
+		for pair := range strings.SplitSeq(line, ";") {
+			name, _, _ := strings.Cut(pair, "=")
+			name = strings.Trim(name, " \t")
+			if name != "" && !slices.Contains(cookieNames[:], name) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // tokenCookie returns the value of the token cookie, nil if there is none. Beside the __Host-
-// cookie, which only this host can set, the contract's is not looked at: a sibling domain can set
-// that one. A value is whatever stands there: net/http would skip a malformed one, and a caller
-// with a bad credential would be taken for one without.
+// cookie, which only this host can set, the contract's is ignored, as a sibling domain can set that
+// one.
+//
+// A value is whatever is there. net/http would skip a malformed one, and a caller with a bad
+// credential would be taken for one without.
 func (o *Options) tokenCookie(h http.Header) (*string, error) {
 	var values [len(cookieNames)]*string
 	var twice [len(cookieNames)]bool

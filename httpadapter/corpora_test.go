@@ -562,7 +562,7 @@ func nastyHeaders(t *testing.T, values []string) {
 		for _, scheme := range []string{"Bearer ", "bearer  ", "Basic ", "Auth ", "Auth " + appKey + ":", "Digest "} {
 			headers = append(headers, http.Header{"Authorization": {scheme + value}})
 		}
-		for _, name := range []string{httpadapter.CookieName, httpadapter.ContractCookieName} {
+		for _, name := range []string{httpadapter.CookieName, contractCookie} {
 			headers = append(headers, http.Header{"Cookie": {name + "=" + value}}, http.Header{"Cookie": {name + `="` + value + `"; ` + value}})
 		}
 		headers = append(headers,

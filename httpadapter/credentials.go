@@ -20,28 +20,54 @@ const (
 	headerAccessKey   = "X-Mitter-Application-Access-Key"
 )
 
-// A credential is what a request says of who calls, before anybody looked whether it is true.
+// credential is what a request says of who calls, before anything of it is checked.
 type credential struct {
-	kind     string // for Exchange.Credential
-	token    string
-	byHeader bool // the token stands in a header, maybe in a cookie too
-	key      string
-	secret   string // with a digest: the digest
-	actAs    string
-	acting   bool
+	kind   string // for Exchange.Credential
+	token  string
+	key    string
+	secret string // with a digest: the digest
+	actAs  string
+	acting bool
 }
 
 // The kinds of credential.
 const (
-	kindNone   = ""
-	kindToken  = "token"
-	kindCookie = "cookie"
-	kindBasic  = "basic"
-	kindSigned = "signed"
+	kindNone    = ""
+	kindSession = "session" // of the service's own: Options.Authenticate
+	kindToken   = "token"
+	kindCookie  = "cookie"
+	kindBasic   = "basic"
+	kindSigned  = "signed"
 )
 
-// one answers the only value of a header. A second is an error, whatever it says.
-func one(h http.Header, name string) (value string, there bool, err error) {
+// isAmbient reports whether a browser adds the credential to requests by itself. A script of the
+// page must then not get anything out of the response that it could use elsewhere.
+func (c *credential) isAmbient() bool { return c.kind == kindCookie || c.kind == kindSession }
+
+// mayBeUnasked reports whether a browser may have sent the request for a page that does not know
+// the credential.
+//
+// For a cookie or a session that is always so. A credential in a header has to be set by the page,
+// which one of another origin can only in a request of mode cors, and only if the service's CORS
+// allows it. In any other mode something between the browser and this handler has put it there,
+// such as middleware that makes a token of a session cookie.
+//
+// In mode cors the header alone does not tell the two apart. But a page's request to another origin
+// has no cookies unless the page asks for them, so one that has some may have been let in by
+// them. The cookies of the API itself are no sign of that: nothing has to make a header of them.
+func (c *credential) mayBeUnasked(h http.Header) bool {
+	switch c.kind {
+	case kindNone:
+		return false
+	case kindCookie, kindSession:
+		return true
+	}
+	mode := h.Get("Sec-Fetch-Mode")
+	return mode != "" && mode != "cors" || hasOtherCookies(h)
+}
+
+// singleHeader returns the only value of a header. A second one is an error, whatever it says.
+func singleHeader(h http.Header, name string) (value string, there bool, err error) {
 	switch values := h[name]; len(values) {
 	case 0:
 		return "", false, nil
@@ -51,27 +77,33 @@ func one(h http.Header, name string) (value string, there bool, err error) {
 	return "", false, badValue(name, "must not be repeated")
 }
 
-// present reads the credential of a request. One of a form that is not allowed is 400, one that
-// cannot be good whoever asks is 401.
-func present(r *http.Request, o *Options) (c credential, err error) {
-	for _, name := range [...]string{headerApplication, "Nonce", "Content-Md5", "Date"} {
-		if _, _, err := one(r.Header, name); err != nil {
+// parseActing reads what may accompany any credential: for whom the caller acts.
+func parseActing(h http.Header) (c credential, err error) {
+	if _, _, err := singleHeader(h, headerApplication); err != nil {
+		return c, err
+	}
+	c.actAs, c.acting, err = singleHeader(h, headerActAs)
+	return c, err
+}
+
+// parseCredential reads the API's own credential of a request into c. One whose form is not allowed
+// is 400, one that cannot be good is 401.
+func parseCredential(r *http.Request, o *Options, c credential) (credential, error) {
+	for _, name := range [...]string{"Nonce", "Content-Md5", "Date"} {
+		if _, _, err := singleHeader(r.Header, name); err != nil {
 			return c, err
 		}
 	}
-	authorization, authorized, err := one(r.Header, "Authorization")
+	authorization, authorized, err := singleHeader(r.Header, "Authorization")
 	if err != nil {
 		return c, err
 	}
-	token, headed, err := one(r.Header, headerToken)
+	token, headed, err := singleHeader(r.Header, headerToken)
 	if err != nil {
 		return c, err
 	}
-	key, keyed, err := one(r.Header, headerAccessKey)
+	key, keyed, err := singleHeader(r.Header, headerAccessKey)
 	if err != nil {
-		return c, err
-	}
-	if c.actAs, c.acting, err = one(r.Header, headerActAs); err != nil {
 		return c, err
 	}
 	cookie, err := o.tokenCookie(r.Header)
@@ -79,7 +111,7 @@ func present(r *http.Request, o *Options) (c credential, err error) {
 		return c, err
 	}
 	if headed {
-		c.kind, c.token, c.byHeader = kindToken, token, true
+		c.kind, c.token = kindToken, token
 	}
 	switch {
 	case cookie == nil:
@@ -105,7 +137,7 @@ func present(r *http.Request, o *Options) (c credential, err error) {
 		if c.kind != kindNone && c.token != rest {
 			return c, badValue("Authorization", "must not hold another token")
 		}
-		c.kind, c.token, c.byHeader = kindToken, rest, true
+		c.kind, c.token = kindToken, rest
 		return c, nil
 	case c.kind != kindNone:
 		return c, badValue("Authorization", "must not stand beside a token")
@@ -133,18 +165,38 @@ func present(r *http.Request, o *Options) (c credential, err error) {
 	return c, badCredential("the scheme of the Authorization is not known")
 }
 
-// authenticate answers who calls: nobody without a credential, and an error for any that is not good.
-func authenticate(ctx context.Context, dir *denizen.Directory, c credential, signed func() (denizen.SignedRequest, error)) (by denizen.Principal, err error) {
-	switch c.kind {
+// session asks the service who calls. It is .anonymous if there is no session of the service's own.
+func (c *call) session() (by denizen.Principal, err error) {
+	if c.h.options.Authenticate == nil {
+		return by, nil
+	}
+	by, err = c.h.options.Authenticate(c.r)
+	if err != nil || !by.IsAnonymous() {
+		c.credential.kind = kindSession
+	}
+	if err != nil {
+		return denizen.Principal{}, c.sessionRefused(err)
+	}
+	return by, nil
+}
+
+// authenticate returns who calls by a credential of the API: .anonymous without one, and an error
+// for any that is not good.
+func (c *call) authenticate() (by denizen.Principal, err error) {
+	if c.credential, err = parseCredential(c.r, &c.h.options, c.credential); err != nil {
+		return by, err
+	}
+	ctx, dir := c.r.Context(), c.h.dir
+	switch c.credential.kind {
 	case kindToken, kindCookie:
-		return dir.Authenticate(ctx, c.token)
+		return dir.Authenticate(ctx, c.credential.token)
 	case kindBasic:
-		return dir.AuthenticateKey(ctx, c.key, c.secret)
+		return dir.AuthenticateKey(ctx, c.credential.key, c.credential.secret)
 	case kindSigned:
-		if signed == nil {
+		if !c.h.options.Signed {
 			return by, badCredential("signed requests are not taken here")
 		}
-		request, err := signed()
+		request, err := c.signedRequest()
 		if err != nil {
 			return by, err
 		}
@@ -153,11 +205,13 @@ func authenticate(ctx context.Context, dir *denizen.Directory, c credential, sig
 	return by, nil
 }
 
-// authenticateSigned tries the path as it was sent and, if that is not what was signed,
-// decoded once: some clients sign the latter. A decoded path that still holds an escape is not
-// tried: it is how another path is sent, and whoever signed that did not sign this one.
-// A nonce is used up by neither refusal.
-func authenticateSigned(ctx context.Context, dir *denizen.Directory, s denizen.SignedRequest) (denizen.Principal, error) {
+// authenticateSigned tries the path as it was sent and, if that is not what was signed, decoded
+// once, as some clients sign it. A decoded path that still holds an escape is not tried: it is how
+// another path is sent, and whoever signed that did not sign this one. Neither refusal uses up the
+// nonce.
+func authenticateSigned(
+	ctx context.Context, dir *denizen.Directory, s denizen.SignedRequest,
+) (denizen.Principal, error) {
 	by, err := dir.AuthenticateSigned(ctx, s)
 	e, ok := errors.AsType[*denizen.Error](err)
 	if !ok || e.Kind != denizen.ErrUnauthenticated || e.Field != "digest" {
@@ -185,7 +239,8 @@ func isHex(b byte) bool {
 	return b >= '0' && b <= '9' || b >= 'a' && b <= 'f' || b >= 'A' && b <= 'F'
 }
 
-// signedRequest reads what a signed request signed, its body included.
+// signedRequest returns what a signed request signs. It reads the body and checks its digest first,
+// as the nonce must not be spent on a request that cannot be served.
 func (c *call) signedRequest() (s denizen.SignedRequest, err error) {
 	header := c.r.Header
 	s = denizen.SignedRequest{

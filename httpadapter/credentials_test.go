@@ -25,7 +25,7 @@ func credBasic(pair string) edit {
 }
 
 // credCookie adds a Cookie header with a token cookie of existing clients.
-func credCookie(value string) edit { return header("Cookie", httpadapter.ContractCookieName+"="+value) }
+func credCookie(value string) edit { return header("Cookie", contractCookie+"="+value) }
 
 // credOurs adds a Cookie header with the token cookie that this package sets.
 func credOurs(value string) edit { return header("Cookie", httpadapter.CookieName+"="+value) }
@@ -49,7 +49,7 @@ func TestACallerIsWhoItsCredentialSays(t *testing.T) {
 		"header in small letters":                    {[]edit{header("x-issued-mitter-user-authorization", a)}, secAlice.id},
 		"cookie":                                     {[]edit{credCookie(b)}, secBob.id},
 		"our cookie":                                 {[]edit{credOurs(a)}, secAlice.id},
-		"cookie among others":                        {[]edit{header("Cookie", "a=b; "+httpadapter.ContractCookieName+"="+a+"; c=d;; e")}, secAlice.id},
+		"cookie among others":                        {[]edit{header("Cookie", "a=b; "+contractCookie+"="+a+"; c=d;; e")}, secAlice.id},
 		"cookies in two lines":                       {[]edit{header("Cookie", "a=b"), credCookie(a), header("Cookie", "c=d")}, secAlice.id},
 		"one token in both cookies":                  {[]edit{credCookie(a), credOurs(a)}, secAlice.id},
 		"one token in Bearer and header":             {[]edit{bearer(a), credHeader(a)}, secAlice.id},
@@ -134,11 +134,11 @@ func credRefusals(w *secWorld) map[string]struct {
 		"empty Authorization and Bearer":      {[]edit{header("Authorization", ""), bearer(a)}, 400, form},
 		"header twice":                        {[]edit{credHeader(a), credHeader(a)}, 400, form},
 		"header twice in two spellings":       {[]edit{credHeader(a), header("X-ISSUED-mitter-user-authorization", b)}, 400, form},
-		"cookie twice in one line":            {[]edit{header("Cookie", httpadapter.ContractCookieName+"="+a+"; "+httpadapter.ContractCookieName+"="+a)}, 400, form},
+		"cookie twice in one line":            {[]edit{header("Cookie", contractCookie+"="+a+"; "+contractCookie+"="+a)}, 400, form},
 		"cookie twice in two lines":           {[]edit{credCookie(a), credCookie(a)}, 400, form},
 		"our cookie twice":                    {[]edit{credOurs(a), credOurs(b)}, 400, form},
-		"cookie twice, once without a value":  {[]edit{header("Cookie", httpadapter.ContractCookieName+"; "+httpadapter.ContractCookieName+"="+a)}, 400, form},
-		"cookie twice, once with a blank":     {[]edit{header("Cookie", httpadapter.ContractCookieName+" =x; "+httpadapter.ContractCookieName+"="+a)}, 400, form},
+		"cookie twice, once without a value":  {[]edit{header("Cookie", contractCookie+"; "+contractCookie+"="+a)}, 400, form},
+		"cookie twice, once with a blank":     {[]edit{header("Cookie", contractCookie+" =x; "+contractCookie+"="+a)}, 400, form},
 		"acting for two":                      {[]edit{actingFor(secAlice.id), header("X-Mitter-Sudo-User-Id", string(secAlice.id))}, 400, form},
 		"two applications":                    {[]edit{app, header("X-Mitter-Application-Id", w.dir.ApplicationID()), header("X-Mitter-Application-Id", w.dir.ApplicationID())}, 400, form},
 		"two access keys":                     {[]edit{header("X-Mitter-Application-Access-Key", appKey), header("X-Mitter-Application-Access-Key", appKey)}, 400, form},
@@ -166,7 +166,7 @@ func credRefusals(w *secWorld) map[string]struct {
 		"header with a scheme":        {[]edit{credHeader("Bearer " + a)}, 401, bad},
 		"empty cookie":                {[]edit{credCookie("")}, 401, bad},
 		"empty our cookie":            {[]edit{credOurs("")}, 401, bad},
-		"cookie without a value":      {[]edit{header("Cookie", httpadapter.ContractCookieName)}, 401, bad},
+		"cookie without a value":      {[]edit{header("Cookie", contractCookie)}, 401, bad},
 		"quoted cookie":               {[]edit{credCookie(`"` + a + `"`)}, 401, bad},
 		"cookie of bad bytes":         {[]edit{credCookie("\x01\x02\xff")}, 401, bad},
 		"cookie with a backslash":     {[]edit{credCookie(`a\b`)}, 401, bad},
@@ -174,7 +174,7 @@ func credRefusals(w *secWorld) map[string]struct {
 		"cookie with a blank inside":  {[]edit{credCookie(a[:9] + " " + a[9:])}, 401, bad},
 		"cookie with =":               {[]edit{credCookie("=" + a)}, 401, bad},
 		"cookie with a blank before =": {
-			[]edit{header("Cookie", httpadapter.ContractCookieName+" =x")}, 401, bad,
+			[]edit{header("Cookie", contractCookie+" =x")}, 401, bad,
 		},
 		"cookie whose end is cut": {[]edit{credCookie(a[:len(a)-1])}, 401, bad},
 		"cookie of 8 KiB":         {[]edit{credOurs(strings.Repeat("a", 8<<10))}, 401, bad},

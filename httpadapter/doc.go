@@ -1,42 +1,55 @@
-// Package httpadapter serves a directory over HTTP: the /v1 REST API, as a handler to mount
-// on a service's own mux, and the middleware with which a service protects its own routes by
-// the same tokens.
+// Package httpadapter serves a directory over HTTP: the /v1 REST API, as a handler to mount on a
+// service's own mux, and middleware that protects the service's own routes by the same tokens.
 //
 //	mux.Handle("/v1/", httpadapter.New(dir, httpadapter.Options{}))
 //	mux.Handle("/notes", httpadapter.Require(dir, notes))
 //
-// It decides nothing: who calls is what the directory makes of the credentials, and what the
-// caller may do is the directory's word too. [Handler] routes a request, reads it strictly,
-// calls one method of the directory and writes what came of it. The OpenAPI document of all
-// of it is served at /v1/openapi.json.
+// It decides nothing. Who calls is what the directory makes of the credentials, and what the caller
+// may do is the directory's word, too. The handler routes a request, reads it strictly, calls one
+// method of the directory and writes what came of it. The OpenAPI document of all of it is served
+// at /v1/openapi.json.
 //
 // # Credentials
 //
-// The application comes with an access key, in Basic authorization or, where
-// [Options.Signed] says so, by signing the request. A user comes with a token: as a Bearer, in
-// the header X-Issued-Mitter-User-Authorization, or in a cookie. The application may act for a
-// user with X-Mitter-Sudo-User-Id. A credential that is there but wrong is refused, never taken
-// for none; so is more than one. All of them want TLS.
+// The application comes with an access key: in Basic authorization or, where [Options.Signed] says
+// so, by signing the request. A user comes with a token: as a Bearer, in the header
+// X-Issued-Mitter-User-Authorization, or in a cookie ([SetTokenCookie]). The application may act
+// for a user with X-Mitter-Sudo-User-Id. A service with sessions of its own says who calls by
+// [Options.Authenticate].
 //
-// # Paths
-//
-// A path has one spelling. What is not canonical (a double or trailing slash, a dot segment, an
-// encoded fixed segment) is 400 or 404 here and never redirected. A [net/http.ServeMux] in front
-// does redirect some of these before the handler sees them; a service that minds puts the
-// handler in front of its mux.
-//
-// # Bounds
-//
-// A body is read up to [Options.MaxBody], and up to 2,048 members and elements. Headers, connections and slow senders are bounded
-// by the [net/http.Server]: set its ReadHeaderTimeout, ReadTimeout, IdleTimeout and
-// MaxHeaderBytes, as examples/server does. What
-// a signed-in user causes by itself too often is 429; nothing else is limited, as nothing here
-// can be guessed: [Options.Observe] tells of each refused credential.
+// A credential that is not good is refused and never taken for none. So is more than one. All of
+// them need TLS.
 //
 // # Browsers
 //
-// A token in a cookie is taken for a request that changes something only if the browser does not
-// say that another origin sent it ([net/http.CrossOriginProtection]). A page of another
-// origin sends the token in a header instead. Cross-origin sharing (CORS) is the service's to
-// grant.
+// A browser adds cookies to a request whichever page causes it. So a token in a cookie is taken for
+// a request that changes something only if the browser does not say that another origin's page
+// sent it ([net/http.CrossOriginProtection]). The same holds for a session of the service's own,
+// whatever [Options.Authenticate] read it from. [Options.CrossOrigin] lets origins in.
+//
+// A page of another origin that has a token sends it in a header instead. Cross-origin sharing
+// (CORS) is the service's to grant.
+//
+// Do not make a header of a cookie. Middleware that reads a session cookie and puts a token into
+// the Authorization header hides that the browser sent the request by itself, and any site can then
+// cause it. Where that can be seen it is refused: a request by another origin's page that changes
+// something, with a credential in a header, and that either is of a mode in which no page can set
+// headers or carries cookies of the service. Say who calls by [Options.Authenticate] instead, where
+// nothing has to be guessed.
+//
+// # Bounds
+//
+// A body is read up to [Options.MaxBody], and up to 2,048 members and elements. Headers,
+// connections and slow senders are bounded by the [net/http.Server]: set its ReadHeaderTimeout,
+// ReadTimeout, IdleTimeout and MaxHeaderBytes, as examples/server does.
+//
+// What a signed-in user changes too often is 429. Nothing else is limited, as nothing here can be
+// guessed. [Options.Observe] is told of each refused credential.
+//
+// # Paths
+//
+// A path has one spelling. One that is not canonical (a double or trailing slash, a dot segment, an
+// encoded fixed segment) is 400 or 404 and never redirected. A [net/http.ServeMux] in front
+// redirects some of these before the handler sees them. Put the handler in front of the mux where
+// that matters.
 package httpadapter

@@ -327,7 +327,7 @@ func TestATokenIsIssuedListedExtendedAndRevoked(t *testing.T) {
 		}](t, got, 201).UserToken
 		require.Equal(t, "tokens/"+issued.TokenID, got.header.Get("Location"))
 		require.Equal(t, []string{"X-Issued-Mitter-User-Authorization"}, issued.SupportedHeaders)
-		require.Equal(t, []string{httpadapter.ContractCookieName, httpadapter.CookieName}, issued.SupportedCookies)
+		require.Equal(t, []string{contractCookie, httpadapter.CookieName}, issued.SupportedCookies)
 		now := time.Now()
 		list := a.do("GET", "/v1/users/alice-0001/tokens", "", app)
 		require.NotContains(t, list.body, issued.SignedToken)

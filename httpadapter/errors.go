@@ -10,35 +10,36 @@ import (
 	"github.com/denizenhq/denizen"
 )
 
-// refusal is an answer of 400 or more.
+// refusal is a response of 400 or more, as an error.
 type refusal struct {
 	status      int
 	code        string
 	message     string // for people
 	diagnostics map[string]any
-	cause       error // for the log alone
+	cause       error // for Observe alone
 	retryAfter  time.Duration
 }
 
 func (r *refusal) Error() string { return r.code + ": " + r.message }
 
-func refuse(status int, code, message string) *refusal {
+func newRefusal(status int, code, message string) *refusal {
 	return &refusal{status: status, code: code, message: message}
 }
 
 func badSyntax(message string) error {
-	return refuse(http.StatusBadRequest, "invalid_input_syntax", message)
+	return newRefusal(http.StatusBadRequest, "invalid_input_syntax", message)
 }
 
 func badValue(parameter, reason string) error {
 	return &refusal{
-		status: http.StatusBadRequest, code: "invalid_parameter_set", message: parameter + " " + reason,
+		status: http.StatusBadRequest, code: "invalid_parameter_set",
+		message:     parameter + " " + reason,
 		diagnostics: map[string]any{"parameter": parameter, "reason": reason},
 	}
 }
 
 func badCredential(message string) error {
-	return refuse(http.StatusUnauthorized, "authorization_error", message)
+	return newRefusal(http.StatusUnauthorized, "authorization_error", message)
 }
 
 func noSuchRoute() error {
@@ -50,32 +51,34 @@ func noSuchRoute() error {
 
 func missingContext(what string) error {
 	return &refusal{
-		status: http.StatusForbidden, code: "missing_context", message: "this is not the " + what + " it has to be",
+		status: http.StatusForbidden, code: "missing_context",
+		message:     "this is not the " + what + " it has to be",
 		diagnostics: map[string]any{"missingContext": what},
 	}
 }
 
-// parameters are the names on the wire of what the directory calls otherwise.
+// parameters are the names on the wire of fields that the directory calls otherwise.
 var parameters = map[string]string{
 	"id": "userId", "user": "userId", "users": "userIds", "locators": "userLocators",
 	"idempotency": "Idempotency-Key", "version": "If-Match", "date": "Date", "nonce": "Nonce",
 }
 
-// entities are the kinds of entities that a refusal can be about, by the directory's name
-// of the field.
+// entities are the kinds of entities that a refusal can be about, by the directory's field.
 var entities = map[string]string{
 	"id": "user", "user": "user", "locator": "locator", "token": "token",
-	"attribute": "attribute", "attributeDef": "attributeDef", "key": "attributeDef", "accessKey": "accessKey",
+	"attribute": "attribute", "attributeDef": "attributeDef", "key": "attributeDef",
+	"accessKey": "accessKey",
 }
 
-// refused makes err, from a credential or a call, the answer to it.
-func refused(c *call, err error) *refusal {
+// toRefusal returns the response to err, which comes from a credential or a call of the directory.
+// It decides by data alone: texts are passed on to people and may change.
+func toRefusal(c *call, err error) *refusal {
 	if r, ok := errors.AsType[*refusal](err); ok {
 		return r
 	}
 	e, ok := errors.AsType[*denizen.Error](err)
 	if !ok {
-		return &refusal{status: 500, code: "unknown_error", message: "something failed here", cause: err}
+		return unknownError(err)
 	}
 	switch e.Kind {
 	case denizen.ErrInvalid:
@@ -85,78 +88,110 @@ func refused(c *call, err error) *refusal {
 		}
 		return badValue(parameter, reason).(*refusal).missing(e.Missing)
 	case denizen.ErrUnauthenticated:
-		return refuse(http.StatusUnauthorized, "authorization_error", "the credential is not good")
+		return newRefusal(http.StatusUnauthorized, "authorization_error", "the credential is not good")
 	case denizen.ErrRevoked:
-		return refuse(http.StatusUnauthorized, "token_revoked", "the token was revoked, or its user is blocked or gone")
+		return newRefusal(http.StatusUnauthorized, "token_revoked",
+			"the token was revoked, or its user is blocked or gone")
 	case denizen.ErrExpired:
-		switch {
-		case e.Op == "ExtendToken":
-			return extensionRefused("the token is past its end")
-		case e.Field == "date":
-			return refuse(http.StatusUnauthorized, "authorization_error", "the Date is too far from now")
+		if e.Field == "date" {
+			return newRefusal(http.StatusUnauthorized, "authorization_error",
+				"the Date is too far from now")
 		}
 		return &refusal{
-			status: http.StatusUnauthorized, code: "claim_rejected", message: "the token is past its end",
+			status: http.StatusUnauthorized, code: "claim_rejected",
+			message:     "the token is past its end",
 			diagnostics: map[string]any{"claimType": "exp", "claimRejectionType": "expired"},
 		}
 	case denizen.ErrDenied:
-		if e.Op == "IssueToken" && e.Field == "user" {
-			return refuse(http.StatusForbidden, "token_issuance_refused", "there are no tokens for this user: it "+e.Reason)
-		}
 		return c.missingPrivilege()
 	case denizen.ErrNotFound:
-		return c.entity(http.StatusNotFound, "entity_not_found", "there is no such ", e.Field).missing(e.Missing)
+		r := c.entity(http.StatusNotFound, "entity_not_found", "there is no such ", e.Field)
+		return r.missing(e.Missing)
 	case denizen.ErrTaken:
 		r := c.entity(http.StatusConflict, "duplicate_entity", "there is already such a ", e.Field)
-		if e.Field == "locator" && c.names["locator"] != "" && len(e.Missing) > 0 { // of those that were asked for
+		if e.Field == "locator" && c.names["locator"] != "" && len(e.Missing) > 0 {
+			// Of several, the caller may know which.
 			r.diagnostics["entityLocator"] = strings.Join(e.Missing, ",")
 		}
 		return r
 	case denizen.ErrLimited:
 		if e.RetryAfter > 0 {
 			return &refusal{
-				status: http.StatusTooManyRequests, code: "rate_limited", message: "too much at once: try again later",
-				retryAfter: e.RetryAfter,
+				status: http.StatusTooManyRequests, code: "rate_limited",
+				message: "too much at once: try again later", retryAfter: e.RetryAfter,
 			}
 		}
-		if e.Op == "ExtendToken" {
-			return extensionRefused(e.Reason)
-		}
-		return refuse(http.StatusConflict, "limit_exceeded", e.Field+" "+e.Reason)
+		return newRefusal(http.StatusConflict, "limit_exceeded", e.Field+" "+e.Reason)
 	case denizen.ErrConflict:
 		switch e.Field {
 		case "version":
-			return refuse(http.StatusPreconditionFailed, "precondition_failed", "it is another version by now")
+			return newRefusal(http.StatusPreconditionFailed, "precondition_failed",
+				"it is another version by now")
 		case "idempotency":
-			return refuse(http.StatusUnprocessableEntity, "idempotency_mismatch", "this Idempotency-Key came with another body before")
+			return newRefusal(http.StatusUnprocessableEntity, "idempotency_mismatch",
+				"this Idempotency-Key came with another body before")
 		case "key", "signingKey":
 			return c.entity(http.StatusConflict, "entity_in_use", "still in use is this ", e.Field)
 		}
-		return &refusal{status: 503, code: "unavailable", message: "others keep changing it: try again", cause: err}
-	case denizen.ErrCorrupt:
-		return &refusal{status: 500, code: "unknown_error", message: "something failed here", cause: err}
+		return &refusal{
+			status: 503, code: "unavailable",
+			message: "others keep changing it: try again", cause: err,
+		}
 	case denizen.ErrOutcomeUnknown:
 		return &refusal{
-			status: 503, code: "unavailable", message: "nobody can say whether this was done", cause: e.Cause(),
+			status: 503, code: "unavailable", cause: e.Cause(),
+			message:     "nobody can say whether this was done",
 			diagnostics: map[string]any{"outcome": "unknown"},
 		}
 	case denizen.ErrUnavailable, denizen.ErrClosed:
-		if errors.Is(e.Cause(), context.Canceled) && c.r.Context().Err() != nil {
-			return refuse(http.StatusBadRequest, "invalid_input_syntax", "the client gave the request up")
-		}
-		return &refusal{status: 503, code: "unavailable", message: "the directory cannot answer now", cause: e.Cause()}
+		return c.unavailable(e.Cause())
 	}
-	return &refusal{status: 500, code: "unknown_error", message: "something failed here", cause: err}
+	return unknownError(err)
 }
 
-func extensionRefused(reason string) *refusal {
-	return refuse(http.StatusForbidden, "ttl_extension_refused", "ttl "+reason)
+// unknownError is the response to what is nobody's fault but the service's.
+func unknownError(cause error) *refusal {
+	return &refusal{
+		status: 500, code: "unknown_error", message: "something failed here", cause: cause,
+	}
 }
 
-// missingPrivilege names what was asked and who asked, and never of whom.
+// unavailable is the response where the directory, or the service, could not find out.
+func (c *call) unavailable(cause error) *refusal {
+	if errors.Is(cause, context.Canceled) && c.r.Context().Err() != nil {
+		return newRefusal(http.StatusBadRequest, "invalid_input_syntax",
+			"the client gave the request up")
+	}
+	return &refusal{
+		status: 503, code: "unavailable", message: "the directory cannot answer now", cause: cause,
+	}
+}
+
+// sessionRefused returns the response to err, which comes from Options.Authenticate. What is wrong
+// with the session is for the service alone to know, so every refusal is the same.
+func (c *call) sessionRefused(err error) *refusal {
+	for _, kind := range [...]error{
+		denizen.ErrUnavailable, denizen.ErrClosed, denizen.ErrOutcomeUnknown,
+		context.Canceled, context.DeadlineExceeded,
+	} {
+		if errors.Is(err, kind) {
+			return c.unavailable(err)
+		}
+	}
+	if errors.Is(err, denizen.ErrCorrupt) {
+		return unknownError(err)
+	}
+	return &refusal{
+		status: 401, code: "authorization_error", message: "the credential is not good", cause: err,
+	}
+}
+
+// missingPrivilege names what was asked for and who asked, never of whom: that would tell whether
+// somebody is there.
 func (c *call) missingPrivilege() *refusal {
 	return &refusal{
-		status: http.StatusForbidden, code: "missing_privilege", message: "this caller may not do this",
+		status: http.StatusForbidden, code: "missing_privilege",
+		message: "this caller may not do this",
 		diagnostics: map[string]any{
 			"missingPrivileges": []string{c.route.privilege()},
 			"actingEntity":      c.by.String(),
@@ -164,7 +199,7 @@ func (c *call) missingPrivilege() *refusal {
 	}
 }
 
-// privilege is the operation's name in lower camel case, as the OpenAPI document has it.
+// privilege returns the operation in lower camel case, as the OpenAPI document has it.
 func (r *route) privilege() string {
 	return strings.ToLower(r.operation[:1]) + r.operation[1:]
 }
@@ -178,7 +213,7 @@ func (r *refusal) missing(which []string) *refusal {
 	return r
 }
 
-// entity names what is absent or there already by what the caller asked for.
+// entity is the refusal for what is absent, or there already. It names that as the caller did.
 func (c *call) entity(status int, code, message, field string) *refusal {
 	kind, ok := entities[field]
 	if !ok {
@@ -186,6 +221,6 @@ func (c *call) entity(status int, code, message, field string) *refusal {
 	}
 	return &refusal{
 		status: status, code: code, message: message + kind,
-		diagnostics: map[string]any{"entityType": kind, "entityLocator": c.asked(kind)},
+		diagnostics: map[string]any{"entityType": kind, "entityLocator": c.nameAsked(kind)},
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 
 	"github.com/denizenhq/denizen"
 	"github.com/denizenhq/denizen/httpadapter"
@@ -56,4 +57,51 @@ func ExampleRequire() {
 	// 200 the notes of user-alice
 	// 401
 	// 401
+}
+
+// A service that signs people in by sessions of its own says who calls. Its cookie is then no way
+// in for the pages of other sites.
+func ExampleOptions_authenticate() {
+	ctx := context.Background()
+	dir, err := denizen.New(ctx, memory.New(), denizen.Options{})
+	if err != nil {
+		panic(err)
+	}
+	defer dir.Close()
+	if _, err := dir.CreateUser(ctx, denizen.System(), denizen.NewUser{ID: "user-alice", ScreenName: "Alice"}); err != nil {
+		panic(err)
+	}
+	sessions := map[string]denizen.UserID{"4711": "user-alice"}
+
+	api := httpadapter.New(dir, httpadapter.Options{
+		Authenticate: func(r *http.Request) (denizen.Principal, error) {
+			cookie, err := r.Cookie("__Host-session")
+			if err != nil {
+				return denizen.Principal{}, nil // no session: the API's own credentials are tried
+			}
+			user, ok := sessions[cookie.Value]
+			if !ok {
+				return denizen.Principal{}, denizen.ErrUnauthenticated
+			}
+			return dir.ActAs(r.Context(), denizen.System(), user)
+		},
+	})
+
+	rename := func(session, site string) {
+		body := strings.NewReader(`{"screenName": "Alice II"}`)
+		r := httptest.NewRequest("PUT", "/v1/users/me/screenname", body)
+		r.Header.Set("Content-Type", "application/json")
+		r.Header.Set("Sec-Fetch-Site", site) // which each browser does
+		r.AddCookie(&http.Cookie{Name: "__Host-session", Value: session})
+		w := httptest.NewRecorder()
+		api.ServeHTTP(w, r)
+		fmt.Println(site, w.Code)
+	}
+	rename("4711", "same-origin")
+	rename("4711", "cross-site")
+	rename("of nobody", "same-origin")
+	// Output:
+	// same-origin 204
+	// cross-site 403
+	// same-origin 401
 }

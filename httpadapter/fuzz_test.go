@@ -109,7 +109,7 @@ func FuzzPath(f *testing.F) {
 	} {
 		f.Add(seed)
 	}
-	h := &handler{root: tree(routes)}
+	h := &handler{root: newTree(routes)}
 	f.Fuzz(func(t *testing.T, sent string) {
 		// As it is.
 		var params [maxParams]string

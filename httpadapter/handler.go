@@ -1,53 +1,78 @@
 package httpadapter
 
 import (
+	"cmp"
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"net/http"
 	"runtime/debug"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"github.com/denizenhq/denizen"
 )
 
-// Options are the settings of a handler. The zero value is good.
+// Options are the settings of [New]. The zero value is good.
 type Options struct {
-	// Prefix is what the handler is mounted under, such as "/people", where nothing before it
-	// strips that: without it paths begin with /v1.
+	// Prefix is what the handler is mounted under, such as "/people", where nothing in front strips
+	// it. Without it paths begin with /v1.
 	Prefix string
-	// Signed lets requests in that are signed with an access key. Each one spends its nonce
-	// durably, which is a commit of the store.
+	// Signed lets requests in that are signed with an access key. Each spends its nonce durably,
+	// which is a commit of the store.
 	Signed bool
-	// MaxBody is the most bytes that a body may have; 64 KiB unless set.
+	// MaxBody is the longest body taken, in bytes; 64 KiB unless set.
 	MaxBody int64
-	// NoContractCookie leaves the cookie ContractCookieName of existing clients out: only
-	// CookieName is looked at. A page of a sibling domain can set the contract's cookie, and so
-	// sign a person in as somebody else; it cannot set CookieName. Set it unless clients that
-	// use the contract's cookie have to work.
+	// NoContractCookie leaves out the cookie of existing clients,
+	// x_issued_mitter_user_authorization, so that a token is taken from CookieName alone. A page of
+	// a sibling domain can set the former and so sign a person in as somebody else; it cannot set
+	// the latter. Set it unless existing clients need that cookie.
 	NoContractCookie bool
-	// Observe is told of every request once it is answered, on the goroutine that answered it.
-	// Nil: failures of the service itself, and users in lists who cannot be read, are logged with
-	// slog.Default, and nothing else.
+	// Authenticate says who calls by a session of the service's own, such as its cookie. Nil: the
+	// service has none. It is called first, for each request that needs a credential, by many
+	// goroutines at once. It must not read the body.
+	//
+	//   - Whom it returns is who calls. The API's own credentials are then ignored, so that
+	//     Authenticate may read the Authorization header itself, and a planted cookie changes
+	//     nothing. A user comes from [denizen.Directory.ActAs] or
+	//     [denizen.Directory.Authenticate]. Returning [denizen.System] makes the caller the
+	//     application, which may do everything; no text of a request does.
+	//   - The zero Principal says that the request has no such session. The API's own credentials
+	//     are tried.
+	//   - An error refuses the request, whatever else it carries. It is 503 for
+	//     [denizen.ErrUnavailable], [denizen.ErrClosed], [denizen.ErrOutcomeUnknown] or the error
+	//     of a context, 500 for [denizen.ErrCorrupt], and 401 for any other. A session store that
+	//     is out of reach should wrap ErrUnavailable. The caller is told no more, and Observe the
+	//     error itself as Exchange.Cause.
+	//
+	// A browser may send such a session whichever page asks it to. So it is held to CrossOrigin
+	// whatever it was read from, and no response tells it the text of an extended token. Logging
+	// out by the API revokes a token, so a user from ActAs, who has none, is refused: the service
+	// ends its own session.
+	//
+	// Never put a token into a header of the request instead: see the section on browsers.
+	Authenticate func(*http.Request) (denizen.Principal, error)
+	// CrossOrigin decides which other origins' pages may have a browser change something by a
+	// token cookie or by a session that Authenticate found. Nil: none may, as with
+	// [http.NewCrossOriginProtection]. Its deny handler is not used. An origin that the service's
+	// CORS allows to send cookies has to be trusted here, too.
+	CrossOrigin *http.CrossOriginProtection
+	// Observe is told of every request after its response, on the goroutine that served it. Nil:
+	// failures of the service itself, and users in lists who cannot be read, are logged with
+	// slog.Default.
 	Observe func(context.Context, Exchange)
 }
 
-// handler answers requests for a directory.
+// handler serves the API of a directory.
 type handler struct {
 	dir     *denizen.Directory
 	options Options
 	root    *node
-
-	name     string // random, so that its request ids are no other's
-	requests atomic.Uint64
 }
 
-// New makes the handler of a directory, which the caller closes after the server. It may be
-// mounted at the root of a mux, below Options.Prefix, or behind http.StripPrefix, and is safe
-// for use by many goroutines. It panics if the prefix does not begin with a slash or ends with one.
+// New returns the handler of a directory, which the caller closes after the server. It may be
+// mounted at the root of a mux, below [Options.Prefix], or behind [http.StripPrefix]. It is safe
+// for concurrent use. It panics if the prefix does not begin with a slash or ends with one.
 func New(dir *denizen.Directory, o Options) http.Handler {
 	if o.MaxBody <= 0 {
 		o.MaxBody = 64 << 10
@@ -55,13 +80,15 @@ func New(dir *denizen.Directory, o Options) http.Handler {
 	if o.Observe == nil {
 		o.Observe = logFailures
 	}
+	o.CrossOrigin = cmp.Or(o.CrossOrigin, http.NewCrossOriginProtection())
 	if o.Prefix != "" && (o.Prefix[0] != '/' || strings.HasSuffix(o.Prefix, "/")) {
-		panic("httpadapter: Prefix is " + o.Prefix + ": it must begin with a slash and not end with one")
+		panic("httpadapter: Prefix is " + o.Prefix +
+			": it must begin with a slash and not end with one")
 	}
-	return &handler{dir: dir, options: o, root: tree(routes), name: rand.Text()[:13]}
+	return &handler{dir: dir, options: o, root: newTree(routes)}
 }
 
-// A call is one request on its way through.
+// call is one request on its way through.
 type call struct {
 	h          *handler
 	w          http.ResponseWriter
@@ -71,33 +98,33 @@ type call struct {
 	params     [maxParams]string
 	by         denizen.Principal
 	credential credential
-	refused    bool // the credential was
+	refused    bool // its credential was refused
 	requestID  string
 
 	bodyRead  bool
 	bodyBytes []byte
 	given     any               // the body, if the route takes one
 	names     map[string]string // what the body names, by kind, for refusals
-	damaged   []denizen.UserID  // whom a list leaves out, or shows in part: they cannot be read
+	damaged   []denizen.UserID  // left out of a list, or shown in part: they cannot be read
 }
 
-// ServeHTTP routes a request, finds out who calls, and has the route answer it.
+// ServeHTTP writes the response to a request and tells Observe of it.
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	began := time.Now()
-	c := &call{h: h, w: w, r: r, route: &noRoute, requestID: h.requestID(r)}
-	answer, err := h.answer(c)
+	c := &call{h: h, w: w, r: r, route: &noRoute, requestID: requestID(r)}
+	answer, err := h.handle(c)
 	x := Exchange{
 		RequestID: c.requestID, Method: r.Method, Route: c.route.pattern, Operation: c.route.operation,
 		Credential: c.credential.kind, Refused: c.refused, Caller: c.by,
 	}
 	if err != nil {
-		refusal := refused(c, err)
+		refusal := toRefusal(c, err)
 		answer = refusal.reply(c)
 		x.ErrorCode, x.Cause = refusal.code, refusal.cause
 	}
 	err = answer.write(c)
 	if err != nil {
-		refusal := refused(c, err)
+		refusal := toRefusal(c, err)
 		x.ErrorCode, x.Cause = refusal.code, refusal.cause
 		answer = refusal.reply(c)
 		if !errors.Is(err, errCut) {
@@ -107,13 +134,14 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x.Status, x.Duration, x.Damaged = answer.status, time.Since(began), c.damaged
 	h.options.Observe(r.Context(), x)
 	if errors.Is(err, errCut) {
-		// Half of a list must not look whole: the connection is cut, and nobody takes it for all.
+		// Half of a list must not look whole. Cutting the connection tells the client.
 		panic(http.ErrAbortHandler)
 	}
 }
 
-// answer routes the request, finds out who calls, reads the body and has the route answer.
-func (h *handler) answer(c *call) (answer reply, err error) {
+// handle routes the request, finds out who calls, reads the body and calls the route. A panic
+// becomes an error, so that the caller gets a refusal and Observe its cause.
+func (h *handler) handle(c *call) (answer reply, err error) {
 	defer func() {
 		if p := recover(); p == http.ErrAbortHandler {
 			panic(p)
@@ -126,10 +154,11 @@ func (h *handler) answer(c *call) (answer reply, err error) {
 	}
 	if !c.route.open {
 		if err := h.identify(c); err != nil {
-			status := refused(c, err).status
+			status := toRefusal(c, err).status
 			c.refused = status == http.StatusUnauthorized || status == http.StatusBadRequest
-			if c.route.operation == "Logout" && !c.credential.acting && c.credential.token != "" && ended(err) {
-				return logoutEnded(c)
+			withToken := !c.credential.acting && c.credential.token != ""
+			if c.route.operation == "Logout" && withToken && isEndedToken(err) {
+				return logoutWithEndedToken(c)
 			}
 			return answer, err
 		}
@@ -142,7 +171,7 @@ func (h *handler) answer(c *call) (answer reply, err error) {
 			return answer, err
 		}
 	}
-	return c.route.answer(c)
+	return c.route.serve(c)
 }
 
 // routeTo finds the route of the request.
@@ -152,7 +181,8 @@ func (h *handler) routeTo(c *call) error {
 		return noSuchRoute()
 	}
 	if raw := c.r.URL.RawPath; raw != "" && raw != c.r.URL.EscapedPath() {
-		// EscapedPath spelled it anew, from the decoded path: a segment would not be as it was sent.
+		// EscapedPath spelled it anew from the decoded path, so a segment may differ from what was
+		// sent.
 		return badValue("path", "is not percent-encoded as it should be")
 	}
 	c.path = path
@@ -168,30 +198,31 @@ func (h *handler) routeTo(c *call) error {
 		return nil
 	}
 	c.w.Header()["Allow"] = []string{n.allow}
-	return refuse(http.StatusMethodNotAllowed, "method_not_allowed", "the methods of this route are "+n.allow)
+	return newRefusal(http.StatusMethodNotAllowed, "method_not_allowed",
+		"the methods of this route are "+n.allow)
 }
 
-// identify finds out who calls, and refuses another application and a cookie that another
-// origin's page had sent.
+// identify finds out who calls: by a session of the service's own, or else by a credential of
+// the API. It refuses another application, and what another origin's page had a browser send.
 func (h *handler) identify(c *call) (err error) {
-	if c.credential, err = present(c.r, &h.options); err != nil {
+	if c.credential, err = parseActing(c.r.Header); err != nil {
 		return err
 	}
-	var signed func() (denizen.SignedRequest, error)
-	if h.options.Signed {
-		signed = c.signedRequest
+	by, err := c.session()
+	if err == nil && by.IsAnonymous() {
+		by, err = c.authenticate()
 	}
-	by, err := authenticate(c.r.Context(), h.dir, c.credential, signed)
 	if err != nil {
 		return err
 	}
-	if application := c.r.Header[headerApplication]; len(application) == 1 && application[0] != h.dir.ApplicationID() {
+	application := c.r.Header[headerApplication]
+	if len(application) == 1 && application[0] != h.dir.ApplicationID() {
 		if by.IsAnonymous() {
 			return badCredential("this needs a credential")
 		}
 		return missingContext("application")
 	}
-	if c.credential.kind == kindCookie && protection.Check(c.r) != nil {
+	if c.credential.mayBeUnasked(c.r.Header) && h.options.CrossOrigin.Check(c.r) != nil {
 		return missingContext("origin")
 	}
 	c.by = by
@@ -208,9 +239,7 @@ func (h *handler) identify(c *call) (err error) {
 	return err
 }
 
-var protection = http.NewCrossOriginProtection()
-
-// param answers a parameter of the path. It stands for one thing.
+// param returns a parameter of the path that is not a list.
 func (c *call) param(i int, name string) (string, error) {
 	if strings.Contains(c.params[i], ",") {
 		return "", badValue(name, "must be one, not a list")
@@ -218,7 +247,7 @@ func (c *call) param(i int, name string) (string, error) {
 	return c.params[i], nil
 }
 
-// listParam answers the parts of a parameter that may be a list.
+// listParam returns the parts of a parameter that may be a list.
 func (c *call) listParam(i int, name string) ([]string, error) {
 	parts := strings.Split(c.params[i], ",")
 	if len(parts) > denizen.MaxList {
@@ -227,7 +256,7 @@ func (c *call) listParam(i int, name string) ([]string, error) {
 	return parts, nil
 }
 
-// user answers the user that the path names: by its id, as "me", or by a locator.
+// user returns the user that the path names: by its id, as "me", or by a locator.
 func (c *call) user() (denizen.UserID, error) {
 	ref, err := c.param(0, "userId")
 	if err != nil {
@@ -237,11 +266,11 @@ func (c *call) user() (denizen.UserID, error) {
 	if err != nil {
 		return "", err
 	}
-	return id, c.agrees(string(id))
+	return id, c.checkBodyUser(string(id))
 }
 
-// agrees refuses a body that names another user than the path.
-func (c *call) agrees(user string) error {
+// checkBodyUser refuses a body that names another user than the path.
+func (c *call) checkBodyUser(user string) error {
 	object, _ := c.given.(map[string]any)
 	for _, name := range [...]string{"userId", "entityId"} {
 		named := object[name]
@@ -255,7 +284,7 @@ func (c *call) agrees(user string) error {
 	return nil
 }
 
-// users answers the users that the path names, and whether it is a list.
+// users returns the users that the path names, and whether it is a list.
 func (c *call) users() (ids []denizen.UserID, several bool, err error) {
 	refs, err := c.listParam(0, "userIds")
 	if err != nil {
@@ -280,6 +309,7 @@ func (c *call) users() (ids []denizen.UserID, several bool, err error) {
 	return ids, len(refs) > 1, nil
 }
 
+// resolve returns the user that an id, "me" or a locator names.
 func (c *call) resolve(ref string) (denizen.UserID, error) {
 	if ref != "me" && !strings.Contains(ref, ":") {
 		return denizen.ParseUserID(ref)
@@ -291,8 +321,9 @@ func (c *call) resolve(ref string) (denizen.UserID, error) {
 	return id, err
 }
 
-// asked answers what the caller named of a kind: in the body, or else in the path.
-func (c *call) asked(kind string) string {
+// nameAsked returns the name that the caller gave to an entity of a kind: in the body, or else in
+// the path. A refusal repeats that and never what the directory knows.
+func (c *call) nameAsked(kind string) string {
 	if name := c.names[kind]; name != "" {
 		return name
 	}
@@ -301,7 +332,8 @@ func (c *call) asked(kind string) string {
 		if !strings.HasPrefix(segment, "{") {
 			continue
 		}
-		if named[segment] == kind || named[segment] == "key" && strings.HasPrefix(kind, "attribute") {
+		entity := paramEntity[segment]
+		if entity == kind || entity == "key" && strings.HasPrefix(kind, "attribute") {
 			return c.params[i]
 		}
 		i++
@@ -309,8 +341,9 @@ func (c *call) asked(kind string) string {
 	return ""
 }
 
-// named is the kind of entity that a parameter of a path names.
-var named = map[string]string{
-	"{userId}": "user", "{userIds}": "user", "{locatorId}": "locator", "{key}": "key", "{keys}": "key",
-	"{accessKey}": "accessKey", "{keyId}": "signingKey", "{tokenId}": "token", "{tokenIds}": "token",
+// paramEntity is the kind of entity that each parameter of a path names.
+var paramEntity = map[string]string{
+	"{userId}": "user", "{userIds}": "user", "{locatorId}": "locator",
+	"{key}": "key", "{keys}": "key", "{accessKey}": "accessKey", "{keyId}": "signingKey",
+	"{tokenId}": "token", "{tokenIds}": "token",
 }

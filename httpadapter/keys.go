@@ -40,12 +40,15 @@ func listAccessKeys(c *call) (reply, error) {
 	}
 	shapes := make([]shape, len(keys))
 	for i, k := range keys {
-		shapes[i] = shape{AccessKey: accessKey{k.Key}, CreatedAt: millis(k.CreatedAt), LastUsed: sinceUsed(k.LastUsedAt)}
+		shapes[i] = shape{
+			AccessKey: accessKey{k.Key}, CreatedAt: unixMillis(k.CreatedAt),
+			LastUsed: millisOrNull(k.LastUsedAt),
+		}
 		if k.LastAction != "" {
 			shapes[i].LastAction = &k.LastAction
 		}
 	}
-	return ok(shapes)
+	return okJSON(shapes)
 }
 
 func createAccessKey(c *call) (reply, error) {
@@ -60,7 +63,7 @@ func createAccessKey(c *call) (reply, error) {
 		AccessKey    accessKey    `json:"accessKey"`
 		AccessSecret accessSecret `json:"accessSecret"`
 		CreatedAt    int64        `json:"createdAt"`
-	}{accessKey{k.Key}, accessSecret{k.Secret}, millis(k.CreatedAt)}}, nil
+	}{accessKey{k.Key}, accessSecret{k.Secret}, unixMillis(k.CreatedAt)}}, nil
 }
 
 func deleteAccessKey(c *call) (reply, error) {
@@ -75,23 +78,23 @@ func deleteAccessKey(c *call) (reply, error) {
 	if err != nil {
 		return reply{}, err
 	}
-	tokens, err := single(q, "tokens")
+	tokens, err := singleQuery(q, "tokens")
 	switch {
 	case err != nil:
 		return reply{}, err
 	case !q.Has("tokens"):
-		return done(c.h.dir.DeleteAccessKey(c.r.Context(), c.by, key))
+		return noContent(c.h.dir.DeleteAccessKey(c.r.Context(), c.by, key))
 	case tokens != "revoke":
 		return reply{}, badValue("tokens", "must be revoke")
 	}
-	return done(c.deleteKeyAndTokens(key))
+	return noContent(c.deleteKeyAndTokens(key))
 }
 
 // deleteKeyAndTokens deletes an access key and then ends the tokens that were issued with it. The
-// key may be gone from an earlier request that could not end them all.
+// key may be gone since an earlier request that could not end all of them.
 func (c *call) deleteKeyAndTokens(key string) error {
 	gone := c.h.dir.DeleteAccessKey(c.r.Context(), c.by, key)
-	if e, ok := errors.AsType[*denizen.Error](gone); gone != nil && (!ok || e.Kind != denizen.ErrNotFound) {
+	if gone != nil && !errors.Is(gone, denizen.ErrNotFound) {
 		return gone
 	}
 	n, err := c.h.dir.RevokeTokensIssuedBy(c.r.Context(), c.by, key)
@@ -101,7 +104,7 @@ func (c *call) deleteKeyAndTokens(key string) error {
 	return err
 }
 
-// listSigningKeys lists what others check signatures with: it holds no secret.
+// listSigningKeys lists what others check signatures with. No secret is in it.
 func listSigningKeys(c *call) (reply, error) {
 	if err := c.application(); err != nil {
 		return reply{}, err
@@ -126,7 +129,7 @@ func rotateSigningKey(c *call) (reply, error) {
 			return reply{}, *f.err
 		}
 	}
-	return done(c.h.dir.RotateSigningKey(c.r.Context(), c.by, notice))
+	return noContent(c.h.dir.RotateSigningKey(c.r.Context(), c.by, notice))
 }
 
 func dropSigningKey(c *call) (reply, error) {
@@ -137,7 +140,7 @@ func dropSigningKey(c *call) (reply, error) {
 	if err != nil {
 		return reply{}, err
 	}
-	return done(c.h.dir.DropSigningKey(c.r.Context(), c.by, id))
+	return noContent(c.h.dir.DropSigningKey(c.r.Context(), c.by, id))
 }
 
 func publicKeys(c *call) (reply, error) {
@@ -145,5 +148,5 @@ func publicKeys(c *call) (reply, error) {
 	if err != nil {
 		return reply{}, err
 	}
-	return ok(keys)
+	return okJSON(keys)
 }

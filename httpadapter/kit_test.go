@@ -39,6 +39,9 @@ func newAPI(t testing.TB, o denizen.Options, ho httpadapter.Options) *api {
 	return &api{dir, recorded(httpadapter.New(dir, ho), ho.Prefix)}
 }
 
+// contractCookie is the cookie of existing clients.
+const contractCookie = "x_issued_mitter_user_authorization"
+
 // An edit is something of a request, such as who sends it.
 type edit func(*http.Request)
 

@@ -24,7 +24,7 @@ func (c *call) locatorShape(l denizen.Locator) locatorShape {
 	s := locatorShape{
 		Type: l.Type, UserLocatorID: l.ID, Identifier: l.ID, Locator: l.String(),
 		VerificationStatus: l.Status, ApplicationID: reference{c.h.dir.ApplicationID()},
-		Raw: l.Raw, Owned: l.Owned, VerifiedAt: sinceUsed(l.VerifiedAt),
+		Raw: l.Raw, Owned: l.Owned, VerifiedAt: millisOrNull(l.VerifiedAt),
 	}
 	if l.Type == denizen.TypeEmail {
 		s.Email = l.Address
@@ -40,14 +40,14 @@ func (c *call) locatorShapes(ls []denizen.Locator) []locatorShape {
 	return shapes
 }
 
-// statuses are in the order in which the wire counts them.
+// statuses are in the order in which clients that send numbers count them.
 var statuses = []denizen.VerificationStatus{
 	denizen.Verified, denizen.Unverified, denizen.StatusNotProvided,
 	denizen.VerificationPending, denizen.VerificationNotApplicable,
 }
 
-// newLocator reads a locator: a string, or an object whose member locator decides, if it is
-// there, and otherwise its @type with its email or phoneNumber.
+// newLocator reads a locator: a string, or an object. Its member locator decides where there is
+// one, and otherwise its @type with its email or phoneNumber.
 func newLocator(value any) (n denizen.NewLocator, err error) {
 	if s, ok := value.(string); ok {
 		return denizen.NewLocator{Locator: s}, nil
@@ -85,7 +85,7 @@ func (f fields) verificationStatus() (denizen.VerificationStatus, error) {
 	case string:
 		return denizen.VerificationStatus(status), nil
 	case json.Number:
-		i := f.whole("verificationStatus")
+		i := f.integer("verificationStatus")
 		if *f.err != nil {
 			return "", *f.err
 		}
@@ -121,7 +121,7 @@ func listLocators(c *call) (reply, error) {
 	if err != nil {
 		return reply{}, err
 	}
-	return ok(c.locatorShapes(locators))
+	return okJSON(c.locatorShapes(locators))
 }
 
 func addLocator(c *call) (reply, error) {
@@ -159,14 +159,14 @@ func setLocators(c *call) (reply, error) {
 		given = append(given, n.Locator)
 	}
 	c.names = map[string]string{"locator": strings.Join(given, ",")}
-	return done(withVersion(c, c.userNow(id), func(expected ...denizen.UserVersion) error {
+	return noContent(withVersion(c, c.userNow(id), func(expected ...denizen.UserVersion) error {
 		_, err := c.h.dir.SetLocators(c.r.Context(), c.by, id, ns, expected...)
 		return err
 	}))
 }
 
-// userAnd answers the user that the path names, and the one thing of it.
-func (c *call) userAnd(name string) (denizen.UserID, string, error) {
+// userAndParam returns the user that the path names, and the one thing of it that it names.
+func (c *call) userAndParam(name string) (denizen.UserID, string, error) {
 	thing, err := c.param(1, name)
 	if err != nil {
 		return "", "", err
@@ -176,7 +176,7 @@ func (c *call) userAnd(name string) (denizen.UserID, string, error) {
 }
 
 func getLocator(c *call) (reply, error) {
-	user, id, err := c.userAnd("locatorId")
+	user, id, err := c.userAndParam("locatorId")
 	if err != nil {
 		return reply{}, err
 	}
@@ -184,15 +184,15 @@ func getLocator(c *call) (reply, error) {
 	if err != nil {
 		return reply{}, err
 	}
-	return ok(c.locatorShape(l))
+	return okJSON(c.locatorShape(l))
 }
 
 func removeLocator(c *call) (reply, error) {
-	user, id, err := c.userAnd("locatorId")
+	user, id, err := c.userAndParam("locatorId")
 	if err != nil {
 		return reply{}, err
 	}
-	return done(c.h.dir.RemoveLocator(c.r.Context(), c.by, user, denizen.LocatorID(id)))
+	return noContent(c.h.dir.RemoveLocator(c.r.Context(), c.by, user, denizen.LocatorID(id)))
 }
 
 func setVerification(c *call) (reply, error) {
@@ -207,10 +207,10 @@ func setVerification(c *call) (reply, error) {
 	case status == "":
 		return reply{}, badValue("verificationStatus", "is missing")
 	}
-	user, id, err := c.userAnd("locatorId")
+	user, id, err := c.userAndParam("locatorId")
 	if err != nil {
 		return reply{}, err
 	}
 	_, err = c.h.dir.SetVerification(c.r.Context(), c.by, user, denizen.LocatorID(id), status)
-	return done(err)
+	return noContent(err)
 }

@@ -12,17 +12,18 @@ const (
 	page = `<!doctype html>
 <html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>Sign out</title>
 `
-	askPage  = page + `<form method="post" action="logout"><p>Another site asks to sign you out here.</p><button>Sign out</button></form>` + "\n"
+	askPage = page + `<form method="post" action="logout">` +
+		`<p>Another site asks to sign you out here.</p><button>Sign out</button></form>` + "\n"
 	donePage = page + `<p>You are signed out.</p>` + "\n"
 )
 
-// logoutLink answers a link that a browser follows. What a browser fetches ahead of its
-// person changes nothing, and a link from another site's page asks first.
+// logoutLink serves a link that a browser follows. What a browser fetches ahead of its person
+// changes nothing. A link on another site's page leads to a page that asks first.
 func logoutLink(c *call) (reply, error) {
-	if c.r.Method == http.MethodHead || fetchedAhead(c.r) {
-		return done(nil)
+	if c.r.Method == http.MethodHead || isPrefetch(c.r) {
+		return noContent(nil)
 	}
-	if c.credential.kind == kindCookie {
+	if c.credential.isAmbient() {
 		switch c.r.Header.Get("Sec-Fetch-Site") {
 		case "", "same-origin", "none":
 		default:
@@ -39,18 +40,18 @@ func logout(c *call) (reply, error) {
 	return loggedOut(c)
 }
 
-// loggedOut takes the cookie from the browser, and shows a page to a person who followed a link.
+// loggedOut takes the cookie from the browser. A person who followed a link is shown a page.
 func loggedOut(c *call) (reply, error) {
 	ClearTokenCookie(c.w)
-	if c.credential.kind == kindCookie && c.r.Header.Get("Sec-Fetch-Mode") == "navigate" {
+	if c.credential.isAmbient() && c.r.Header.Get("Sec-Fetch-Mode") == "navigate" {
 		return reply{status: http.StatusOK, html: donePage}, nil
 	}
-	return done(nil)
+	return noContent(nil)
 }
 
-// fetchedAhead reports whether a browser fetches this before its person asks for it. Older ones
+// isPrefetch reports whether a browser fetches this before its person asks for it. Older ones
 // say so in Purpose.
-func fetchedAhead(r *http.Request) bool {
+func isPrefetch(r *http.Request) bool {
 	for _, name := range [...]string{"Sec-Purpose", "Purpose"} {
 		for _, value := range r.Header[name] {
 			value = strings.ToLower(value)
@@ -62,18 +63,19 @@ func fetchedAhead(r *http.Request) bool {
 	return false
 }
 
-// logoutEnded logs out with a token that is not good any more: there is nothing to revoke, and
+// logoutWithEndedToken logs out with a token that is not good any more. There is nothing to revoke;
 // the browser gets rid of its cookie.
-func logoutEnded(c *call) (reply, error) {
-	if c.r.Method == http.MethodHead || c.r.Method == http.MethodGet && fetchedAhead(c.r) {
-		return done(nil)
+func logoutWithEndedToken(c *call) (reply, error) {
+	if c.r.Method == http.MethodHead || c.r.Method == http.MethodGet && isPrefetch(c.r) {
+		return noContent(nil)
 	}
 	return loggedOut(c)
 }
 
-// ended reports whether err says that a token has ended, was revoked, or never was one. A store
-// that failed says nothing of the kind.
-func ended(err error) bool {
+// isEndedToken reports whether err says that a token has ended, was revoked, or never was one. A
+// store that failed says nothing of the kind.
+func isEndedToken(err error) bool {
 	e, ok := errors.AsType[*denizen.Error](err)
-	return ok && (e.Kind == denizen.ErrUnauthenticated || e.Kind == denizen.ErrRevoked || e.Kind == denizen.ErrExpired)
+	return ok && (e.Kind == denizen.ErrUnauthenticated || e.Kind == denizen.ErrRevoked ||
+		e.Kind == denizen.ErrExpired)
 }

@@ -2,8 +2,8 @@ package httpadapter
 
 import (
 	"bufio"
+	"cmp"
 	"context"
-	"crypto/rand"
 	"io"
 	"net"
 	"net/http"
@@ -15,68 +15,79 @@ import (
 
 type contextKey struct{}
 
-// PrincipalFrom answers who makes the request whose context this is, as Authenticate or Require
-// found out: .anonymous where neither did.
+// PrincipalFrom returns who makes the request whose context this is, as [Authenticate] or [Require]
+// found out. It is .anonymous where neither did.
 func PrincipalFrom(ctx context.Context) denizen.Principal {
 	by, _ := ctx.Value(contextKey{}).(denizen.Principal)
 	return by
 }
 
-// Authenticate protects a service's own handler: next learns who calls by PrincipalFrom. It
-// takes the credentials that the API takes, but for signed requests; without any the caller is
-// .anonymous, and a bad one is refused. A cookie that another origin's page sent along with an
-// unsafe method is refused too. It does not look at what next does with the request.
+// Authenticate returns a handler of the service's own that learns who calls by [PrincipalFrom]. It
+// takes the credentials that the API takes, but for signed requests. Without any the caller is
+// .anonymous; one that is not good is refused, and so is one that another origin's page had a
+// browser send with a method that may change something. What next does is its own matter.
 func Authenticate(dir *denizen.Directory, next http.Handler) http.Handler {
-	return Guard{}.Authenticate(dir, next)
+	return Guard{}.Identify(dir, next)
 }
 
-// Require is Authenticate for a handler that is for users alone: nobody gets 401, and the
-// application itself, which is no user, 403. A Guard has options for both.
+// Require is [Authenticate] for a handler that is for users alone. Nobody is 401, and the
+// application, which is no user, 403.
 func Require(dir *denizen.Directory, next http.Handler) http.Handler {
 	return Guard{}.Require(dir, next)
 }
 
-// Guard is the settings of Authenticate and Require. The zero value is what those use.
+// Guard is the settings of [Authenticate] and [Require]. The zero value is what those use.
 //
 //	pages := httpadapter.Guard{Refuse: toSignIn, Observe: observe}
 //	mux.Handle("GET /notes", pages.Require(dir, notes))
 type Guard struct {
-	// NoContractCookie is as in Options.
+	// NoContractCookie is as in [Options].
 	NoContractCookie bool
-	// Refuse writes the answer to a request that is refused, such as a page or a redirect to it:
-	// refused has the Status, the ErrorCode and the Cause, which may name a file and is for
-	// logs. The headers that keep it out of caches are set, and a token cookie that lets nobody
-	// in any more is cleared. Nil: the JSON of the API.
+	// Authenticate is as in [Options].
+	Authenticate func(*http.Request) (denizen.Principal, error)
+	// CrossOrigin is as in [Options].
+	CrossOrigin *http.CrossOriginProtection
+	// Refuse writes the response to a request that is refused, such as a page or a redirect to
+	// one. It is given the Status, the ErrorCode and the Cause; the latter is for logs, as it may
+	// name a file. Headers that keep the response out of caches are set, and a token cookie that
+	// lets nobody in any more is cleared. Nil: the JSON of the API.
 	Refuse func(w http.ResponseWriter, r *http.Request, refused Exchange)
-	// Observe is told of every request once it is answered, by the guard or by the handler
-	// behind it, on the goroutine that answered it: Route is the pattern of the service's mux,
-	// Duration all of the time. Nil: failures of the guard itself are logged with slog.Default.
+	// Observe is told of every request after its response, by the guard or by the handler behind
+	// it, on the goroutine that served it. Route is the pattern of the service's mux, Duration the
+	// time of both. Nil: failures of the guard itself are logged with slog.Default.
 	Observe func(context.Context, Exchange)
 }
 
-// Authenticate is the function Authenticate with these settings.
-func (g Guard) Authenticate(dir *denizen.Directory, next http.Handler) http.Handler {
+// Identify is [Authenticate] with these settings.
+func (g Guard) Identify(dir *denizen.Directory, next http.Handler) http.Handler {
 	return g.guard(dir, next, func(*call) error { return nil })
 }
 
-// Require is the function Require with these settings.
+// Require is [Require] with these settings.
 func (g Guard) Require(dir *denizen.Directory, next http.Handler) http.Handler {
 	return g.guard(dir, next, func(c *call) error {
 		switch {
 		case c.by.IsAnonymous():
 			return badCredential("this needs a credential")
-		case !c.by.MayParticipate():
+		case !c.by.IsUser():
 			return c.missingPrivilege()
 		}
 		return nil
 	})
 }
 
-// hostRoute stands for a route of the service's own.
+// hostRoute stands for a route of the service's own. A refusal names its operation as the missing
+// privilege.
 var hostRoute = route{operation: "Participate"}
 
-func (g Guard) guard(dir *denizen.Directory, next http.Handler, admit func(*call) error) http.Handler {
-	h := &handler{dir: dir, options: Options{NoContractCookie: g.NoContractCookie}, name: rand.Text()[:13]}
+// guard returns next behind a check of who calls, and behind admit, which may refuse whom it finds.
+func (g Guard) guard(
+	dir *denizen.Directory, next http.Handler, admit func(*call) error,
+) http.Handler {
+	h := &handler{dir: dir, options: Options{
+		NoContractCookie: g.NoContractCookie, Authenticate: g.Authenticate,
+		CrossOrigin: cmp.Or(g.CrossOrigin, http.NewCrossOriginProtection()),
+	}}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		began := time.Now()
 		c := &call{h: h, w: w, r: r, route: &hostRoute}
@@ -94,7 +105,7 @@ func (g Guard) guard(dir *denizen.Directory, next http.Handler, admit func(*call
 			next.ServeHTTP(w, r)
 			return
 		}
-		c.requestID = h.requestID(r)
+		c.requestID = requestID(r)
 		watched := &statusWriter{ResponseWriter: w}
 		panicked := true
 		defer func() {
@@ -113,14 +124,15 @@ func (g Guard) guard(dir *denizen.Directory, next http.Handler, admit func(*call
 	})
 }
 
-// refuse answers a request that does not reach the service.
+// refuse writes the response to a request that does not reach the service.
 func (g Guard) refuse(c *call, err error, began time.Time) {
-	c.requestID = c.h.requestID(c.r)
-	refusal := refused(c, err)
+	c.requestID = requestID(c.r)
+	refusal := toRefusal(c, err)
 	if c.refused {
-		c.refused = refusal.status == http.StatusUnauthorized || refusal.status == http.StatusBadRequest
+		c.refused = refusal.status == http.StatusUnauthorized ||
+			refusal.status == http.StatusBadRequest
 	}
-	if c.credential.kind == kindCookie && ended(err) {
+	if c.credential.kind == kindCookie && isEndedToken(err) {
 		ClearTokenCookie(c.w)
 	}
 	x := c.hostExchange(began)
@@ -130,7 +142,8 @@ func (g Guard) refuse(c *call, err error, began time.Time) {
 		_ = answer.write(c) // a refusal is no list
 	} else {
 		h := c.w.Header()
-		h["Cache-Control"], h["X-Content-Type-Options"], h["X-Request-Id"] = noStore, noSniff, []string{c.requestID}
+		h["Cache-Control"], h["X-Content-Type-Options"] = noStore, noSniff
+		h["X-Request-Id"] = []string{c.requestID}
 		watched := &statusWriter{ResponseWriter: c.w}
 		g.Refuse(watched, c.r, x)
 		if x.Status = watched.status; x.Status == 0 {
@@ -146,15 +159,15 @@ func (g Guard) refuse(c *call, err error, began time.Time) {
 	logFailures(c.r.Context(), x)
 }
 
-// hostExchange is what is known of a request to a route of the service's own.
+// hostExchange returns what is known of a request to a route of the service's own.
 func (c *call) hostExchange(began time.Time) Exchange {
 	return Exchange{
-		RequestID: c.requestID, Method: c.r.Method, Route: routeOf(c.r.Pattern), Credential: c.credential.kind,
-		Refused: c.refused, Caller: c.by, Duration: time.Since(began),
+		RequestID: c.requestID, Method: c.r.Method, Route: routeOf(c.r.Pattern),
+		Credential: c.credential.kind, Refused: c.refused, Caller: c.by, Duration: time.Since(began),
 	}
 }
 
-// routeOf is the pattern of a mux without its method.
+// routeOf returns the pattern of a mux without its method.
 func routeOf(pattern string) string {
 	if method, path, ok := strings.Cut(pattern, " "); ok && !strings.Contains(method, "/") {
 		return strings.TrimLeft(path, " \t")
@@ -162,8 +175,8 @@ func routeOf(pattern string) string {
 	return pattern
 }
 
-// statusWriter remembers the status of an answer. What else the writer below it can do is
-// reached by http.ResponseController, or by the methods that older handlers ask for.
+// statusWriter remembers the status of a response. What else the writer below it can do is reached
+// through http.ResponseController, or through the methods that older handlers look for.
 type statusWriter struct {
 	http.ResponseWriter
 	status int

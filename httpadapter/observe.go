@@ -2,34 +2,42 @@ package httpadapter
 
 import (
 	"context"
+	"crypto/rand"
 	"log/slog"
 	"net/http"
-	"strconv"
+
 	"time"
 
 	"github.com/denizenhq/denizen"
 )
 
-// Exchange is a request and what became of it, for logs, metrics and alarms. It holds no
-// secret, token, locator, query or body, and logs itself as a group of attributes.
+// Exchange is a request and what became of it, for logs, metrics and alarms. It holds no secret,
+// token, locator, query or body. It logs itself as a group of attributes.
 type Exchange struct {
-	RequestID  string // also in the X-Request-Id header and in the body of a refusal
-	Method     string
-	Route      string // its pattern, such as "/v1/users/{userId}"; empty: there was none
-	Operation  string // the directory's method, such as "CreateUser"; may be empty
-	Credential string // "token", "cookie", "basic", "signed", or "" for none that is known
-	Refused    bool   // the credential was: it is not good, doubled or malformed
+	RequestID string // also in the X-Request-Id header and in the body of a refusal
+	Method    string
+	Route     string // its pattern, such as "/v1/users/{userId}"; "" if there is none
+	Operation string // the directory's method, such as "CreateUser"; may be ""
+
+	// Credential is what the caller came with: "token", "cookie", "basic", "signed", "session"
+	// where Options.Authenticate found it, or "" for none that is known.
+	Credential string
+	Refused    bool // the credential was refused: it is not good, doubled or malformed
 	Caller     denizen.Principal
-	Status     int
-	ErrorCode  string // of a refusal, such as "token_revoked"
-	Duration   time.Duration
-	Cause      error // behind an answer of 500 and above; its text may name a file
-	// Damaged are users whose stored records cannot be read: a list of users leaves them out, or
-	// shows them without their attributes. Whoever is told may keep the slice.
+
+	Status    int
+	ErrorCode string // of a refusal, such as "token_revoked"
+	Duration  time.Duration
+
+	// Cause is the error behind a status of 500 and above, or one of Options.Authenticate. Its text
+	// may name a file, and is for logs.
+	Cause error
+	// Damaged are users whose stored records cannot be read. A list leaves them out, or shows them
+	// without their attributes. Observe may keep the slice.
 	Damaged []denizen.UserID
 }
 
-// LogValue answers what a log line should say of x. A caller is named by user id and access key.
+// LogValue returns what a log line should say of x. It names the caller by user id and access key.
 func (x Exchange) LogValue() slog.Value {
 	attributes := []slog.Attr{
 		slog.String("request_id", x.RequestID),
@@ -60,6 +68,7 @@ func (x Exchange) LogValue() slog.Value {
 	return slog.GroupValue(attributes...)
 }
 
+// logFailures is Observe where a service has none.
 func logFailures(ctx context.Context, x Exchange) {
 	if x.Status >= http.StatusInternalServerError {
 		slog.ErrorContext(ctx, "denizen: a request failed", "request", x)
@@ -68,7 +77,7 @@ func logFailures(ctx context.Context, x Exchange) {
 	}
 }
 
-// givenRequestID answers the id that a proxy gave the request, or "".
+// givenRequestID returns the id that a proxy gave the request, or "".
 func givenRequestID(r *http.Request) string {
 	if given := r.Header["X-Request-Id"]; len(given) == 1 && isRequestID(given[0]) {
 		return given[0]
@@ -76,13 +85,14 @@ func givenRequestID(r *http.Request) string {
 	return ""
 }
 
-// requestID takes the id that a proxy gave the request, and otherwise makes one that no other
-// request has.
-func (h *handler) requestID(r *http.Request) string {
+// requestID returns the id that a proxy gave the request, or else a new one that no other request
+// has.
+func requestID(r *http.Request) string {
 	if given := givenRequestID(r); given != "" {
 		return given
 	}
-	return h.name + "-" + strconv.FormatUint(h.requests.Add(1), 36)
+	// Not counted: a count would tell every caller how busy the service is.
+	return rand.Text()
 }
 
 func isRequestID(s string) bool {

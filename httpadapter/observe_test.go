@@ -105,7 +105,7 @@ func TestARequestIDOfAProxyIsKept(t *testing.T) {
 		func(r *http.Request) { r.Header["X-Request-Id"] = []string{"one", "two"} },
 	} {
 		id := a.do("GET", "/v1/users/x", "", bad).refused(t, 401, "authorization_error").RequestID
-		require.Regexp(t, `^[A-Z2-7]{13}-[0-9a-z]+$`, id)
+		require.Regexp(t, `^[A-Z2-7]{26}$`, id)
 		require.False(t, seen[id])
 		seen[id] = true
 	}
@@ -191,4 +191,22 @@ func TestAnotherMethodIsRefusedWithTheRightOnes(t *testing.T) {
 		got.refused(t, 405, "method_not_allowed")
 		require.Equal(t, "GET, HEAD, POST", got.header.Get("Allow"))
 	}
+}
+
+func TestRequestIDsTellNobodyHowManyRequestsThereWere(t *testing.T) {
+	a := newAPI(t, denizen.Options{}, httpadapter.Options{})
+	seen := map[string]bool{}
+	var common string
+	for i := range 64 {
+		id := a.do("GET", "/v1/users/me", "").header.Get("X-Request-Id")
+		require.False(t, seen[id])
+		seen[id] = true
+		if i == 0 {
+			common = id
+		}
+		for !strings.HasPrefix(id, common) {
+			common = common[:len(common)-1]
+		}
+	}
+	require.Less(t, len(common), 3, "what one request says of another")
 }

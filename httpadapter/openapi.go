@@ -10,4 +10,4 @@ import (
 //go:embed openapi.json
 var document []byte
 
-func openAPI(*call) (reply, error) { return ok(json.RawMessage(document)) }
+func openAPI(*call) (reply, error) { return okJSON(json.RawMessage(document)) }

@@ -43,8 +43,8 @@ func newPresenceShape(p denizen.Presence) *presenceShape {
 }
 
 func newTimePresence(p denizen.UserPresence) timePresence {
-	since := millis(p.Since)
-	return timePresence{newPresenceShape(p.Presence), since, since, millis(p.Until)}
+	since := unixMillis(p.Since)
+	return timePresence{newPresenceShape(p.Presence), since, since, unixMillis(p.Until)}
 }
 
 func newWiredPresence(p denizen.UserPresence) wiredPresence {
@@ -54,8 +54,8 @@ func newWiredPresence(p denizen.UserPresence) wiredPresence {
 // presence reads a chain of states.
 func presence(f fields) (denizen.Presence, error) {
 	state, ttl := f.text("type"), f.seconds("timeToLive")
-	next, there := f.inner("expiresTo")
-	if other, also := f.inner("expiresToPresence"); also {
+	next, there := f.member("expiresTo")
+	if other, also := f.member("expiresToPresence"); also {
 		if there {
 			return denizen.Presence{}, badValue("expiresToPresence", "must not stand beside expiresTo")
 		}
@@ -100,7 +100,7 @@ func setPresence(c *call) (reply, error) {
 	if err != nil {
 		return reply{}, err
 	}
-	return done(c.h.dir.SetPresence(c.r.Context(), c.by, id, p.On(device)))
+	return noContent(c.h.dir.SetPresence(c.r.Context(), c.by, id, p.On(device)))
 }
 
 // clearPresence clears what all devices of a user show, or one of them alone.
@@ -109,7 +109,7 @@ func clearPresence(c *call) (reply, error) {
 	if err != nil {
 		return reply{}, err
 	}
-	device, err := single(q, "device")
+	device, err := singleQuery(q, "device")
 	if err != nil {
 		return reply{}, err
 	}
@@ -119,9 +119,9 @@ func clearPresence(c *call) (reply, error) {
 	}
 	if q.Has("device") {
 		c.names = map[string]string{"device": device}
-		return done(c.h.dir.ClearPresence(c.r.Context(), c.by, id, device))
+		return noContent(c.h.dir.ClearPresence(c.r.Context(), c.by, id, device))
 	}
-	return done(c.h.dir.ClearAllPresence(c.r.Context(), c.by, id))
+	return noContent(c.h.dir.ClearAllPresence(c.r.Context(), c.by, id))
 }
 
 func getPresence(c *call) (reply, error) {
@@ -137,7 +137,7 @@ func getPresence(c *call) (reply, error) {
 		if err != nil {
 			return reply{}, err
 		}
-		return ok(newWiredPresence(p))
+		return okJSON(newWiredPresence(p))
 	}
 	presences, err := c.h.dir.Presences(c.r.Context(), c.by, ids)
 	if err != nil {
@@ -147,7 +147,7 @@ func getPresence(c *call) (reply, error) {
 	for i, p := range presences {
 		shapes[i] = newWiredPresence(p)
 	}
-	return ok(shapes)
+	return okJSON(shapes)
 }
 
 func getDevices(c *call) (reply, error) {
@@ -163,15 +163,17 @@ func getDevices(c *call) (reply, error) {
 	for i, p := range devices {
 		shapes[i] = devicePresence{p.Presence.Device(), newTimePresence(p)}
 	}
-	return ok(shapes)
+	return okJSON(shapes)
 }
 
 // wantsEvents reports whether a stream of events is all that the caller accepts.
 func wantsEvents(r *http.Request) bool {
 	accept := strings.ToLower(strings.Join(r.Header["Accept"], ","))
-	return strings.Contains(accept, "text/event-stream") && !strings.Contains(accept, "application/json") && !strings.Contains(accept, "*/*")
+	return strings.Contains(accept, "text/event-stream") &&
+		!strings.Contains(accept, "application/json") && !strings.Contains(accept, "*/*")
 }
 
 func noEvents(*call) (reply, error) {
-	return reply{}, refuse(http.StatusNotAcceptable, "not_acceptable", "there are no event streams here")
+	return reply{}, newRefusal(http.StatusNotAcceptable, "not_acceptable",
+		"there are no event streams here")
 }

@@ -59,7 +59,7 @@ func listAttributeDefs(c *call) (reply, error) {
 	for i, d := range defs {
 		shapes[i] = newAttributeDefShape(d)
 	}
-	return ok(shapes)
+	return okJSON(shapes)
 }
 
 func defineAttribute(c *call) (reply, error) {
@@ -68,9 +68,13 @@ func defineAttribute(c *call) (reply, error) {
 		return reply{}, err
 	}
 	d := denizen.AttributeDef{
-		Key: f.text("key"), ContentTypes: f.texts("allowedContentTypes"), ContentEncodings: f.texts("allowedContentEncodings"),
-		NotEmpty: !f.flag("canBeEmpty", true), MaxBytes: int(min(max(f.whole("maxBytes"), -1), denizen.MaxAttributeBytes+1)),
-		VisibleTo: denizen.Audience(f.text("visibleTo")), WritableBy: denizen.Audience(f.text("writableBy")),
+		Key:              f.text("key"),
+		ContentTypes:     f.texts("allowedContentTypes"),
+		ContentEncodings: f.texts("allowedContentEncodings"),
+		NotEmpty:         !f.flag("canBeEmpty", true),
+		MaxBytes:         int(min(max(f.integer("maxBytes"), -1), denizen.MaxAttributeBytes+1)),
+		VisibleTo:        denizen.Audience(f.text("visibleTo")),
+		WritableBy:       denizen.Audience(f.text("writableBy")),
 	}
 	if !f.has("key") {
 		d.Key = f.text("type")
@@ -105,7 +109,7 @@ func getAttributeDef(c *call) (reply, error) {
 	if err != nil {
 		return reply{}, err
 	}
-	return ok(newAttributeDefShape(d))
+	return okJSON(newAttributeDefShape(d))
 }
 
 func dropAttributeDef(c *call) (reply, error) {
@@ -113,7 +117,7 @@ func dropAttributeDef(c *call) (reply, error) {
 	if err != nil {
 		return reply{}, err
 	}
-	return done(c.h.dir.DropAttributeDef(c.r.Context(), c.by, key))
+	return noContent(c.h.dir.DropAttributeDef(c.r.Context(), c.by, key))
 }
 
 func getProfile(c *call) (reply, error) {
@@ -136,7 +140,8 @@ func getProfile(c *call) (reply, error) {
 // attribute reads an attribute.
 func attribute(f fields) denizen.Attribute {
 	return denizen.Attribute{
-		Key: f.text("key"), ContentType: f.text("contentType"), ContentEncoding: f.text("contentEncoding"), Value: f.text("value"),
+		Key: f.text("key"), ContentType: f.text("contentType"),
+		ContentEncoding: f.text("contentEncoding"), Value: f.text("value"),
 	}
 }
 
@@ -144,7 +149,7 @@ func attribute(f fields) denizen.Attribute {
 func attributes(f fields) (as []denizen.Attribute, err error) {
 	list, _ := f.list("attributes")
 	for _, value := range list {
-		one := f.of(value, "attributes")
+		one := f.element(value, "attributes")
 		as = append(as, attribute(one))
 		if *f.err == nil && !one.has("value") {
 			return nil, badValue("value", "is missing")
@@ -179,7 +184,7 @@ func setAttributes(c *call) (reply, error) {
 	if err != nil {
 		return reply{}, err
 	}
-	return done(withVersion(c, c.profileNow(id), func(expected ...denizen.ProfileVersion) error {
+	return noContent(withVersion(c, c.profileNow(id), func(expected ...denizen.ProfileVersion) error {
 		_, err := c.h.dir.SetAttributes(c.r.Context(), c.by, id, as, mode, expected...)
 		return err
 	}))
@@ -198,7 +203,7 @@ func getAttributes(c *call) (reply, error) {
 	if err != nil {
 		return reply{}, err
 	}
-	return ok(attributeShapes(as))
+	return okJSON(attributeShapes(as))
 }
 
 func setAttribute(c *call) (reply, error) {
@@ -223,18 +228,18 @@ func setAttribute(c *call) (reply, error) {
 	if err != nil {
 		return reply{}, err
 	}
-	return done(withVersion(c, c.profileNow(id), func(expected ...denizen.ProfileVersion) error {
+	return noContent(withVersion(c, c.profileNow(id), func(expected ...denizen.ProfileVersion) error {
 		_, err := c.h.dir.SetAttribute(c.r.Context(), c.by, id, a, expected...)
 		return err
 	}))
 }
 
 func removeAttribute(c *call) (reply, error) {
-	id, key, err := c.userAnd("key")
+	id, key, err := c.userAndParam("key")
 	if err != nil {
 		return reply{}, err
 	}
-	return done(withVersion(c, c.profileNow(id), func(expected ...denizen.ProfileVersion) error {
+	return noContent(withVersion(c, c.profileNow(id), func(expected ...denizen.ProfileVersion) error {
 		return c.h.dir.RemoveAttribute(c.r.Context(), c.by, id, key, expected...)
 	}))
 }

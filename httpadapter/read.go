@@ -31,7 +31,7 @@ func (c *call) body() ([]byte, error) {
 		return nil, nil
 	}
 	limit := c.h.options.MaxBody
-	tooLong := refuse(http.StatusRequestEntityTooLarge, "limit_exceeded", "the body is too long")
+	tooLong := newRefusal(http.StatusRequestEntityTooLarge, "limit_exceeded", "the body is too long")
 	if c.r.ContentLength > limit {
 		return nil, tooLong
 	}
@@ -52,9 +52,12 @@ func (c *call) body() ([]byte, error) {
 // input reads the body as the JSON that the route takes: nil for one that may be empty and is.
 func (c *call) input() (any, error) {
 	declared := c.r.Header["Content-Type"]
-	if c.r.ContentLength != 0 && (len(declared) != 1 || !isJSON(declared[0]) || encoded(c.r.Header["Content-Encoding"])) {
+	isPlainJSON := len(declared) == 1 && isJSON(declared[0]) &&
+		!isEncoded(c.r.Header["Content-Encoding"])
+	if c.r.ContentLength != 0 && !isPlainJSON {
 		if b, err := c.body(); err != nil || len(b) > 0 || c.route.takes == required {
-			return nil, refuse(http.StatusUnsupportedMediaType, "unsupported_media_type", "a body is application/json")
+			return nil, newRefusal(http.StatusUnsupportedMediaType, "unsupported_media_type",
+				"a body is application/json")
 		}
 	}
 	b, err := c.body()
@@ -75,7 +78,7 @@ func isJSON(contentType string) bool {
 	return err == nil && kind == "application/json"
 }
 
-func encoded(encodings []string) bool {
+func isEncoded(encodings []string) bool {
 	for _, e := range encodings {
 		if !strings.EqualFold(e, "identity") {
 			return true
@@ -84,9 +87,9 @@ func encoded(encodings []string) bool {
 	return false
 }
 
-// parse reads one JSON value strictly: valid UTF-8, no U+0000 and no lone surrogates, no two
-// members of one object whose names are equal without case, at most maxDepth deep and
-// maxMembers in all (RFC 8259 leaves all of these to the reader). Objects are map[string]any, numbers json.Number.
+// parse reads one JSON value strictly, where RFC 8259 leaves a choice: valid UTF-8, no U+0000 and
+// no lone surrogates, no two members of one object whose names are equal without case, at most
+// maxDepth deep and maxMembers in all. Objects are map[string]any, numbers json.Number.
 func parse(b []byte) (any, error) {
 	switch {
 	case !utf8.Valid(b):
@@ -149,8 +152,8 @@ func parseValue(d *json.Decoder, depth int, left *int) (any, error) {
 	return t, nil
 }
 
-// fold answers the same text for texts that are equal without case, as strings.EqualFold
-// has it: each rune becomes the least of those it folds to.
+// fold returns the same text for texts that are equal without case, as strings.EqualFold has it:
+// each rune becomes the least of those it folds to.
 func fold(s string) string {
 	return strings.Map(func(r rune) rune {
 		least := r
@@ -161,8 +164,8 @@ func fold(s string) string {
 	}, s)
 }
 
-// goodEscapes reports whether the escapes of valid JSON stand for whole characters other than
-// U+0000. A backslash stands in strings alone.
+// goodEscapes reports whether the escapes of valid JSON are of whole characters other than U+0000.
+// In valid JSON a backslash is in strings alone.
 func goodEscapes(b []byte) bool {
 	for {
 		at := bytes.IndexByte(b, '\\')
@@ -206,15 +209,15 @@ func hex4(b []byte) (unit int) {
 	return unit
 }
 
-// fields reads the members of an object by their exact names. A member that is null is as
-// one that is absent. The first that has the wrong type is kept in err, of this object and
-// of those inside it.
+// fields reads the members of an object by their exact names. A member that is null counts as
+// absent. err is shared with the objects inside this one and keeps the first wrong type, so that a
+// caller reads all it needs and checks once.
 type fields struct {
 	object map[string]any
 	err    *error
 }
 
-// asObject answers the members of a value that has to be an object.
+// asObject returns the members of a value that has to be an object.
 func asObject(value any) (fields, error) {
 	object, ok := value.(map[string]any)
 	if !ok {
@@ -223,6 +226,7 @@ func asObject(value any) (fields, error) {
 	return fields{object, new(error)}, nil
 }
 
+// member returns a member of a type, and whether it is there. Its kind says the type for people.
 func member[T any](f fields, name, kind string) (value T, there bool) {
 	given := f.object[name]
 	if given == nil {
@@ -273,13 +277,13 @@ func (f fields) texts(name string) []string {
 	return texts
 }
 
-func (f fields) inner(name string) (fields, bool) {
+func (f fields) member(name string) (fields, bool) {
 	object, there := member[map[string]any](f, name, "an object")
 	return fields{object, f.err}, there
 }
 
-// of answers the members of value, an element of the list of a name.
-func (f fields) of(value any, name string) fields {
+// element returns the members of value, an element of the list that name is.
+func (f fields) element(value any, name string) fields {
 	object, ok := value.(map[string]any)
 	if !ok {
 		f.wrong(name, "a list of objects")
@@ -287,8 +291,8 @@ func (f fields) of(value any, name string) fields {
 	return fields{object, f.err}
 }
 
-// whole is a number without a fraction, however it is spelled.
-func (f fields) whole(name string) int64 {
+// integer returns a number without a fraction, however it is spelled: 1.0 and 1e0 are 1.
+func (f fields) integer(name string) int64 {
 	n, there := member[json.Number](f, name, "a number")
 	if !there {
 		return 0
@@ -307,5 +311,5 @@ func (f fields) whole(name string) int64 {
 // seconds is a whole number of seconds, bounded so that it is a Duration.
 func (f fields) seconds(name string) time.Duration {
 	const most = int64(math.MaxInt64 / time.Second)
-	return time.Duration(min(max(f.whole(name), -most), most)) * time.Second
+	return time.Duration(min(max(f.integer(name), -most), most)) * time.Second
 }

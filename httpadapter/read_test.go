@@ -404,12 +404,12 @@ func TestAMemberThatIsNullIsAbsent(t *testing.T) {
 	require.Empty(t, f.text("a"))
 	require.True(t, f.flag("a", true))
 	require.False(t, f.flag("a", false))
-	require.Zero(t, f.whole("a"))
+	require.Zero(t, f.integer("a"))
 	require.Zero(t, f.seconds("a"))
 	require.Nil(t, f.texts("a"))
 	_, there := f.list("a")
 	require.False(t, there)
-	_, there = f.inner("a")
+	_, there = f.member("a")
 	require.False(t, there)
 	require.NoError(t, *f.err)
 }
@@ -435,12 +435,12 @@ func TestAMemberHasItsType(t *testing.T) {
 		taken []string
 	}{
 		{"text", func(f fields) { f.text("a") }, []string{"text", "text of a number", "text of a flag"}},
-		{"whole", func(f fields) { f.whole("a") }, []string{"number"}},
+		{"whole", func(f fields) { f.integer("a") }, []string{"number"}},
 		{"seconds", func(f fields) { f.seconds("a") }, []string{"number"}},
 		{"flag", func(f fields) { f.flag("a", true) }, []string{"flag"}},
 		{"list", func(f fields) { f.list("a") }, []string{"list", "list of numbers", "list with null"}},
 		{"texts", func(f fields) { f.texts("a") }, []string{"list"}},
-		{"inner", func(f fields) { f.inner("a") }, []string{"object"}},
+		{"inner", func(f fields) { f.member("a") }, []string{"object"}},
 	} {
 		for kind, value := range values {
 			t.Run(test.name+" of "+kind, func(t *testing.T) {
@@ -460,7 +460,7 @@ func TestAMemberHasItsType(t *testing.T) {
 
 func TestTheFirstWrongTypeIsToldOf(t *testing.T) {
 	f := strictFields(t, `{"a":1,"b":{"c":1}}`)
-	inner, there := f.inner("b")
+	inner, there := f.member("b")
 	require.True(t, there)
 	inner.text("c")
 	f.text("a")
@@ -472,7 +472,7 @@ func TestAnElementOfAListOfObjectsIsAnObject(t *testing.T) {
 	for _, value := range []string{`1`, `"x"`, `null`, `[]`, `true`} {
 		f := strictFields(t, `{"a":[`+value+`]}`)
 		list, _ := f.list("a")
-		require.Empty(t, f.of(list[0], "a").text("b"))
+		require.Empty(t, f.element(list[0], "a").text("b"))
 		strictRefusal(t, *f.err, http.StatusBadRequest, "invalid_input_syntax", "a is not a list of objects")
 	}
 }
@@ -507,7 +507,7 @@ func TestAWholeNumberHasManySpellings(t *testing.T) {
 		{strings.Repeat("9", 1000), 0, true},
 	} {
 		f := strictFields(t, `{"a":`+test.spelled+`}`)
-		require.Equal(t, test.want, f.whole("a"), test.spelled)
+		require.Equal(t, test.want, f.integer("a"), test.spelled)
 		if !test.refused {
 			require.NoError(t, *f.err, test.spelled)
 			continue

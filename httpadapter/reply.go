@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// A reply is an answer, not yet written.
+// reply is a response, not yet written.
 type reply struct {
 	status   int
 	body     any                   // encoded as JSON; nil: none
@@ -24,15 +24,18 @@ type reply struct {
 	link     string
 }
 
-func ok(body any) (reply, error) { return reply{status: http.StatusOK, body: body}, nil }
+// okJSON is the response of 200 with a body.
+func okJSON(body any) (reply, error) { return reply{status: http.StatusOK, body: body}, nil }
 
-// done is the answer with nothing to say.
-func done(err error) (reply, error) { return reply{status: http.StatusNoContent}, err }
+// noContent is the response with nothing to say, unless there is an error.
+func noContent(err error) (reply, error) { return reply{status: http.StatusNoContent}, err }
 
-// created answers the identifier alone. The location is relative to the path that was asked, which
-// holds wherever the handler is mounted and whatever stands before it (RFC 9110 §10.2.2).
+// created is the response of 201 with the identifier alone. The location is relative to the path of
+// the request, so that it holds wherever the handler is mounted (RFC 9110 §10.2.2).
 func created(identifier, location string) (reply, error) {
-	return reply{status: http.StatusCreated, body: reference{identifier}, location: location}, nil
+	return reply{
+		status: http.StatusCreated, body: reference{identifier}, location: location,
+	}, nil
 }
 
 var (
@@ -41,7 +44,7 @@ var (
 	contentJSON = []string{"application/json"}
 )
 
-// write writes the answer, but for who left meanwhile. Of a list it can fail: before anything
+// write writes the response. That the client has left is no error. A list can fail: before anything
 // is written, or with errCut.
 func (a *reply) write(c *call) error {
 	h := c.w.Header()
@@ -67,7 +70,9 @@ func (a *reply) write(c *call) error {
 	case a.html != "":
 		body = []byte(a.html)
 		h["Content-Type"] = []string{"text/html; charset=utf-8"}
-		h["Content-Security-Policy"] = []string{"default-src 'none'; form-action 'self'; frame-ancestors 'none'"}
+		h["Content-Security-Policy"] = []string{
+			"default-src 'none'; form-action 'self'; frame-ancestors 'none'",
+		}
 	case a.list != nil:
 		return a.writeList(c)
 	case a.body != nil:
@@ -89,15 +94,15 @@ func (a *reply) write(c *call) error {
 	return nil
 }
 
-// listBuffer is how much of a list is encoded before it is written: a shorter one is whole, has
-// a length, and may still be a refusal.
+// listBuffer is how many bytes of a list are encoded before they are written. A shorter list has a
+// Content-Length, and can still become a refusal.
 const listBuffer = 64 << 10
 
-// errCut says that an answer broke off after its first bytes were written.
-var errCut = errors.New("httpadapter: the answer broke off")
+// errCut says that a response broke off after its first bytes were written.
+var errCut = errors.New("httpadapter: the response broke off")
 
-// writeList writes a list, an element after the other: it holds no more than one of them and
-// listBuffer.
+// writeList writes a list element by element. It holds no more than listBuffer and one of them, so
+// that a long list costs no memory.
 func (a *reply) writeList(c *call) error {
 	h := c.w.Header()
 	var b bytes.Buffer
@@ -127,7 +132,7 @@ func (a *reply) writeList(c *call) error {
 			return nil
 		}
 		if _, err := c.w.Write(b.Bytes()); err != nil {
-			return nil // whoever asked has left
+			return nil // the client has left
 		}
 		b.Reset()
 	}
@@ -159,17 +164,21 @@ func (r *refusal) reply(c *call) reply {
 	if diagnostics == nil {
 		diagnostics = noDiagnostics
 	}
-	a := reply{status: r.status, body: problem{r.code, r.message, diagnostics, time.Now().UnixMilli(), c.requestID}}
+	a := reply{
+		status: r.status,
+		body:   problem{r.code, r.message, diagnostics, time.Now().UnixMilli(), c.requestID},
+	}
 	if r.status == http.StatusUnauthorized {
 		a.header = [2]string{"Www-Authenticate", `Bearer realm="denizen"`}
 	}
 	if r.retryAfter > 0 {
-		a.header = [2]string{"Retry-After", strconv.FormatInt(int64((r.retryAfter+time.Second-1)/time.Second), 10)}
+		seconds := int64((r.retryAfter + time.Second - 1) / time.Second)
+		a.header = [2]string{"Retry-After", strconv.FormatInt(seconds, 10)}
 	}
 	return a
 }
 
-// encode returns v as JSON. The shapes of this package have nothing that cannot be encoded.
+// encode returns v as JSON. Nothing in the shapes of this package can fail to be encoded.
 func encode(v any) []byte {
 	var b bytes.Buffer
 	encodeTo(&b, v)
@@ -184,8 +193,8 @@ func encodeTo(b *bytes.Buffer, v any) {
 	b.Truncate(b.Len() - 1) // its line feed
 }
 
-// etag is the strong entity tag of what a caller is shown. It rests on nothing else: a number of
-// the store would tell of what others write.
+// etag returns the strong entity tag of what a caller is shown. It is a digest of that alone, as a
+// version of the store would tell of what others write.
 func etag(encoded []byte) string {
 	sum := sha256.Sum256(encoded)
 	return `"` + base64.RawURLEncoding.EncodeToString(sum[:18]) + `"`

@@ -10,7 +10,7 @@ import (
 // maxParams is how many parameters a path can have.
 const maxParams = 2
 
-// A node is a place in the tree of the routes' segments.
+// node is a place in the tree of the routes' segments.
 type node struct {
 	fixed  map[string]*node
 	param  *node
@@ -18,8 +18,8 @@ type node struct {
 	allow  string   // their methods, for the header
 }
 
-// tree makes the tree of routes.
-func tree(routes []route) *node {
+// newTree returns the root of the tree of routes.
+func newTree(routes []route) *node {
 	root := new(node)
 	for i := range routes {
 		n := root
@@ -42,11 +42,12 @@ func tree(routes []route) *node {
 		}
 		n.routes = append(n.routes, &routes[i])
 	}
-	root.list()
+	root.listMethods()
 	return root
 }
 
-func (n *node) list() {
+// listMethods fills in allow, in n and below.
+func (n *node) listMethods() {
 	var methods []string
 	for _, r := range n.routes {
 		methods = append(methods, r.method)
@@ -57,15 +58,16 @@ func (n *node) list() {
 	slices.Sort(methods)
 	n.allow = strings.Join(methods, ", ")
 	for _, child := range n.fixed {
-		child.list()
+		child.listMethods()
 	}
 	if n.param != nil {
-		n.param.list()
+		n.param.listMethods()
 	}
 }
 
-// find walks an escaped path down the tree. A fixed segment matches as it was sent alone and
-// goes before a parameter, which is decoded once. Nil: there is no such path.
+// find walks an escaped path down the tree, and returns nil where there is no such path. A fixed
+// segment matches as it was sent, undecoded, and goes before a parameter. Parameters are decoded
+// once, into params.
 func (n *node) find(path string, params []string) (*node, error) {
 	if path == "" {
 		if len(n.routes) == 0 {
@@ -96,7 +98,7 @@ func (n *node) find(path string, params []string) (*node, error) {
 	return n.param.find(rest, params[1:])
 }
 
-// route answers the route of a method, GET's for HEAD, or nil.
+// route returns the route of a method, that of GET for HEAD, or nil.
 func (n *node) route(method string) *route {
 	if method == "HEAD" {
 		method = "GET"
@@ -109,6 +111,7 @@ func (n *node) route(method string) *route {
 	return nil
 }
 
+// decodeSegment decodes a segment of a path, and refuses one that could be read in two ways.
 func decodeSegment(segment string) (string, error) {
 	value := segment
 	if strings.IndexByte(segment, '%') >= 0 {

@@ -16,7 +16,7 @@ func routedTo(prefix, method, target string) (*call, error) {
 	if err != nil {
 		return nil, err
 	}
-	h := &handler{root: tree(routes), options: Options{Prefix: prefix}}
+	h := &handler{root: newTree(routes), options: Options{Prefix: prefix}}
 	c := &call{h: h, w: httptest.NewRecorder(), r: &http.Request{Method: method, URL: u}, route: &noRoute}
 	return c, h.routeTo(c)
 }
@@ -102,7 +102,7 @@ func TestAPathThatIsNotEncodedAsItShouldBeIsRefused(t *testing.T) {
 
 func TestAMalformedEncodingIsRefused(t *testing.T) {
 	for _, path := range []string{"/v1/users/%", "/v1/users/%2", "/v1/users/%zz", "/v1/users/%%30"} {
-		_, err := tree(routes).find(path, make([]string, maxParams))
+		_, err := newTree(routes).find(path, make([]string, maxParams))
 		strictRefusal(t, err, http.StatusBadRequest, "invalid_parameter_set", "percent-encoded")
 	}
 }

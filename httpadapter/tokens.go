@@ -11,7 +11,7 @@ import (
 
 type issuedToken struct {
 	UserToken struct {
-		SignedToken      string          `json:"signedToken,omitempty"` // absent: the request came by cookie
+		SignedToken      string          `json:"signedToken,omitempty"` // see isAmbient
 		SupportedHeaders []string        `json:"supportedHeaders"`
 		SupportedCookies []string        `json:"supportedCookies"`
 		TokenID          denizen.TokenID `json:"tokenId"`
@@ -64,12 +64,20 @@ func issueToken(c *call) (reply, error) {
 	}
 	t, err := c.h.dir.IssueToken(c.r.Context(), c.by, id, o)
 	if reserved && errors.Is(err, denizen.ErrInvalid) {
-		return reply{}, refuse(http.StatusForbidden, "token_issuance_refused", "there are no tokens for "+c.params[0])
+		return reply{}, newRefusal(http.StatusForbidden, "token_issuance_refused",
+			"there are no tokens for "+c.params[0])
+	}
+	e, is := errors.AsType[*denizen.Error](err)
+	if is && e.Kind == denizen.ErrDenied && e.Field == "user" {
+		return reply{}, newRefusal(http.StatusForbidden, "token_issuance_refused",
+			"there are no tokens for a blocked user")
 	}
 	if err != nil {
 		return reply{}, err
 	}
-	return reply{status: http.StatusCreated, body: c.newIssuedToken(t), location: "tokens/" + string(t.ID)}, nil
+	return reply{
+		status: http.StatusCreated, body: c.newIssuedToken(t), location: "tokens/" + string(t.ID),
+	}, nil
 }
 
 func listTokens(c *call) (reply, error) {
@@ -85,10 +93,11 @@ func listTokens(c *call) (reply, error) {
 	for i, t := range tokens {
 		shapes[i] = tokenShape{
 			TokenID: t.ID, TTL: secondsLeft(t.ExpiresAt),
-			IssuedAt: millis(t.IssuedAt), ExpiresAt: millis(t.ExpiresAt), LastUsedAt: sinceUsed(t.LastUsedAt), Label: t.Label,
+			IssuedAt: unixMillis(t.IssuedAt), ExpiresAt: unixMillis(t.ExpiresAt),
+			LastUsedAt: millisOrNull(t.LastUsedAt), Label: t.Label,
 		}
 	}
-	return ok(shapes)
+	return okJSON(shapes)
 }
 
 // secondsLeft returns how many seconds are left until t, rounded, and 0 once it has passed.
@@ -96,8 +105,8 @@ func secondsLeft(t time.Time) int64 {
 	return int64(max(time.Until(t), 0).Round(time.Second) / time.Second)
 }
 
-// sinceUsed is null for what was never used.
-func sinceUsed(t time.Time) *int64 {
+// millisOrNull returns t in Unix milliseconds, null for what never happened.
+func millisOrNull(t time.Time) *int64 {
 	if t.IsZero() {
 		return nil
 	}
@@ -117,23 +126,32 @@ func extendToken(c *call) (reply, error) {
 	case ttl <= 0:
 		return reply{}, badValue("ttl", "must be a second at least")
 	}
-	user, id, err := c.userAnd("tokenId")
+	user, id, err := c.userAndParam("tokenId")
 	if err != nil {
 		return reply{}, err
 	}
 	t, err := c.h.dir.ExtendToken(c.r.Context(), c.by, user, denizen.TokenID(id), ttl)
+	if e, is := errors.AsType[*denizen.Error](err); is {
+		switch {
+		case e.Kind == denizen.ErrExpired:
+			return reply{}, newRefusal(http.StatusForbidden, "ttl_extension_refused",
+				"the token is past its end")
+		case e.Kind == denizen.ErrLimited && e.Field == "ttl":
+			return reply{}, newRefusal(http.StatusForbidden, "ttl_extension_refused", "ttl "+e.Reason)
+		}
+	}
 	if err != nil {
 		return reply{}, err
 	}
 	issued := c.newIssuedToken(t)
-	if c.credential.kind == kindCookie {
+	if c.credential.isAmbient() {
 		// A script of the page must not get out of the request what HttpOnly keeps from it.
 		issued.UserToken.SignedToken = ""
-		if t.ID == c.by.Token() {
+		if c.credential.kind == kindCookie && t.ID == c.by.Token() {
 			SetTokenCookie(c.w, t)
 		}
 	}
-	return ok(issued)
+	return okJSON(issued)
 }
 
 func revokeTokens(c *call) (reply, error) {
@@ -149,16 +167,16 @@ func revokeTokens(c *call) (reply, error) {
 	for i, part := range parts {
 		ids[i] = denizen.TokenID(part)
 	}
-	return done(c.h.dir.RevokeTokens(c.r.Context(), c.by, user, ids...))
+	return noContent(c.h.dir.RevokeTokens(c.r.Context(), c.by, user, ids...))
 }
 
-// revokeAllTokens ends all tokens of a user, or all but the one that the request came with.
+// revokeAllTokens ends all tokens of a user, or all but the one of the request.
 func revokeAllTokens(c *call) (reply, error) {
 	q, err := c.query()
 	if err != nil {
 		return reply{}, err
 	}
-	except, err := single(q, "except")
+	except, err := singleQuery(q, "except")
 	switch {
 	case err != nil:
 		return reply{}, err
@@ -172,17 +190,17 @@ func revokeAllTokens(c *call) (reply, error) {
 		return reply{}, err
 	}
 	if q.Has("except") {
-		return done(c.revokeOthers(user))
+		return noContent(c.revokeOthers(user))
 	}
 	err = c.h.dir.RevokeAllTokens(c.r.Context(), c.by, user)
 	if err == nil && c.credential.kind == kindCookie {
 		ClearTokenCookie(c.w)
 	}
-	return done(err)
+	return noContent(err)
 }
 
-// revokeOthers ends the tokens of a user but that of the request. It lists them again where one
-// of them has ended meanwhile.
+// revokeOthers ends the tokens of a user but the one of the request. It lists them again where one
+// of them has ended meanwhile, as several are revoked all or none.
 func (c *call) revokeOthers(user denizen.UserID) error {
 	const tries = 4
 	for try := 1; ; try++ {

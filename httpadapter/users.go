@@ -55,26 +55,26 @@ type peerShape struct {
 	EntityProfile *profileShape  `json:"entityProfile"` // null
 }
 
-// millis are Unix milliseconds, 0 for no time.
-func millis(t time.Time) int64 {
+// unixMillis returns t in Unix milliseconds, 0 for no time.
+func unixMillis(t time.Time) int64 {
 	if t.IsZero() {
 		return 0
 	}
 	return t.UnixMilli()
 }
 
-// isPeer reports whether u is as it is shown to a peer, who is told no internal id.
-func isPeer(u denizen.User) bool { return u.InternalID == "" }
-
-// userBody is the shape of u.
+// userBody returns what the caller is shown of u.
 func (c *call) userBody(u denizen.User, profile *profileShape) any {
-	if isPeer(u) {
-		return peerShape{UserID: u.ID, Identifier: u.ID, ScreenName: screenName{u.ScreenName}, UserLocators: []locatorShape{}}
+	if u.Peer {
+		return peerShape{
+			UserID: u.ID, Identifier: u.ID, ScreenName: screenName{u.ScreenName},
+			UserLocators: []locatorShape{},
+		}
 	}
 	return &userShape{
 		UserID: u.ID, Identifier: u.ID, InternalID: u.InternalID, ScreenName: screenName{u.ScreenName},
 		UserLocators: c.locatorShapes(u.Locators), Blocked: u.Blocked, EntityProfile: profile,
-		AuditInfo: auditInfo{millis(u.CreatedAt), millis(u.UpdatedAt)},
+		AuditInfo: auditInfo{unixMillis(u.CreatedAt), unixMillis(u.UpdatedAt)},
 	}
 }
 
@@ -87,14 +87,16 @@ func createUser(c *call) (reply, error) {
 	if f.has("userId") && n.ID == "" && *f.err == nil {
 		return reply{}, badValue("userId", "must not be empty")
 	}
-	name, _ := f.inner("screenName")
+	name, _ := f.member("screenName")
 	n.ScreenName = name.text("screenName")
 	if n.Locators, err = newLocators(f, "userLocators"); err != nil {
 		return reply{}, err
 	}
 	// A list that was read of another user may hold claims, which nobody owns by being created.
-	n.Locators = slices.DeleteFunc(n.Locators, func(l denizen.NewLocator) bool { return l.Claim && l.Status != denizen.Verified })
-	if profile, there := f.inner("entityProfile"); there {
+	n.Locators = slices.DeleteFunc(n.Locators, func(l denizen.NewLocator) bool {
+		return l.Claim && l.Status != denizen.Verified
+	})
+	if profile, there := f.member("entityProfile"); there {
 		if n.Attributes, err = attributes(profile); err != nil {
 			return reply{}, err
 		}
@@ -102,7 +104,7 @@ func createUser(c *call) (reply, error) {
 	if *f.err != nil {
 		return reply{}, *f.err
 	}
-	key, there, err := one(c.r.Header, "Idempotency-Key")
+	key, there, err := singleHeader(c.r.Header, "Idempotency-Key")
 	if err != nil {
 		return reply{}, err
 	}
@@ -129,13 +131,13 @@ func createUser(c *call) (reply, error) {
 	return created(string(u.ID), "users/"+url.PathEscape(string(u.ID)))
 }
 
-// wanted says which attributes to attach to users.
-type wanted struct {
+// attributeKeys are the attributes to attach to users.
+type attributeKeys struct {
 	all  bool
 	keys []string
 }
 
-// query answers the query parameters; those that are not known are ignored.
+// query returns the query parameters. Those that are not known are ignored.
 func (c *call) query() (url.Values, error) {
 	q, err := url.ParseQuery(c.r.URL.RawQuery)
 	if err != nil {
@@ -144,7 +146,8 @@ func (c *call) query() (url.Values, error) {
 	return q, nil
 }
 
-func single(q url.Values, name string) (string, error) {
+// singleQuery returns the only value of a query parameter, "" if there is none.
+func singleQuery(q url.Values, name string) (string, error) {
 	if len(q[name]) > 1 {
 		return "", badValue(name, "must not be repeated")
 	}
@@ -153,7 +156,7 @@ func single(q url.Values, name string) (string, error) {
 
 // wantedAttributes reads which attributes to attach. Each is looked for in each profile, so
 // there is a bound.
-func wantedAttributes(q url.Values) (w wanted, err error) {
+func wantedAttributes(q url.Values) (w attributeKeys, err error) {
 	for _, value := range q["withProfileAttributes"] {
 		for key := range strings.SplitSeq(value, ",") {
 			switch key {
@@ -162,7 +165,7 @@ func wantedAttributes(q url.Values) (w wanted, err error) {
 				w.all = true
 			default:
 				if len(w.keys) == denizen.MaxList {
-					return wanted{}, badValue("withProfileAttributes", "must be 100 keys at most")
+					return attributeKeys{}, badValue("withProfileAttributes", "must be 100 keys at most")
 				}
 				w.keys = append(w.keys, key)
 			}
@@ -171,9 +174,8 @@ func wantedAttributes(q url.Values) (w wanted, err error) {
 	return w, nil
 }
 
-// profileOf answers the attributes wanted of a user, as far as it has them, or nil if none were
-// wanted.
-func (c *call) profileOf(user denizen.UserID, w wanted) (*profileShape, error) {
+// profileOf returns those of a user's attributes that are asked for, or nil if none are.
+func (c *call) profileOf(user denizen.UserID, w attributeKeys) (*profileShape, error) {
 	if !w.all && len(w.keys) == 0 {
 		return nil, nil
 	}
@@ -190,7 +192,7 @@ func (c *call) profileOf(user denizen.UserID, w wanted) (*profileShape, error) {
 }
 
 func getUser(c *call) (reply, error) {
-	var w wanted
+	var w attributeKeys
 	if c.r.URL.RawQuery != "" {
 		q, err := c.query()
 		if err != nil {
@@ -208,8 +210,8 @@ func getUser(c *call) (reply, error) {
 	if err != nil {
 		return reply{}, err
 	}
-	if isPeer(u) {
-		return ok(c.userBody(u, nil))
+	if u.Peer {
+		return okJSON(c.userBody(u, nil))
 	}
 	encoded := encode(c.userBody(u, nil))
 	a := reply{status: http.StatusOK, body: json.RawMessage(encoded), etag: etag(encoded)}
@@ -224,14 +226,14 @@ func getUser(c *call) (reply, error) {
 	return a, nil
 }
 
-// listUsers answers the users behind locators, or a page of all.
+// listUsers serves the users behind locators, or a page of all.
 func listUsers(c *call) (reply, error) {
 	q, err := c.query()
 	if err != nil {
 		return reply{}, err
 	}
 	for name := range q {
-		if narrows(name) {
+		if isUnservedFilter(name) {
 			return reply{}, badValue(name, "is a filter that is not served")
 		}
 	}
@@ -242,11 +244,11 @@ func listUsers(c *call) (reply, error) {
 	if q.Has("locators") {
 		return usersByLocator(c, q, w)
 	}
-	limit, err := single(q, "limit")
+	limit, err := singleQuery(q, "limit")
 	if err != nil {
 		return reply{}, err
 	}
-	after, err := single(q, "after")
+	after, err := singleQuery(q, "after")
 	if err != nil {
 		return reply{}, err
 	}
@@ -266,7 +268,10 @@ func listUsers(c *call) (reply, error) {
 	if err != nil {
 		return reply{}, err
 	}
-	a := reply{status: http.StatusOK, body: json.RawMessage(list), header: [2]string{"X-Mitter-Paginated-Estimated-Count", strconv.Itoa(count)}}
+	a := reply{
+		status: http.StatusOK, body: json.RawMessage(list),
+		header: [2]string{"X-Mitter-Paginated-Estimated-Count", strconv.Itoa(count)},
+	}
 	if next != "" {
 		q.Set("after", string(next))
 		a.link = "<?" + q.Encode() + `>; rel="next"`
@@ -277,15 +282,17 @@ func listUsers(c *call) (reply, error) {
 const (
 	// pageBytes is how long a page of users may become before it ends early.
 	pageBytes = 4 << 20
-	// profileStep is how many users are read at once where their attributes are wanted. A page
+	// profileStep is how many users are read at once where their attributes are asked for. A page
 	// is at most pageBytes and that many users long.
 	profileStep = 8
 )
 
-// userPage encodes a page of users, of a number of them at most. It reads their attributes in
-// small steps and ends early once it is long, so that a page is bounded in bytes: the cursor says
-// where to go on. Users who cannot be read are left out, and count as if they were shown.
-func (c *call) userPage(after denizen.UserCursor, left int, w wanted) (list []byte, next denizen.UserCursor, err error) {
+// userPage encodes a page of at most left users. It reads their attributes in small steps and ends
+// early once the page is long, so that a page is bounded in bytes. The cursor says where to go on.
+// Users who cannot be read are left out, and count as if they were shown.
+func (c *call) userPage(
+	after denizen.UserCursor, left int, w attributeKeys,
+) (list []byte, next denizen.UserCursor, err error) {
 	var b bytes.Buffer
 	b.WriteByte('[')
 	for {
@@ -316,9 +323,9 @@ func (c *call) userPage(after denizen.UserCursor, left int, w wanted) (list []by
 	}
 }
 
-// narrows reports whether a query parameter would leave users out of the list. Ignored, it would
-// return everybody to who asked for a few.
-func narrows(name string) bool {
+// isUnservedFilter reports whether a query parameter would leave users out of the list. If it were
+// ignored, everybody would be returned to a caller who asked for a few.
+func isUnservedFilter(name string) bool {
 	switch name {
 	case "metadata", "ids", "name", "blocked", "createdAfter":
 		return true
@@ -326,7 +333,7 @@ func narrows(name string) bool {
 	return strings.HasPrefix(name, "attribute.")
 }
 
-func usersByLocator(c *call, q url.Values, w wanted) (reply, error) {
+func usersByLocator(c *call, q url.Values, w attributeKeys) (reply, error) {
 	locators := []string{}
 	for _, value := range q["locators"] {
 		if value != "" {
@@ -340,10 +347,10 @@ func usersByLocator(c *call, q url.Values, w wanted) (reply, error) {
 	return reply{status: http.StatusOK, list: c.userBodies(users, w)}, nil
 }
 
-// userBodies are the shapes of users, each made as it is asked for. One that was deleted since
-// it was listed has no profile. One whose attributes cannot be read is shown without, so that it
-// does not take the others' place.
-func (c *call) userBodies(users []denizen.User, w wanted) iter.Seq2[any, error] {
+// userBodies yields what the caller is shown of users. A user who was deleted since it was listed
+// has no profile. One whose attributes cannot be read is shown without them: it must not hide the
+// others.
+func (c *call) userBodies(users []denizen.User, w attributeKeys) iter.Seq2[any, error] {
 	return func(yield func(any, error) bool) {
 		for _, u := range users {
 			profile, err := c.profileOf(u.ID, w)
@@ -381,7 +388,7 @@ func blockUser(c *call) (reply, error) {
 	if blocked {
 		change = c.h.dir.BlockUser
 	}
-	return done(withVersion(c, c.userNow(id), func(expected ...denizen.UserVersion) error {
+	return noContent(withVersion(c, c.userNow(id), func(expected ...denizen.UserVersion) error {
 		_, err := change(c.r.Context(), c.by, id, expected...)
 		return err
 	}))
@@ -392,7 +399,7 @@ func deleteUser(c *call) (reply, error) {
 	if err != nil {
 		return reply{}, err
 	}
-	return done(withVersion(c, c.userNow(id), func(expected ...denizen.UserVersion) error {
+	return noContent(withVersion(c, c.userNow(id), func(expected ...denizen.UserVersion) error {
 		return c.h.dir.DeleteUser(c.r.Context(), c.by, id, expected...)
 	}))
 }
@@ -410,7 +417,7 @@ func getScreenNames(c *call) (reply, error) {
 	for i, u := range users {
 		names[i].ScreenName = u.ScreenName
 	}
-	return ok(struct {
+	return okJSON(struct {
 		ScreenNames []screenName `json:"screenNames"`
 	}{names})
 }
@@ -428,7 +435,7 @@ func setScreenName(c *call) (reply, error) {
 	if err != nil {
 		return reply{}, err
 	}
-	return done(withVersion(c, c.userNow(id), func(expected ...denizen.UserVersion) error {
+	return noContent(withVersion(c, c.userNow(id), func(expected ...denizen.UserVersion) error {
 		_, err := c.h.dir.SetScreenName(c.r.Context(), c.by, id, name, expected...)
 		return err
 	}))

@@ -52,8 +52,10 @@ func run(ctx context.Context, s settings, stdout io.Writer, stderr *os.File) (er
 	return w.err
 }
 
-// makeSchema makes the schema if there is none. What it answers drops what it made.
-func makeSchema(ctx context.Context, s settings, say func(string, ...any)) (drop func() error, err error) {
+// makeSchema makes the schema if there is none, and returns a function that drops what it made.
+func makeSchema(
+	ctx context.Context, s settings, say func(string, ...any),
+) (drop func() error, err error) {
 	pool, err := pgxpool.New(ctx, s.postgres)
 	if err != nil {
 		return nil, err
@@ -119,7 +121,7 @@ func (s *server) kill() {
 	_ = s.cmd.Wait()
 }
 
-// answer is what the walk looks at of an answer.
+// answer is what the walk needs of a response.
 type answer struct {
 	status     int
 	ErrorCode  string
@@ -167,8 +169,10 @@ func (w *walk) say(format string, args ...any) {
 
 func (w *walk) path(path string) string { return strings.NewReplacer(w.ids...).Replace(path) }
 
-// step asks one server, prints what it answers and holds that to a status and to what it says.
-func (w *walk) step(s *server, as, method, path, body string, status int, says ...string) (a answer) {
+// step sends a request to one server, prints the response, and checks its status and what it says.
+func (w *walk) step(
+	s *server, as, method, path, body string, status int, says ...string,
+) (a answer) {
 	if w.err != nil {
 		return a
 	}

@@ -36,7 +36,7 @@ func main() {
 // The two attributes of the walk. A user writes her own bio, and the application alone
 // how often she came.
 const (
-	bio    = denizen.AttributeBio
+	bio    = "quickstart.bio"
 	visits = "quickstart.visits"
 )
 
@@ -125,8 +125,7 @@ func run(ctx context.Context, w io.Writer, path string) (err error) {
 
 type printer func(format string, args ...any)
 
-// findOrCreate answers Alice: the one that an earlier run left, found by her address, or a
-// new one.
+// findOrCreate returns Alice: the one that an earlier run left, found by her address, or a new one.
 func findOrCreate(ctx context.Context, say printer, dir *denizen.Directory) (denizen.User, error) {
 	found, err := dir.UsersByLocator(ctx, denizen.System(), []string{"email:alice@example.org"})
 	if err != nil {
@@ -280,8 +279,8 @@ func feed(ctx context.Context, say printer, dir *denizen.Directory) error {
 	return nil
 }
 
-// refused is nil for an error of a kind, and otherwise an error: something was let through
-// or went wrong.
+// refused returns nil for an error of a kind. Any other is returned, and none at all is an error,
+// too: what should have been refused was let through.
 func refused(err, kind error) error {
 	switch {
 	case errors.Is(err, kind):

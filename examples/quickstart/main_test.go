@@ -52,7 +52,7 @@ func TestTheFirstRunWalksOnePersonThroughAll(t *testing.T) {
 			"unique as +12015550123",
 			"denizen: CreateUser: locator: taken",
 			"A token is issued to her",
-			"mitter.upa.Bio is defined now.",
+			"quickstart.bio is defined now.",
 			"quickstart.visits is defined now.",
 			"denizen: SetAttribute: key: denied",
 			"visit 1.",
@@ -92,10 +92,10 @@ func TestTheSecondRunPicksUpWhatTheFirstLeft(t *testing.T) {
 		inOrder(t, second,
 			"people.db is open. Users in it: 1.",
 			"Found again by her address: Alice",
-			`mitter.upa.Bio = "Down the hole."`,
+			`quickstart.bio = "Down the hole."`,
 			`quickstart.visits = "1"`,
 			"by now mitter.up.Away",
-			"mitter.upa.Bio is defined already.",
+			"quickstart.bio is defined already.",
 			"visit 2.",
 		)
 		const id = `    id        (\S+)`

@@ -6,18 +6,21 @@ import (
 	"strings"
 )
 
-// What a page of the allowed origin may send, and read of an answer beyond what any page may.
-// Browsers set Date themselves; it stands here for clients that name it all the same.
+// What a page of the allowed origin may send, and which headers of a response it may read beside
+// those that any page may. Browsers set Date themselves; some clients name it all the same.
 const (
 	allowedMethods = "GET, HEAD, POST, PUT, PATCH, DELETE"
-	allowedHeaders = "Authorization, Content-Type, Content-MD5, Date, Nonce, Idempotency-Key, If-Match, If-None-Match, X-Request-Id, " +
-		"X-Issued-Mitter-User-Authorization, X-Mitter-Application-Id, X-Mitter-Application-Access-Key, X-Mitter-Sudo-User-Id"
-	exposedHeaders = "ETag, Link, Location, Retry-After, X-Mitter-Paginated-Estimated-Count, X-Request-Id"
+	allowedHeaders = "Authorization, Content-Type, Content-MD5, Date, Nonce, Idempotency-Key, " +
+		"If-Match, If-None-Match, X-Request-Id, X-Issued-Mitter-User-Authorization, " +
+		"X-Mitter-Application-Id, X-Mitter-Application-Access-Key, X-Mitter-Sudo-User-Id"
+	exposedHeaders = "ETag, Link, Location, Retry-After, X-Mitter-Paginated-Estimated-Count, " +
+		"X-Request-Id"
 )
 
-// cors lets pages of one origin call the service, and of no other. They send a token in a header:
-// credentials are never allowed here, so a browser keeps the cookie, which is for the pages of the
-// service itself, out of what they may read.
+// cors lets pages of one origin call the service, and of no other. They send a token in a header.
+// Credentials are never allowed here, so that a browser sends their requests without the cookie,
+// which is for the pages of the service itself. Where they are allowed, the origin has to be
+// trusted in httpadapter.Options.CrossOrigin, too.
 func cors(origin string, next http.Handler) http.Handler {
 	if origin == "" {
 		return next
@@ -42,8 +45,8 @@ func cors(origin string, next http.Handler) http.Handler {
 	})
 }
 
-// trust lets pages of an origin sign people in too. Their browsers show them the answer, with the
-// token, and ignore its cookie.
+// trust lets pages of an origin sign people in, too. Their browsers show them the response, with
+// the token, and ignore its cookie.
 func trust(protection *http.CrossOriginProtection, origin string) error {
 	if err := protection.AddTrustedOrigin(origin); err != nil || origin != strings.ToLower(origin) {
 		return fmt.Errorf("-allow-origin %s: must be an origin as browsers send it, such as https://app.example.org", origin)

@@ -20,7 +20,7 @@ type limits struct {
 
 	starts, siteStarts *limiter // of a client, and of a whole IPv6 site
 	tries, siteTries   *limiter
-	share              *limiter // of a client in the codes for one address: nobody uses up all of them alone
+	share              *limiter // of a client in the codes for one address
 	address            *limiter // codes for one address, whoever asks
 }
 
@@ -115,7 +115,10 @@ type limiter struct {
 }
 
 func newLimiter(burst int, every time.Duration) *limiter {
-	return &limiter{burst: burst, every: every, began: time.Now(), seed: maphash.MakeSeed(), free: map[uint64]time.Duration{}}
+	return &limiter{
+		burst: burst, every: every, began: time.Now(),
+		seed: maphash.MakeSeed(), free: map[uint64]time.Duration{},
+	}
 }
 
 // take takes one of a key's burst, or returns how long until there is one. The empty key is

@@ -68,7 +68,8 @@ func run(ctx context.Context, s settings, stdout, stderr io.Writer) (err error) 
 		return err
 	}
 	log := slog.New(slog.NewTextHandler(stderr, nil))
-	listener, err := net.Listen("tcp", s.addr) // first, so that a start that fails here leaves nothing
+	// First, so that a start that fails here leaves nothing behind.
+	listener, err := net.Listen("tcp", s.addr)
 	if err != nil {
 		return err
 	}
@@ -76,7 +77,9 @@ func run(ctx context.Context, s settings, stdout, stderr io.Writer) (err error) 
 
 	o := denizen.Options{ApplicationID: s.applicationID, RootKey: rootKey}
 	if s.peers {
-		o.MaySee = func(context.Context, denizen.UserID, denizen.UserID, denizen.Facet) (bool, error) { return true, nil }
+		o.MaySee = func(context.Context, denizen.UserID, denizen.UserID, denizen.Facet) (bool, error) {
+			return true, nil
+		}
 	}
 	dir, err := denizen.Open(ctx, s.db, o)
 	if err != nil {
@@ -109,8 +112,8 @@ func newServer(handler http.Handler, log *slog.Logger) *http.Server {
 	}
 }
 
-// rootKey returns the 32 bytes that a text spells in base64 or in hexadecimal digits, or none of
-// an empty text. No error holds the text.
+// rootKey returns the 32 bytes that a text spells in base64 or in hexadecimal digits, or nil for an
+// empty text. No error holds the text.
 func rootKey(text string) ([]byte, error) {
 	if text == "" {
 		return nil, nil
@@ -128,7 +131,9 @@ func rootKey(text string) ([]byte, error) {
 // accessKey puts the access key that the environment brings into the directory. Without one a
 // directory that has none gets one, which is shown this once. One that was deleted stays so: what
 // the environment still holds may be what leaked.
-func accessKey(ctx context.Context, dir *denizen.Directory, s settings, log *slog.Logger, stdout io.Writer) error {
+func accessKey(
+	ctx context.Context, dir *denizen.Directory, s settings, log *slog.Logger, stdout io.Writer,
+) error {
 	system := denizen.System()
 	if s.accessKey != "" {
 		err := dir.PutAccessKey(ctx, system, s.accessKey, s.accessSecret)
@@ -153,8 +158,10 @@ func accessKey(ctx context.Context, dir *denizen.Directory, s settings, log *slo
 	return err
 }
 
-// serve answers requests until ctx ends, and then those that are under way.
-func serve(ctx context.Context, server *http.Server, listener net.Listener, log *slog.Logger) error {
+// serve serves requests until ctx ends, and then finishes those that are under way.
+func serve(
+	ctx context.Context, server *http.Server, listener net.Listener, log *slog.Logger,
+) error {
 	failed := make(chan error, 1)
 	go func() { failed <- server.Serve(listener) }()
 	select {

@@ -22,7 +22,7 @@ type notes struct {
 	dir *denizen.Directory
 
 	mu    sync.Mutex
-	texts map[string][]string // by the InternalID of their author, which a later user of the same id has not
+	texts map[string][]string // by the InternalID of their author, which is no later user's
 	sizes map[string]int      // in bytes, by author; guarded by mu, as are texts and size
 	size  int                 // of all
 }

@@ -15,7 +15,7 @@ import (
 	"github.com/denizenhq/denizen/httpadapter"
 )
 
-// service is all that the server answers: the API, beside routes of its own. Its sign-in is to
+// service returns all that the server serves: the API, beside routes of its own. Its sign-in has to
 // be closed at the end.
 func service(dir *denizen.Directory, log *slog.Logger, s settings) (http.Handler, *signIn, error) {
 	// Another site's page must not sign a browser in as somebody else, nor out.
@@ -94,7 +94,7 @@ func read(w http.ResponseWriter, r *http.Request, into any) bool {
 	return true
 }
 
-// answer writes a JSON answer, which nobody may keep.
+// answer writes a JSON response that no cache may keep.
 func answer(w http.ResponseWriter, status int, body any) {
 	text, _ := json.Marshal(body) // maps and strings, which can always be encoded
 	h := w.Header()

@@ -521,9 +521,9 @@ func TestTheCookieOfExistingClientsLetsNobodyIn(t *testing.T) {
 	s := newInside(t, "")
 	signed := denizentest.Token(t, s.dir, denizentest.User(t, s.dir, "Alice").ID)
 	for _, path := range []string{"/v1/users/me", "/notes"} {
-		require.Equal(t, http.StatusUnauthorized, s.send("GET", path, "", "Cookie", httpadapter.ContractCookieName+"="+signed).Code, path)
+		require.Equal(t, http.StatusUnauthorized, s.send("GET", path, "", "Cookie", "x_issued_mitter_user_authorization"+"="+signed).Code, path)
 		require.Equal(t, http.StatusOK, s.send("GET", path, "", "Cookie", httpadapter.CookieName+"="+signed).Code, path)
-		both := httpadapter.ContractCookieName + "=tossed; " + httpadapter.CookieName + "=" + signed
+		both := "x_issued_mitter_user_authorization" + "=tossed; " + httpadapter.CookieName + "=" + signed
 		require.Equal(t, http.StatusOK, s.send("GET", path, "", "Cookie", both).Code, path)
 	}
 }

@@ -11,7 +11,7 @@ import (
 	"github.com/denizenhq/denizen"
 )
 
-// ErrSignIn: the caller is not signed in, or not any longer.
+// ErrSignIn says that the caller is not signed in, or not any longer.
 var ErrSignIn = errors.New("sign in first")
 
 // Directory is what the service needs of a user directory. *denizen.Directory has it.
@@ -28,7 +28,7 @@ type Notes struct {
 	notes map[string][]string // by the InternalID of their author
 }
 
-// NewNotes answers a service without notes.
+// NewNotes returns a service without notes.
 func NewNotes(people Directory) *Notes {
 	return &Notes{people: people, notes: map[string][]string{}}
 }
@@ -45,7 +45,7 @@ func (n *Notes) Write(ctx context.Context, signed, note string) error {
 	return nil
 }
 
-// Read answers the notes of whoever the token stands for, oldest first.
+// Read returns the notes of whoever the token stands for, oldest first.
 func (n *Notes) Read(ctx context.Context, signed string) ([]string, error) {
 	author, err := n.author(ctx, signed)
 	if err != nil {
@@ -56,8 +56,8 @@ func (n *Notes) Read(ctx context.Context, signed string) ([]string, error) {
 	return append([]string(nil), n.notes[author.InternalID]...), nil
 }
 
-// author answers the user behind a token. What the directory refuses is ErrSignIn; what it
-// could not find out is neither a yes nor a no, and is passed on.
+// author returns the user behind a token. What the directory refuses is ErrSignIn. What it could
+// not find out is passed on, as it is neither a yes nor a no.
 func (n *Notes) author(ctx context.Context, signed string) (denizen.User, error) {
 	by, err := n.people.Authenticate(ctx, signed)
 	if err != nil {

@@ -1,7 +1,6 @@
 package unittest_test
 
 import (
-	"context"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -127,18 +126,16 @@ func TestALaterUserOfTheSameIdInheritsNothing(t *testing.T) {
 	require.Empty(t, got)
 }
 
-// A fault is made by hiding one method of a real directory.
 func TestADirectoryThatCannotBeAskedLetsNobodyIn(t *testing.T) {
-	dir := denizentest.New(t)
+	dir, faults := denizentest.Faulty(t)
+	notes := unittest.NewNotes(dir)
 	signed := denizentest.Token(t, dir, denizentest.User(t, dir, "Alice").ID)
 
-	err := unittest.NewNotes(outOfReach{dir}).Write(t.Context(), signed, "not let in")
+	faults.Begin(denizentest.Unavailable)
+	err := notes.Write(t.Context(), signed, "not let in")
 	require.ErrorIs(t, err, denizen.ErrUnavailable)
 	require.NotErrorIs(t, err, unittest.ErrSignIn, "signing in again would not help")
-}
 
-type outOfReach struct{ *denizen.Directory }
-
-func (outOfReach) Authenticate(context.Context, string) (denizen.Principal, error) {
-	return denizen.Principal{}, denizen.ErrUnavailable
+	faults.End()
+	require.NoError(t, notes.Write(t.Context(), signed, "let in"))
 }

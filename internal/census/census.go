@@ -51,8 +51,8 @@ func (c *Census) Count(ctx context.Context) (int, error) {
 	return 0, store.ErrUnavailable // the feed went back or was damaged all the while
 }
 
-// follow goes on to the end of the feed. Counts says of a user who came or went whether that changes
-// the number.
+// follow goes on to the end of the feed. Counts says of a user who came or went whether that
+// changes the number.
 func (c *Census) follow(ctx context.Context, counts func(user store.Key, came bool) bool) error {
 	for {
 		feed, err := c.store.Changes(ctx, c.upTo, store.MaxPage)

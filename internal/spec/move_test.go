@@ -20,7 +20,8 @@ import (
 	"github.com/denizenhq/denizen/store/postgres"
 )
 
-// move copies a directory from its file to PostgreSQL. No program has it open meanwhile.
+// move copies a directory from its file to PostgreSQL. No program has it open meanwhile. It is in
+// docs/from-file-to-postgresql.md.
 func move(ctx context.Context, people *postgres.Store, path string) error {
 	file, err := bolt.Open(ctx, path, bolt.Options{})
 	if err != nil {

@@ -42,7 +42,10 @@
 // reports the result.
 //
 // Before a file is mapped into memory, its length is compared with the length that its meta page
-// claims.
+// claims. If the system refuses a longer mapping, commits that need one fail and reads go on.
+//
+// A file that was moved or replaced while it is open takes no more commits within about a second.
+// Reads go on, and [Store.Health] reports it.
 package bolt
 
 import (

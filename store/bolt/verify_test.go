@@ -59,6 +59,37 @@ func TestVerifyHasNoFalseAlarm(t *testing.T) {
 	}
 }
 
+// meanwhile is a context that does something each time it is looked at.
+type meanwhile struct {
+	context.Context
+	do func()
+}
+
+func (c meanwhile) Err() error {
+	c.do()
+	return c.Context.Err()
+}
+
+func TestVerifyLooksAtTheStateItBeganWith(t *testing.T) {
+	if !bolt.KeepsRoom {
+		t.Skip("a commit may have to wait for the end of a read")
+	}
+	path, _ := filled(t, 60)
+	s := open(t, path)
+	n := 0
+	write := func() {
+		n++
+		commit(t, s, put(store.Key(fmt.Sprint("w/", n%20)), fmt.Sprintf(`{"pad":"%0*d"}`, n*397%9_000, n)))
+	}
+	s.WhileChecking(write) // the file has another state than the one that is read
+	require.NoError(t, s.Verify(meanwhile{t.Context(), func() {
+		for range 3 { // enough for its pages to be used again
+			write()
+		}
+	}}))
+	require.Greater(t, n, 30)
+}
+
 func TestCommitsGoOnWhileVerifyReads(t *testing.T) {
 	path, _ := filled(t, 60)
 	s := open(t, path)
@@ -67,7 +98,7 @@ func TestCommitsGoOnWhileVerifyReads(t *testing.T) {
 	done := make(chan error, 1)
 	go func() { done <- s.Verify(t.Context()) }()
 	<-inside
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	for i := range 50 {
 		_, err := s.Commit(ctx, put(store.Key(fmt.Sprint("during/", i)), fmt.Sprintf(`{"pad":"%05000d"}`, i)))

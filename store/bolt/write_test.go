@@ -217,7 +217,7 @@ func TestASlowBackupStopsNobody(t *testing.T) {
 			grown <- nil
 		}()
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	for range 8 {
 		select {

@@ -3,6 +3,7 @@ package postgres_test
 import (
 	"bytes"
 	"context"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -62,10 +63,9 @@ func TestACommitWaitsForAConnectionNoLongerThanItsLockTimeoutInAll(t *testing.T)
 	conn, err := pool.Acquire(t.Context())
 	require.NoError(t, err)
 	defer conn.Release()
-	start := time.Now()
 	_, err = s.Commit(t.Context(), put("k", `{}`))
 	require.ErrorIs(t, err, store.ErrUnavailable)
-	require.Less(t, time.Since(start), 800*time.Millisecond)
+	require.EqualValues(t, 1, pool.Stat().CanceledAcquireCount(), "it waited again")
 }
 
 func TestACallerThatWaitsForAConnectionKeepsToItsContext(t *testing.T) {
@@ -95,7 +95,7 @@ func TestACallerThatWaitsForAConnectionKeepsToItsContext(t *testing.T) {
 }
 
 func TestACallerBehindAStuckLeaderWaitsNoLongerThanItsLockTimeout(t *testing.T) {
-	const bound = 600 * time.Millisecond
+	const bound = 3 * time.Second
 	s, pool, name := fresh(t)
 	brief := open(t, pool, postgres.Options{Schema: name, LockTimeout: bound, PollOnly: true})
 	commit(t, s.InTx(begin(t, pool)), put("k", `{}`))
@@ -122,8 +122,17 @@ func TestCloseEndsThoughTheNetworkSwallowsEverything(t *testing.T) {
 	commit(t, s, put("k", `{}`))
 	waiting := make(chan error, 1)
 	go func() { waiting <- s.Wait(context.Background(), 1) }()
+	swallowed := make(chan struct{})
+	swallow := sync.OnceFunc(func() { close(swallowed) })
 	p.judge(func(sent []byte) verdict {
-		p.halfOpen()
+		if bytes.Contains(sent, []byte("pg_advisory_xact_lock")) {
+			swallow()
+		}
+		select {
+		case <-swallowed:
+			p.halfOpen()
+		default:
+		}
 		return pass
 	})
 	done := make(chan error, 1)
@@ -131,16 +140,19 @@ func TestCloseEndsThoughTheNetworkSwallowsEverything(t *testing.T) {
 		_, err := s.Commit(context.Background(), put("k", `{}`))
 		done <- err
 	}()
+	<-swallowed
 	start := time.Now()
 	require.NoError(t, s.Close())
-	require.Less(t, time.Since(start), 10*time.Second)
+	require.Less(t, time.Since(start), 20*time.Second) // of an hour
 	require.Error(t, <-done)
 	require.ErrorIs(t, <-waiting, store.ErrClosed)
+	p.judge(nil)
+	p.cut() // the driver waits for its connections
 }
 
 func TestAHostsTransactionThatSitsOnTheLockIsEnded(t *testing.T) {
 	s, pool, name := fresh(t)
-	host := open(t, pool, postgres.Options{Schema: name, Timeout: 200 * time.Millisecond})
+	host := open(t, pool, postgres.Options{Schema: name, Timeout: time.Second})
 	tx := begin(t, pool)
 	commit(t, host.InTx(tx), put("k", `{}`))
 	require.Equal(t, store.Seq(1), commit(t, s, put("other", `{}`)), "the server ends it before others give up")
@@ -149,10 +161,10 @@ func TestAHostsTransactionThatSitsOnTheLockIsEnded(t *testing.T) {
 }
 
 func TestWhoIsStoppedWithTheLockIsCutOffBeforeOthersGiveUp(t *testing.T) {
-	const bound = 2 * time.Second
+	const bound = 6 * time.Second // half of it is for a slow machine
 	witness, pool, name := fresh(t)
 	p := newProxy(t)
-	s := open(t, connect(t, p.dsn(t), plainly), postgres.Options{Schema: name, LockTimeout: bound, Timeout: 5 * time.Second, PollOnly: true})
+	s := open(t, connect(t, p.dsn(t), plainly), postgres.Options{Schema: name, LockTimeout: bound, PollOnly: true})
 	other := open(t, pool, postgres.Options{Schema: name, LockTimeout: bound, PollOnly: true})
 	stopped := make(chan struct{}, 1)
 	p.judge(func(sent []byte) verdict {

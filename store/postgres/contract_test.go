@@ -94,7 +94,11 @@ func TestWhoWaitsBehindAPoolerIsWoken(t *testing.T) {
 	}
 	sessions, err := admin()
 	require.NoError(t, err)
-	var listening int
-	require.NoError(t, sessions.QueryRow(t.Context(), `SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'LISTEN denizen%'`).Scan(&listening))
-	require.Zero(t, listening)
+	listening := func() (n int) {
+		require.NoError(t, sessions.QueryRow(t.Context(), `SELECT count(*) FROM pg_stat_activity WHERE query = $1`, "LISTEN "+postgres.Topic(name)).Scan(&n))
+		return n
+	}
+	require.Zero(t, listening())
+	go func() { _ = s.Wait(t.Context(), 10) }()
+	require.Eventually(t, func() bool { return listening() == 1 }, 30*time.Second, time.Millisecond, "who is not behind it listens")
 }

@@ -200,9 +200,8 @@ func TestABadNetworkLosesNothing(t *testing.T) {
 func TestASessionThatIsEndedLosesNothing(t *testing.T) {
 	t.Parallel()
 	witness, _, name := fresh(t)
-	tag := strings.ReplaceAll(name, " ", "-")
-	tagged := func(c *pgxpool.Config) { c.ConnConfig.RuntimeParams["application_name"] = tag }
-	s := open(t, connect(t, server(t), tagged), hasty(name))
+	pool, tag := tagged(t, name)
+	s := open(t, pool, hasty(name))
 	c := contend(s)
 	for range 40 {
 		c.progress(t, 10)
@@ -259,7 +258,7 @@ func TestAConnectionLostBeforeCommitIsUnavailable(t *testing.T) {
 func behindProxy(t *testing.T) (*postgres.Store, *proxy) {
 	t.Helper()
 	p := newProxy(t)
-	return open(t, connect(t, p.dsn(t), plainly), hasty(schema(t))), p
+	return open(t, connect(t, p.dsn(t), plainly), postgres.Options{Schema: schema(t)}), p
 }
 
 func TestADeadConnectionIsReplacedBeforeAnythingIsWritten(t *testing.T) {
@@ -272,7 +271,8 @@ func TestADeadConnectionIsReplacedBeforeAnythingIsWritten(t *testing.T) {
 func TestAClientThatVanishesWithTheLockHoldsUpOthersForItsTimeoutOnly(t *testing.T) {
 	witness, _, name := fresh(t)
 	p := newProxy(t)
-	s := open(t, connect(t, p.dsn(t), plainly), hasty(name))
+	o := postgres.Options{Schema: name, LockTimeout: 4 * time.Second, Timeout: time.Second, PollOnly: true}
+	s := open(t, connect(t, p.dsn(t), plainly), o)
 	// The lock is taken. Then nothing gets through any more, and the server does not notice.
 	p.judge(func(sent []byte) verdict {
 		if bytes.Contains(sent, []byte("COMMIT\x00")) {

@@ -2,7 +2,7 @@ package postgres_test
 
 import (
 	"bytes"
-	"net"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -28,10 +28,10 @@ func binaries(t *testing.T) string {
 
 // ownServer is a PostgreSQL server of this test's own.
 type ownServer struct {
-	bin, dir, port string
-	as             *syscall.SysProcAttr
-	cmd            *exec.Cmd
-	log            bytes.Buffer
+	bin, dir string
+	as       *syscall.SysProcAttr
+	cmd      *exec.Cmd
+	log      bytes.Buffer
 }
 
 func newOwnServer(t *testing.T) *ownServer {
@@ -48,11 +48,6 @@ func newOwnServer(t *testing.T) *ownServer {
 		require.NoError(t, os.Chown(o.dir, uid, -1))
 		o.as.Credential = &syscall.Credential{Uid: uint32(uid), Gid: uint32(os.Getgid())}
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	_, o.port, err = net.SplitHostPort(l.Addr().String())
-	require.NoError(t, err)
-	require.NoError(t, l.Close())
 	o.dir = filepath.Join(o.dir, "data")
 	init := exec.CommandContext(t.Context(), filepath.Join(o.bin, "initdb"), "-D", o.dir, "-U", "test", "-A", "trust", "-E", "UTF8", "--no-locale", "--no-sync")
 	init.SysProcAttr = o.as
@@ -64,14 +59,15 @@ func newOwnServer(t *testing.T) *ownServer {
 }
 
 func (o *ownServer) dsn() string {
-	return "postgres://test@127.0.0.1:" + o.port + "/postgres?sslmode=disable"
+	return "postgres://test@/postgres?host=" + url.QueryEscape(filepath.Dir(o.dir))
 }
 
 func (o *ownServer) start(t *testing.T) {
 	t.Helper()
 	// Not by the test's context, which ends before the cleanup.
-	o.cmd = exec.Command(filepath.Join(o.bin, "postgres"), "-D", o.dir, "-p", o.port,
-		"-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=")
+	// A port might be somebody else's by the next start: a client's own, even.
+	o.cmd = exec.Command(filepath.Join(o.bin, "postgres"), "-D", o.dir,
+		"-c", "listen_addresses=", "-c", "unix_socket_directories="+filepath.Dir(o.dir))
 	o.cmd.SysProcAttr, o.cmd.Dir = o.as, filepath.Dir(o.dir)
 	o.cmd.Stderr = &o.log
 	require.NoError(t, o.cmd.Start())
@@ -95,6 +91,7 @@ func (o *ownServer) kill(t *testing.T) {
 	if o.cmd == nil {
 		return
 	}
+	require.NoError(t, o.cmd.Process.Signal(syscall.SIGSTOP)) // it makes no more of them
 	children, _ := exec.Command("ps", "-o", "pid=", "--ppid", strconv.Itoa(o.cmd.Process.Pid)).Output()
 	require.NoError(t, o.cmd.Process.Kill())
 	for _, field := range strings.Fields(string(children)) {

@@ -3,20 +3,16 @@ package postgres_test
 import (
 	"context"
 	"fmt"
-	"strings"
 	"testing"
 	"time"
 
 	"github.com/denizenhq/denizen/store"
 	"github.com/denizenhq/denizen/store/postgres"
-	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 )
 
 func TestManyStoresOverOnePoolShareOneListener(t *testing.T) {
-	dsn := server(t)
-	tag := strings.ReplaceAll(schema(t), " ", "-")
-	pool := connect(t, dsn, func(c *pgxpool.Config) { c.ConnConfig.RuntimeParams["application_name"] = tag })
+	pool, tag := tagged(t, schema(t))
 	require.EqualValues(t, 8, pool.Config().MaxConns)
 	const n = 20
 	stores, waited := make([]*postgres.Store, n), make(chan error, n)

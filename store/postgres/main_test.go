@@ -77,6 +77,13 @@ func connect(t testing.TB, dsn string, change ...func(*pgxpool.Config)) *pgxpool
 	return pool
 }
 
+// tagged returns a pool for a test in the schema name. The server knows its sessions by tag.
+func tagged(t testing.TB, name string) (pool *pgxpool.Pool, tag string) {
+	t.Helper()
+	tag = strings.ReplaceAll(name, " ", "-")
+	return connect(t, server(t), func(c *pgxpool.Config) { c.ConnConfig.RuntimeParams["application_name"] = tag }), tag
+}
+
 // admin is a pool for statements that the tests run beside the stores.
 var admin = sync.OnceValues(func() (*pgxpool.Pool, error) {
 	return pgxpool.New(context.Background(), os.Getenv(serverEnv))

@@ -31,11 +31,14 @@ var Migrations = func() fs.FS {
 	return sub
 }()
 
-// ErrVersion means that the schema is newer than this program, or older and the role may not
-// migrate it.
+// ErrVersion means that the schema is newer than this program, or of a version that was never
+// released, or older and the role may not migrate it.
 var ErrVersion = errors.New("the schema has another version than this program")
 
-// migrations returns the texts of the files. The file at index i makes version i+1.
+// unreleased is the last version that no release had. What was stored then is not read any more.
+const unreleased = 2
+
+// migrations returns the texts of the files. The file at index i makes version unreleased+i+1.
 func migrations() ([]string, error) {
 	names, err := fs.Glob(Migrations, "*.sql")
 	if err != nil {
@@ -44,8 +47,8 @@ func migrations() ([]string, error) {
 	files := make([]string, len(names))
 	for i, name := range names {
 		number, _, _ := strings.Cut(name, "_")
-		if n, err := strconv.Atoi(number); err != nil || n != i+1 {
-			return nil, fmt.Errorf("the migration %s is not the one with number %d", name, i+1)
+		if n, err := strconv.Atoi(number); err != nil || n != unreleased+i+1 {
+			return nil, fmt.Errorf("the migration %s is not the one with number %d", name, unreleased+i+1)
 		}
 		text, err := fs.ReadFile(Migrations, name)
 		if err != nil {
@@ -83,8 +86,9 @@ func (n names) migrate(ctx context.Context, tx pgx.Tx, files []string) error {
 	if _, err := tx.Exec(ctx, `SELECT pg_advisory_xact_lock($1)`, n.lock); err != nil {
 		return err
 	}
-	version, err := n.version(ctx, tx, len(files))
-	if err != nil || version == len(files) {
+	latest := unreleased + len(files)
+	version, err := n.version(ctx, tx, latest)
+	if err != nil || version == latest {
 		return err
 	}
 	var exists bool
@@ -98,17 +102,17 @@ func (n names) migrate(ctx context.Context, tx pgx.Tx, files []string) error {
 	if exists {
 		setup = setup[1:]
 	}
-	for _, sql := range append(setup, files[version:]...) {
+	for _, sql := range append(setup, files[max(version-unreleased, 0):]...) {
 		// A file has many statements, which only the simple protocol accepts.
 		if _, err := tx.Conn().PgConn().Exec(ctx, sql).ReadAll(); err != nil {
-			return refused(err, version, len(files))
+			return refused(err, version, latest)
 		}
 	}
 	return nil
 }
 
 // version returns the version of the schema, 0 if it does not exist, and ErrVersion if it is newer
-// than latest.
+// than latest or was never released.
 func (n names) version(ctx context.Context, q querier, latest int) (version int, err error) {
 	var encoding string
 	var there bool
@@ -129,9 +133,9 @@ func (n names) version(ctx context.Context, q querier, latest int) (version int,
 	if err != nil {
 		return 0, err
 	}
-	if version > latest {
-		return 0, fmt.Errorf("%w: it has version %d, this program knows %d",
-			ErrVersion, version, latest)
+	if version > latest || version > 0 && version <= unreleased {
+		return 0, fmt.Errorf("%w: it has version %d, this program knows %d to %d",
+			ErrVersion, version, unreleased+1, latest)
 	}
 	return version, nil
 }

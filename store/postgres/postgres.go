@@ -203,11 +203,12 @@ func open(ctx context.Context, pool *pgxpool.Pool, o Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	version, err := names.version(ctx, pool, len(files))
+	latest := unreleased + len(files)
+	version, err := names.version(ctx, pool, latest)
 	if err != nil {
 		return nil, translate(ctx, err)
 	}
-	if version < len(files) {
+	if version < latest {
 		if err := Migrate(ctx, pool, names.schema); err != nil {
 			return nil, err
 		}

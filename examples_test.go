@@ -19,7 +19,7 @@ var shownElsewhere = map[string]bool{
 	"String": true, "GoString": true, "Error": true, "Unwrap": true, "LogValue": true, "MarshalJSON": true, "UnmarshalJSON": true,
 }
 
-func TestEveryExportedVerbHasAnExampleThatIsRun(t *testing.T) {
+func TestExamples_EveryExportedVerbHasAnExampleThatIsRun(t *testing.T) {
 	examples, called := examplesOf(t)
 	var missing []string
 	for _, f := range exportedVerbs(t) {

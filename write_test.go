@@ -8,12 +8,12 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/stretchr/testify/require"
-
 	"github.com/denizenhq/denizen"
+	"github.com/denizenhq/denizen/internal/invariant"
 	"github.com/denizenhq/denizen/internal/record"
 	"github.com/denizenhq/denizen/store"
 	"github.com/denizenhq/denizen/store/memory"
+	"github.com/stretchr/testify/require"
 )
 
 // gated is a store in memory whose commits about one user wait at a gate.
@@ -31,7 +31,7 @@ func (s *gated) Commit(ctx context.Context, b store.Batch) (store.Seq, error) {
 	return s.Store.Commit(ctx, b)
 }
 
-func TestManyWritesOfOneUserAllGetThroughAndNoStrangerWaits(t *testing.T) {
+func TestWrite_ManyWritesOfOneUserAllGetThroughAndNoStrangerWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const writes, strangers = 200, 300
 		s := &gated{Store: memory.New(), user: alice}
@@ -76,6 +76,73 @@ func TestManyWritesOfOneUserAllGetThroughAndNoStrangerWaits(t *testing.T) {
 		close(s.gate)
 		for range writes {
 			require.NoError(t, <-ends)
+		}
+	})
+}
+
+// meddled calls a method in a new world where something is done just before the method's
+// first commit.
+func meddled(t testing.TB, cached bool, m method, by func(*world) denizen.Principal, meddle func(*world)) (*world, error) {
+	t.Helper()
+	var s *meddling
+	w := newWorld(t, cached, denizen.Options{}, func(inner store.Store) store.Store {
+		s = &meddling{Store: inner}
+		return s
+	})
+	f := func(store.Batch) bool {
+		meddle(w)
+		return true
+	}
+	s.meddle.Store(&f)
+	err := m.call(t.Context(), w, by(w), w.alice)
+	s.meddle.Store(nil)
+	return w, err
+}
+
+func TestWrite_AWriteThatMeetsAConflictIsDecidedAnew(t *testing.T) {
+	overCaches(t, func(t *testing.T, cached bool) {
+		for _, m := range methods {
+			if !m.about || m.verdict(t, asSystem) != yes {
+				continue
+			}
+			t.Run(m.name, func(t *testing.T) {
+				w, err := meddled(t, cached, m, (*world).application, func(w *world) {
+					_, err := w.SetScreenName(t.Context(), denizen.System(), w.alice, "Meanwhile")
+					require.NoError(t, err)
+				})
+				require.NoError(t, err)
+				invariant.Check(t, w.inner)
+				w.requireCoherent(t)
+			})
+		}
+	})
+}
+
+// A write that was decided while its caller still stood is not applied once it does not.
+func TestWrite_NothingIsWrittenForACallerWhoFellMeanwhile(t *testing.T) {
+	overCaches(t, func(t *testing.T, cached bool) {
+		for _, f := range fallen {
+			if f.column == asOther {
+				continue
+			}
+			for _, m := range methods {
+				if m.verdict(t, f.column) != yes || m.name == "Logout" {
+					continue
+				}
+				t.Run(f.name+", "+m.name, func(t *testing.T) {
+					var after invariant.Dump
+					w, err := meddled(t, cached, m, f.by, func(w *world) {
+						require.NoError(t, f.fall(t.Context(), w))
+						after = invariant.Of(t, w.inner)
+					})
+					if after.Records == nil {
+						require.NoError(t, err, "it writes nothing")
+						return
+					}
+					require.ErrorIs(t, err, denizen.ErrRevoked)
+					require.Equal(t, after, invariant.Of(t, w.inner))
+				})
+			}
 		}
 	})
 }

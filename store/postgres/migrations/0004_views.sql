@@ -165,4 +165,4 @@ COMMENT ON COLUMN presences.until IS 'When the state ends, or null if it stays u
 
 COMMENT ON FUNCTION active_presence(jsonb, bigint) IS 'Part of the view presences; not for others.';
 
-INSERT INTO migrations (version) VALUES (2);
+INSERT INTO migrations (version) VALUES (4);

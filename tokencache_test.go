@@ -7,12 +7,11 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/stretchr/testify/require"
-
 	"github.com/denizenhq/denizen"
 	"github.com/denizenhq/denizen/store"
 	"github.com/denizenhq/denizen/store/memory"
 	"github.com/denizenhq/denizen/store/storetest"
+	"github.com/stretchr/testify/require"
 )
 
 // pair is two directories over one store, as two processes have it. Only what the second asks
@@ -71,7 +70,7 @@ func (p *pair) costs(t *testing.T) int64 {
 	return p.asked.Load() - before
 }
 
-func TestATokenOfASharedStoreIsRememberedWhileTheFeedIsFollowed(t *testing.T) {
+func TestTokenCache_ATokenOfASharedStoreIsRememberedWhileTheFeedIsFollowed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPair(t, time.Second)
 		require.Equal(t, int64(2), p.costs(t), "two round trips for a token that is new here")
@@ -82,7 +81,7 @@ func TestATokenOfASharedStoreIsRememberedWhileTheFeedIsFollowed(t *testing.T) {
 	})
 }
 
-func TestWithoutFreshnessTheStoreIsAskedEachTime(t *testing.T) {
+func TestTokenCache_WithoutFreshnessTheStoreIsAskedEachTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPair(t, 0)
 		for range 3 {
@@ -134,7 +133,7 @@ var tokenEnds = map[string]func(d *denizen.Directory, p *pair) error{
 	},
 }
 
-func TestWhatAnotherProcessEndsIsEndedOnceTheFeedSaysSo(t *testing.T) {
+func TestTokenCache_WhatAnotherProcessEndsIsEndedOnceTheFeedSaysSo(t *testing.T) {
 	for name, end := range tokenEnds {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -149,7 +148,7 @@ func TestWhatAnotherProcessEndsIsEndedOnceTheFeedSaysSo(t *testing.T) {
 	}
 }
 
-func TestWhatThisProcessEndsIsEndedAtOnce(t *testing.T) {
+func TestTokenCache_WhatThisProcessEndsIsEndedAtOnce(t *testing.T) {
 	for name, end := range tokenEnds {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -164,7 +163,7 @@ func TestWhatThisProcessEndsIsEndedAtOnce(t *testing.T) {
 	}
 }
 
-func TestWhatEndsNoTokenForgetsNone(t *testing.T) {
+func TestTokenCache_WhatEndsNoTokenForgetsNone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPair(t, time.Hour)
 		p.remember(t)
@@ -180,7 +179,7 @@ func TestWhatEndsNoTokenForgetsNone(t *testing.T) {
 	})
 }
 
-func TestWhileTheFeedCannotBeReadTheStoreIsAsked(t *testing.T) {
+func TestTokenCache_WhileTheFeedCannotBeReadTheStoreIsAsked(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPair(t, 8*time.Second)
 		p.remember(t)
@@ -202,7 +201,7 @@ func TestWhileTheFeedCannotBeReadTheStoreIsAsked(t *testing.T) {
 	})
 }
 
-func TestAStoreThatCannotAnswerLetsNobodyInOnceItIsNotFresh(t *testing.T) {
+func TestTokenCache_AStoreThatCannotAnswerLetsNobodyInOnceItIsNotFresh(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPair(t, time.Second)
 		p.remember(t)
@@ -213,7 +212,7 @@ func TestAStoreThatCannotAnswerLetsNobodyInOnceItIsNotFresh(t *testing.T) {
 	})
 }
 
-func TestAProcessThatMissedEventsForgetsAll(t *testing.T) {
+func TestTokenCache_AProcessThatMissedEventsForgetsAll(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPair(t, time.Hour)
 		p.remember(t)
@@ -245,7 +244,7 @@ func (s *lagging) Get(ctx context.Context, keys ...store.Key) ([]store.Record, e
 	return records, err
 }
 
-func TestATokenThatEndsWhileItIsReadIsNotRemembered(t *testing.T) {
+func TestTokenCache_ATokenThatEndsWhileItIsReadIsNotRemembered(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPair(t, time.Hour)
 		var gets, revokeAt int
@@ -278,61 +277,4 @@ func TestATokenThatEndsWhileItIsReadIsNotRemembered(t *testing.T) {
 			require.ErrorIs(t, err, denizen.ErrRevoked, "revoked after the %d. read", at)
 		}
 	})
-}
-
-func TestABadFreshnessIsRefused(t *testing.T) {
-	for _, bad := range []time.Duration{-time.Second, time.Microsecond, time.Hour + time.Millisecond} {
-		_, err := denizen.New(t.Context(), memory.New(), denizen.Options{MaxRevocationDelay: bad})
-		require.ErrorIs(t, err, denizen.ErrInvalid)
-		e := new(denizen.Error)
-		require.ErrorAs(t, err, &e)
-		require.Equal(t, "MaxRevocationDelay", e.Field)
-	}
-}
-
-func TestInTxIsRefusedOverAStoreForOneDirectoryAlone(t *testing.T) {
-	d := newMemory(t, denizen.Options{})
-	_, err := d.InTx(shared{memory.New()})
-	requireRefused(t, err, "InTx", denizen.ErrInvalid, "store")
-}
-
-func TestInTxOfAClosedDirectoryIsRefused(t *testing.T) {
-	s := shared{memory.New()}
-	d := newOver(t, s, denizen.Options{})
-	require.NoError(t, d.Close())
-	_, err := d.InTx(s)
-	requireRefused(t, err, "InTx", denizen.ErrClosed, "")
-}
-
-// inTx is the directory seen through a transaction.
-func inTx(t testing.TB, d *denizen.Directory, s store.Store) *denizen.Directory {
-	t.Helper()
-	over, err := d.InTx(s)
-	require.NoError(t, err)
-	return over
-}
-
-func TestOverATransactionAllIsAsItIsWithout(t *testing.T) {
-	s := shared{memory.New()}
-	d := newOver(t, s, denizen.Options{MaxRevocationDelay: time.Second})
-	over := inTx(t, d, s)
-	u, err := over.CreateUser(t.Context(), denizen.System(), denizen.NewUser{ScreenName: "Alice", Locators: []denizen.NewLocator{denizen.Email("a@b.example")}})
-	require.NoError(t, err)
-	token, err := over.IssueToken(t.Context(), denizen.System(), u.ID, denizen.TokenOptions{})
-	require.NoError(t, err)
-	by, err := d.Authenticate(t.Context(), token.Signed)
-	require.NoError(t, err)
-	require.NoError(t, over.SetPresence(t.Context(), by, u.ID, denizen.Online(time.Minute)))
-	require.NoError(t, over.SetPresence(t.Context(), by, u.ID, denizen.Online(time.Minute)), "a heartbeat is stored at once")
-	_, err = over.Authenticate(t.Context(), token.Signed)
-	require.NoError(t, err)
-	require.NoError(t, over.Close())
-	_, err = over.User(t.Context(), by, u.ID)
-	require.ErrorIs(t, err, denizen.ErrClosed)
-	_, err = d.User(t.Context(), by, u.ID)
-	require.NoError(t, err, "closing it closes nothing else")
-	over = inTx(t, d, s)
-	require.NoError(t, d.Close())
-	_, err = over.User(t.Context(), by, u.ID)
-	require.ErrorIs(t, err, denizen.ErrClosed)
 }

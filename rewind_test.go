@@ -8,11 +8,10 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/stretchr/testify/require"
-
 	"github.com/denizenhq/denizen"
 	"github.com/denizenhq/denizen/store"
 	"github.com/denizenhq/denizen/store/memory"
+	"github.com/stretchr/testify/require"
 )
 
 // rewound is a shared store that can be put back to where it was, as by a restored backup.
@@ -117,7 +116,7 @@ func (s *rewound) Load(ctx context.Context, rs iter.Seq2[store.Record, error], c
 
 func (s *rewound) Close() error { return nil }
 
-func TestAStoreThatWentBackEndsWhatIsRemembered(t *testing.T) {
+func TestRewind_AStoreThatWentBackEndsWhatIsRemembered(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx := t.Context()
 		s := newRewound()
@@ -166,7 +165,7 @@ func TestAStoreThatWentBackEndsWhatIsRemembered(t *testing.T) {
 	})
 }
 
-func TestAWaitThatAlwaysMissesDoesNotSpin(t *testing.T) {
+func TestRewind_AWaitThatAlwaysMissesDoesNotSpin(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newRewound()
 		d := newOver(t, s, denizen.Options{MaxRevocationDelay: time.Minute})
@@ -181,7 +180,7 @@ func TestAWaitThatAlwaysMissesDoesNotSpin(t *testing.T) {
 	})
 }
 
-func TestAFeedThatWentBackIsStillTrimmed(t *testing.T) {
+func TestRewind_AFeedThatWentBackIsStillTrimmed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newRewound()
 		d := newOver(t, s, denizen.Options{FeedMaxEvents: 100})
@@ -210,7 +209,7 @@ func TestAFeedThatWentBackIsStillTrimmed(t *testing.T) {
 	})
 }
 
-func TestAStoreThatWentBackKeepsNoKeyRingThatWasLost(t *testing.T) {
+func TestRewind_AStoreThatWentBackKeepsNoKeyRingThatWasLost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx := t.Context()
 		s := newRewound()

@@ -2,14 +2,19 @@ package denizen_test
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
 	"testing"
 	"time"
 
-	"github.com/stretchr/testify/require"
-
 	"github.com/denizenhq/denizen"
 	"github.com/denizenhq/denizen/internal/invariant"
+	"github.com/stretchr/testify/require"
 )
 
 // reserved are names that are no user's, in every spelling that somebody could try.
@@ -19,7 +24,7 @@ var reserved = []denizen.UserID{
 	"system", "me", "", ".", "12345.78",
 }
 
-func TestNobodyIsCreatedUnderAReservedName(t *testing.T) {
+func TestIdentity_NobodyIsCreatedUnderAReservedName(t *testing.T) {
 	overCaches(t, func(t *testing.T, cached bool) {
 		w := newWorld(t, cached, denizen.Options{}, nil)
 		before := invariant.Of(t, w.inner)
@@ -36,7 +41,7 @@ func TestNobodyIsCreatedUnderAReservedName(t *testing.T) {
 
 // Whoever asks, nothing that a user has ever belongs to a reserved name: no token, locator,
 // profile or presence is given to it, and it is not renamed, blocked or deleted.
-func TestNothingBelongsToAReservedName(t *testing.T) {
+func TestIdentity_NothingBelongsToAReservedName(t *testing.T) {
 	overCaches(t, func(t *testing.T, cached bool) {
 		w := newWorld(t, cached, denizen.Options{MaySee: func(context.Context, denizen.UserID, denizen.UserID, denizen.Facet) (bool, error) {
 			return true, nil
@@ -56,7 +61,7 @@ func TestNothingBelongsToAReservedName(t *testing.T) {
 	})
 }
 
-func TestNobodyActsForAReservedName(t *testing.T) {
+func TestIdentity_NobodyActsForAReservedName(t *testing.T) {
 	w := newWorld(t, true, denizen.Options{}, nil)
 	for _, id := range append([]denizen.UserID{absent}, reserved...) {
 		p, err := w.ActAs(t.Context(), denizen.System(), id)
@@ -74,7 +79,7 @@ func TestNobodyActsForAReservedName(t *testing.T) {
 	require.Equal(t, denizen.Principal{}, p)
 }
 
-func TestOnlyAUserIsMe(t *testing.T) {
+func TestIdentity_OnlyAUserIsMe(t *testing.T) {
 	w := newWorld(t, true, denizen.Options{}, nil)
 	for _, by := range []denizen.Principal{w.byAlice, w.byAlicesDelegate} {
 		id, err := w.ResolveUser(t.Context(), by, "me")
@@ -88,7 +93,7 @@ func TestOnlyAUserIsMe(t *testing.T) {
 	}
 }
 
-func TestAReservedNameResolvesToNobody(t *testing.T) {
+func TestIdentity_AReservedNameResolvesToNobody(t *testing.T) {
 	w := newWorld(t, true, denizen.Options{}, nil)
 	for _, by := range []denizen.Principal{w.byAlice, denizen.System()} {
 		for _, ref := range reserved {
@@ -102,7 +107,7 @@ func TestAReservedNameResolvesToNobody(t *testing.T) {
 	}
 }
 
-func TestOnlyWhoCameWithATokenLogsOut(t *testing.T) {
+func TestIdentity_OnlyWhoCameWithATokenLogsOut(t *testing.T) {
 	w := newWorld(t, true, denizen.Options{}, nil)
 	before := invariant.Of(t, w.inner)
 	for _, by := range []denizen.Principal{{}, denizen.System(), w.byKey, w.byAlicesDelegate} {
@@ -116,7 +121,7 @@ func TestOnlyWhoCameWithATokenLogsOut(t *testing.T) {
 	require.NoError(t, err, "another token of the same user")
 }
 
-func TestNoTextBecomesAPrincipal(t *testing.T) {
+func TestIdentity_NoTextBecomesAPrincipal(t *testing.T) {
 	overCaches(t, func(t *testing.T, cached bool) {
 		w := newWorld(t, cached, denizen.Options{}, nil)
 		before := invariant.Of(t, w.inner)
@@ -153,7 +158,7 @@ func TestNoTextBecomesAPrincipal(t *testing.T) {
 	})
 }
 
-func TestAnAccessKeyIsNotNamedLikeAPrincipal(t *testing.T) {
+func TestIdentity_AnAccessKeyIsNotNamedLikeAPrincipal(t *testing.T) {
 	w := newWorld(t, true, denizen.Options{}, nil)
 	for _, key := range []string{"", ".sys", "a b c d e f g h", ".system\x00"} {
 		err := w.PutAccessKey(t.Context(), denizen.System(), key, w.key.Secret)
@@ -161,7 +166,7 @@ func TestAnAccessKeyIsNotNamedLikeAPrincipal(t *testing.T) {
 	}
 }
 
-func TestAPrincipalSaysWhoItIs(t *testing.T) {
+func TestIdentity_APrincipalSaysWhoItIs(t *testing.T) {
 	w := newWorld(t, true, denizen.Options{}, nil)
 	for _, row := range []struct {
 		by                                   denizen.Principal
@@ -183,11 +188,12 @@ func TestAPrincipalSaysWhoItIs(t *testing.T) {
 		require.Equal(t, row.withToken, row.by.Token() != "")
 		require.Equal(t, row.system, row.by.IsSystem())
 		require.Equal(t, row.anonymous, row.by.IsAnonymous())
+		require.Equal(t, row.user != "", row.by.IsUser())
 		require.Equal(t, row.admits, row.by.MayParticipate())
 	}
 }
 
-func TestPrincipalsAreEqualIfTheyCameTheSameWay(t *testing.T) {
+func TestIdentity_PrincipalsAreEqualIfTheyCameTheSameWay(t *testing.T) {
 	w := newWorld(t, true, denizen.Options{}, nil)
 	again, err := w.Authenticate(t.Context(), w.signed)
 	require.NoError(t, err)
@@ -204,7 +210,7 @@ func TestPrincipalsAreEqualIfTheyCameTheSameWay(t *testing.T) {
 	require.Len(t, distinct, len(all))
 }
 
-func TestTheUserAndTheKeyThatActForItAreBothInTheFeed(t *testing.T) {
+func TestIdentity_TheUserAndTheKeyThatActForItAreBothInTheFeed(t *testing.T) {
 	w := newWorld(t, true, denizen.Options{}, nil)
 	_, err := w.SetScreenName(t.Context(), w.byAlicesDelegate, w.alice, "Alice II")
 	require.NoError(t, err)
@@ -217,7 +223,7 @@ func TestTheUserAndTheKeyThatActForItAreBothInTheFeed(t *testing.T) {
 		[]string{string(last.Kind), last.Actor, last.AccessKey, string(last.User)})
 }
 
-func TestWhatAUserDoesThroughAnApplicationIsNoMoreThanItMay(t *testing.T) {
+func TestIdentity_WhatAUserDoesThroughAnApplicationIsNoMoreThanItMay(t *testing.T) {
 	w := newWorld(t, true, denizen.Options{}, nil)
 	for _, m := range methods {
 		err := m.call(t.Context(), newWorld(t, true, denizen.Options{}, nil), w.byAlicesDelegate, w.alice)
@@ -228,7 +234,7 @@ func TestWhatAUserDoesThroughAnApplicationIsNoMoreThanItMay(t *testing.T) {
 }
 
 // A principal of one directory is a stranger to another, although both have the user.
-func TestAPrincipalOfAnotherDirectoryIsRevoked(t *testing.T) {
+func TestIdentity_APrincipalOfAnotherDirectoryIsRevoked(t *testing.T) {
 	here, there := newWorld(t, true, denizen.Options{}, nil), newWorld(t, true, denizen.Options{}, nil)
 	for _, by := range []denizen.Principal{there.byAlice, there.byAlicesDelegate} {
 		_, err := here.User(t.Context(), by, here.alice)
@@ -242,7 +248,7 @@ func TestAPrincipalOfAnotherDirectoryIsRevoked(t *testing.T) {
 	require.ErrorIs(t, err, denizen.ErrUnauthenticated)
 }
 
-func TestCheckIsNilWhileAPrincipalStands(t *testing.T) {
+func TestIdentity_CheckIsNilWhileAPrincipalStands(t *testing.T) {
 	inHouses(t, denizen.Options{}, func(t *testing.T, h *house) {
 		h.create(t, alice)
 		issued, err := h.IssueToken(t.Context(), sys, alice, denizen.TokenOptions{TTL: time.Hour})
@@ -258,7 +264,7 @@ func TestCheckIsNilWhileAPrincipalStands(t *testing.T) {
 	})
 }
 
-func TestCheckIsRevokedOnceAPrincipalStandsNoMore(t *testing.T) {
+func TestIdentity_CheckIsRevokedOnceAPrincipalStandsNoMore(t *testing.T) {
 	ends := map[string]func(t *testing.T, h *house, token denizen.TokenID){
 		"its token is revoked": func(t *testing.T, h *house, token denizen.TokenID) {
 			require.NoError(t, h.RevokeTokens(t.Context(), sys, alice, token))
@@ -290,7 +296,7 @@ func TestCheckIsRevokedOnceAPrincipalStandsNoMore(t *testing.T) {
 	}
 }
 
-func TestCheckIsRevokedOnceTheAccessKeyIsGone(t *testing.T) {
+func TestIdentity_CheckIsRevokedOnceTheAccessKeyIsGone(t *testing.T) {
 	inHouses(t, denizen.Options{}, func(t *testing.T, h *house) {
 		h.create(t, alice)
 		key := newKey(t, h.Directory)
@@ -302,5 +308,138 @@ func TestCheckIsRevokedOnceTheAccessKeyIsGone(t *testing.T) {
 		require.NoError(t, h.DeleteAccessKey(t.Context(), sys, key.Key))
 		require.ErrorIs(t, h.Check(t.Context(), system), denizen.ErrRevoked)
 		require.ErrorIs(t, h.Check(t.Context(), acting), denizen.ErrRevoked)
+	})
+}
+
+// userIDs are ids at the edges of their grammar.
+var userIDs = []struct {
+	id   string
+	good bool
+}{
+	{"aaaaaaaa", true},
+	{"aaaaaaa", false}, // 7
+	{strings.Repeat("a", 72), true},
+	{strings.Repeat("a", 73), false},
+	{"", false},
+	{"00000000", true},
+	{"ZZZZZZZZ", true},
+	{"@bcdefgh", true},
+	{"#bcdefgh", true},
+	{"@@@@@@@@", true},
+	{"########", true},
+	{"-bcdefgh", false},
+	{"_bcdefgh", false},
+	{"$bcdefgh", false},
+	{"abcdefg-", true},
+	{"abcdefg_", true},
+	{"abcdefg$", true},
+	{"a@#$-_9Z", true},
+	{"ME######", true},
+	{"me", false},
+	{".system", false},
+	{".anonymous", false},
+	{".deleted", false},
+	{".SYSTEM12", false},
+	{"system12", true},
+	{"abcdefg.", false},
+	{"abcdefg/", false},
+	{"abcdefg,", false},
+	{"abcdefg:", false},
+	{"abcdefg%", false},
+	{"abcdefg h", false},
+	{" abcdefgh", false},
+	{"abcdefgh\n", false},
+	{"abcdefgh\x00", false},
+	{"abcdefg\x7f", false},
+	{"abcdefg\xff", false},
+	{"abcdefgé", false},
+	{"abcdefg\u0430", false}, // Cyrillic
+	{"abcdefg\u212a", false}, // Kelvin sign
+	{"abcdefg\u017f", false}, // long s
+	{"\u200babcdefgh", false},
+	{"\uff41\uff42\uff43\uff44\uff45\uff46\uff47\uff48", false},
+}
+
+// accepted reports whether an id is within its grammar. Nobody is there in d, so that what
+// is an id is not found.
+func accepted(t testing.TB, d *denizen.Directory, id string) bool {
+	t.Helper()
+	ref, err := d.ResolveUser(context.Background(), denizen.System(), id)
+	if err == nil {
+		require.Equal(t, denizen.UserID(id), ref)
+	}
+	if id != "" {
+		_, looked := d.Locators(context.Background(), denizen.System(), denizen.UserID(id))
+		require.Equal(t, err == nil, errors.Is(looked, denizen.ErrNotFound), "%q", id)
+		require.Equal(t, err != nil, errors.Is(looked, denizen.ErrInvalid), "%q", id)
+	}
+	return err == nil
+}
+
+func TestIdentity_UserIDsKeepToTheirGrammar(t *testing.T) {
+	d := newMemory(t, denizen.Options{})
+	for _, row := range userIDs {
+		require.Equal(t, row.good, accepted(t, d, row.id), "%q", row.id)
+	}
+}
+
+func TestIdentity_OnlyAnIDWithinItsGrammarIsCreated(t *testing.T) {
+	ctx := context.Background()
+	d := newMemory(t, denizen.Options{})
+	for _, row := range userIDs {
+		if row.id == "" {
+			continue // one is made
+		}
+		u, err := d.CreateUser(ctx, denizen.System(), denizen.NewUser{ID: denizen.UserID(row.id), ScreenName: "x"})
+		if !row.good {
+			requireField(t, err, denizen.ErrInvalid, "id")
+			continue
+		}
+		require.NoError(t, err, "%q", row.id)
+		require.Equal(t, denizen.UserID(row.id), u.ID)
+	}
+}
+
+func TestIdentity_UserIDsAreComparedByteForByte(t *testing.T) {
+	ctx := context.Background()
+	d := newMemory(t, denizen.Options{})
+	newUser(t, d, "ADMIN123")
+	_, err := d.User(ctx, denizen.System(), "admin123")
+	requireField(t, err, denizen.ErrNotFound, "user")
+	newUser(t, d, "admin123")
+}
+
+func TestIdentity_UserIDsAgreeWithTheCollectedOnes(t *testing.T) {
+	dir := os.Getenv("DENIZEN_CORPORA")
+	if dir == "" {
+		t.Skip("DENIZEN_CORPORA is not set")
+	}
+	data, err := os.ReadFile(filepath.Join(dir, "userid", "userid.tsv"))
+	require.NoError(t, err)
+	d := newMemory(t, denizen.Options{})
+	verdicts := map[string]int{}
+	for line := range strings.Lines(string(data)) {
+		columns := strings.Split(strings.TrimSuffix(line, "\n"), "\t")
+		if columns[0] == "id_json" {
+			continue
+		}
+		var id string
+		require.NoError(t, json.Unmarshal([]byte(columns[0]), &id), line)
+		require.Contains(t, []string{"accept", "reject"}, columns[1])
+		require.Equal(t, columns[1] == "accept", accepted(t, d, id), line)
+		verdicts[columns[1]]++
+	}
+	require.Positive(t, verdicts["accept"])
+	require.Positive(t, verdicts["reject"])
+}
+
+func FuzzUserID(f *testing.F) {
+	for _, row := range userIDs {
+		f.Add(row.id)
+	}
+	grammar := regexp.MustCompile(`\A[a-zA-Z0-9@#][a-zA-Z0-9\-_@$#]{7,71}\z`)
+	d := newMemory(f, denizen.Options{})
+	f.Fuzz(func(t *testing.T, id string) {
+		require.Equal(t, grammar.MatchString(id), accepted(t, d, id), "%q", id)
 	})
 }

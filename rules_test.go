@@ -21,6 +21,103 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
+// What is written, and on which conditions, is decided through internal/txn alone: it makes what
+// was read for a write a condition of the write, and keeps right what is remembered.
+func TestRules_TheDirectoryBuildsNoBatchAndNoCondition(t *testing.T) {
+	_, files := parsed(t, ".")
+	through := 0
+	for name, f := range files {
+		ast.Inspect(f, func(n ast.Node) bool {
+			sel, ok := n.(*ast.SelectorExpr)
+			if !ok {
+				return true
+			}
+			switch source(sel) {
+			case "store.Batch", "store.Cond":
+				require.Fail(t, "built outside internal/txn", "%s names %s", name, source(sel))
+			case "d.records.Write":
+				through++
+			}
+			require.NotContains(t, []string{"Commit", "Load"}, storeMethod(sel), "%s writes to a store", name)
+			return true
+		})
+		ast.Inspect(f, func(n ast.Node) bool {
+			if lit, ok := n.(*ast.CompositeLit); ok && lit.Type != nil && len(lit.Elts) > 0 {
+				require.NotEqual(t, "store.Record", source(lit.Type), "%s makes a stored record", name)
+			}
+			return true
+		})
+	}
+	require.Equal(t, 2, through, "of calls and of what is done in the background")
+}
+
+// storeMethod returns which method of a store a selector is, as far as its name tells.
+func storeMethod(sel *ast.SelectorExpr) string {
+	if sel.Sel.Name == "Load" && source(sel.X) != "d.store" && source(sel.X) != "s" {
+		return "" // of an atomic
+	}
+	return sel.Sel.Name
+}
+
+// The core calls back in one place: for the decision that a write is about.
+func TestRules_TheOnlyWayBackFromTheCoreIsDecide(t *testing.T) {
+	for dir, want := range map[string][]string{
+		"internal/txn":       {"Write decide"},
+		"internal/heartbeat": nil,
+	} {
+		_, files := parsed(t, dir)
+		var back []string
+		for _, f := range files {
+			for _, decl := range f.Decls {
+				fn, ok := decl.(*ast.FuncDecl)
+				if !ok || !fn.Name.IsExported() {
+					continue
+				}
+				for _, p := range fn.Type.Params.List {
+					if _, ok := p.Type.(*ast.FuncType); ok {
+						back = append(back, fn.Name.Name+" "+p.Names[0].Name)
+					}
+				}
+			}
+			ast.Inspect(f, func(n ast.Node) bool {
+				if s, ok := n.(*ast.StructType); ok {
+					for _, field := range s.Fields.List {
+						require.NotEqual(t, "*ast.FuncType", source(field.Type), "%s keeps a function", dir)
+					}
+				}
+				_, ok := n.(*ast.InterfaceType)
+				require.False(t, ok, "%s asks for an interface of its own", dir)
+				return true
+			})
+		}
+		require.Equal(t, want, back, dir)
+	}
+}
+
+// What is remembered is shared by all who read it, so nobody outside the core can change it.
+func TestRules_NobodyOutsideTheCoreChangesWhatItRemembers(t *testing.T) {
+	_, files := parsed(t, "internal/txn")
+	shared := []string{"DB", "Entry", "Freshness", "Tx"}
+	found := 0
+	for _, f := range files {
+		ast.Inspect(f, func(n ast.Node) bool {
+			spec, ok := n.(*ast.TypeSpec)
+			if !ok || !slices.Contains(shared, spec.Name.Name) {
+				return true
+			}
+			found++
+			for _, field := range spec.Type.(*ast.StructType).Fields.List {
+				require.NotEmpty(t, field.Names, "%s embeds something", spec.Name.Name)
+				for _, name := range field.Names {
+					require.False(t, name.IsExported(), "%s.%s can be set by anybody", spec.Name.Name, name.Name)
+				}
+			}
+			return true
+		})
+	}
+	require.Equal(t, len(shared), found)
+}
+
 const module = "github.com/denizenhq/denizen"
 
 // parsed is the Go files of a directory by their names, without those of tests.
@@ -50,7 +147,7 @@ var closures = map[string]string{
 	"Follow":   "events",
 }
 
-func TestEveryMethodWithAPrincipalEntersFirst(t *testing.T) {
+func TestRules_EveryMethodWithAPrincipalEntersFirst(t *testing.T) {
 	_, files := parsed(t, ".")
 	functions := map[string]*ast.FuncDecl{}
 	for _, f := range files {
@@ -162,7 +259,7 @@ var principalsToldApart = map[string]string{
 	"events.go metered":          "which events a user causes by itself follows from what it is",
 }
 
-func TestNothingElseTellsPrincipalsApart(t *testing.T) {
+func TestRules_NothingElseTellsPrincipalsApart(t *testing.T) {
 	_, files := parsed(t, ".")
 	found := map[string]bool{}
 	for name, f := range files {
@@ -178,7 +275,7 @@ func TestNothingElseTellsPrincipalsApart(t *testing.T) {
 			ast.Inspect(fn, func(n ast.Node) bool {
 				switch n := n.(type) {
 				case *ast.SelectorExpr:
-					if n.Sel.Name == "IsSystem" || n.Sel.Name == "IsAnonymous" || last(n, "by") == "kind" {
+					if n.Sel.Name == "IsSystem" || n.Sel.Name == "IsAnonymous" || n.Sel.Name == "IsUser" || last(n, "by") == "kind" {
 						require.Contains(t, principalsToldApart, where)
 						found[where] = true
 					}
@@ -210,7 +307,7 @@ var principalsMade = map[string]string{
 	"signed.go AuthenticateSigned": "a proven access key",
 }
 
-func TestPrincipalsAreMadeInFewPlaces(t *testing.T) {
+func TestRules_PrincipalsAreMadeInFewPlaces(t *testing.T) {
 	_, files := parsed(t, ".")
 	made := map[string]bool{}
 	for name, f := range files {
@@ -247,7 +344,7 @@ func last(e ast.Expr, of string) string {
 	return ""
 }
 
-func TestEveryOperationHasANameAndARow(t *testing.T) {
+func TestRules_EveryOperationHasANameAndARow(t *testing.T) {
 	_, files := parsed(t, ".")
 	var ops []string
 	rows := map[string]bool{}
@@ -281,7 +378,7 @@ var clocksRead = map[string]string{
 	"signing.go Verify": "it has no directory",
 }
 
-func TestTheClockIsReadInOnePlace(t *testing.T) {
+func TestRules_TheClockIsReadInOnePlace(t *testing.T) {
 	found := map[string]bool{}
 	for _, p := range packages(t) {
 		rel := strings.TrimPrefix(strings.TrimPrefix(p.ImportPath, module), "/")
@@ -358,7 +455,7 @@ func mayImport(dir string) (allowed []string, known bool) {
 		{"transfer", []string{"", "internal/door", "internal/record", "store"}},
 		{"internal/door", []string{"internal/record", "store"}},
 		{"httpadapter", []string{""}},
-		{"denizentest", []string{"", "store/memory"}},
+		{"denizentest", []string{"", "store", "store/memory"}},
 		{"store/postgres", []string{"store", "store/internal/group", "internal/record"}},
 		{"store/internal/group", []string{"store"}},
 		{"store/storetest", []string{"store"}},
@@ -386,7 +483,7 @@ func mayImport(dir string) (allowed []string, known bool) {
 	return nil, false
 }
 
-func TestArrowsOnlyPointDown(t *testing.T) {
+func TestRules_ArrowsOnlyPointDown(t *testing.T) {
 	for _, p := range packages(t) {
 		dir := strings.TrimPrefix(strings.TrimPrefix(p.ImportPath, module), "/")
 		allowed, known := mayImport(dir)
@@ -419,7 +516,7 @@ var onlyIn = map[string][]string{
 	"net/http":                        {"httpadapter", "examples/quickstart", "examples/server", "examples/cluster"},
 }
 
-func TestHeavyPackagesAreImportedInOnePlace(t *testing.T) {
+func TestRules_HeavyPackagesAreImportedInOnePlace(t *testing.T) {
 	for _, p := range packages(t) {
 		dir := strings.TrimPrefix(strings.TrimPrefix(p.ImportPath, module), "/")
 		for _, i := range p.Imports {
@@ -432,7 +529,7 @@ func TestHeavyPackagesAreImportedInOnePlace(t *testing.T) {
 	}
 }
 
-func TestPurePackagesStayPure(t *testing.T) {
+func TestRules_PurePackagesStayPure(t *testing.T) {
 	for dir, impure := range map[string][]string{
 		"internal/token":     {"time", "context", module + "/store"},
 		"internal/presence":  {"time", "context", module + "/store", "sync"},
@@ -448,14 +545,14 @@ func TestPurePackagesStayPure(t *testing.T) {
 	}
 }
 
-func TestTheStoreContractNeedsTheStandardLibraryOnly(t *testing.T) {
+func TestRules_TheStoreContractNeedsTheStandardLibraryOnly(t *testing.T) {
 	for _, p := range list(t, "-deps", "./store") {
 		require.True(t, p.Standard || p.ImportPath == module+"/store", "store depends on %s", p.ImportPath)
 	}
 }
 
 // What an importer of the package gets with it, other code's imports included.
-func TestTheDirectoryBringsNeitherServersNorTests(t *testing.T) {
+func TestRules_TheDirectoryBringsNeitherServersNorTests(t *testing.T) {
 	var all []string
 	for _, p := range list(t, "-deps", ".") {
 		all = append(all, p.ImportPath)
@@ -470,7 +567,7 @@ func TestTheDirectoryBringsNeitherServersNorTests(t *testing.T) {
 
 // Its tables cost each start of a program milliseconds and megabytes, whether or not it meets a
 // telephone number.
-func TestWithoutTelephoneNumbersTheirLibraryIsLeftOut(t *testing.T) {
+func TestRules_WithoutTelephoneNumbersTheirLibraryIsLeftOut(t *testing.T) {
 	library := func(args ...string) (found bool) {
 		for _, p := range list(t, append(args, "-deps", ".")...) {
 			found = found || p.ImportPath == "github.com/nyaruka/phonenumbers"
@@ -481,7 +578,7 @@ func TestWithoutTelephoneNumbersTheirLibraryIsLeftOut(t *testing.T) {
 	require.False(t, library("-tags", "denizen_notele"))
 }
 
-func TestEverythingExportedIsDocumented(t *testing.T) {
+func TestRules_EverythingExportedIsDocumented(t *testing.T) {
 	for _, p := range packages(t) {
 		if len(p.GoFiles) == 0 {
 			continue
@@ -537,7 +634,7 @@ func TestEverythingExportedIsDocumented(t *testing.T) {
 	}
 }
 
-func TestNothingIsLeftToDo(t *testing.T) {
+func TestRules_NothingIsLeftToDo(t *testing.T) {
 	marks := []string{"TO" + "DO", "FIX" + "ME", "X" + "XX", "HA" + "CK:"}
 	files := 0
 	require.NoError(t, filepath.WalkDir(".", func(name string, e fs.DirEntry, err error) error {
@@ -566,4 +663,23 @@ func TestNothingIsLeftToDo(t *testing.T) {
 		return nil
 	}))
 	require.Greater(t, files, 20)
+}
+
+// So that go test -run Tokens runs the tests of tokens.go.
+func TestRules_ATestBeginsWithTheNameOfItsFile(t *testing.T) {
+	names, err := filepath.Glob("*_test.go")
+	require.NoError(t, err)
+	for _, name := range names {
+		file, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.SkipObjectResolution)
+		require.NoError(t, err)
+		of := strings.TrimSuffix(strings.TrimSuffix(name, "_test.go"), "_internal")
+		for _, d := range file.Decls {
+			f, ok := d.(*ast.FuncDecl)
+			if !ok || f.Recv != nil || !strings.HasPrefix(f.Name.Name, "Test") {
+				continue
+			}
+			subject, _, _ := strings.Cut(strings.TrimPrefix(f.Name.Name, "Test"), "_")
+			require.True(t, strings.EqualFold(of, subject), "%s is in %s", f.Name.Name, name)
+		}
+	}
 }

@@ -27,4 +27,4 @@ CREATE TABLE head (
 ) WITH (fillfactor = 10);
 
 INSERT INTO head (head, first) VALUES (0, 1);
-INSERT INTO migrations (version) VALUES (1);
+INSERT INTO migrations (version) VALUES (3);
