@@ -43,6 +43,7 @@ const (
 	opRemoveLocator
 	opSetLocators
 	opSetVerification
+	opRekeyLocators
 	opProve
 	opDefine
 	opReadDefinitions
@@ -80,6 +81,7 @@ var access = [numOps][numRoles]verdict{
 	opRemoveLocator:   {self: allow, system: allow},
 	opSetLocators:     {system: allow},
 	opSetVerification: {system: allow},
+	opRekeyLocators:   {system: allow},
 	opProve:           {system: allow},
 	opDefine:          {system: allow},
 	opReadDefinitions: {other: allow, self: allow, system: allow},
@@ -101,7 +103,7 @@ var access = [numOps][numRoles]verdict{
 
 // untargeted is the operations that have no user for a target, or none that is looked at.
 var untargeted = [numOps]bool{
-	opActAs: true, opCheck: true, opResolveUser: true, opCreateUser: true, opListUsers: true, opFindUsers: true, opProve: true, opDefine: true,
+	opActAs: true, opCheck: true, opResolveUser: true, opCreateUser: true, opListUsers: true, opFindUsers: true, opProve: true, opRekeyLocators: true, opDefine: true,
 	opReadDefinitions: true, opLogout: true, opAccessKeys: true, opSigningKeys: true, opFeed: true, opHealth: true,
 }
 

@@ -41,6 +41,7 @@ var specified = []denizen.AccessRow{
 	{Name: "remove a locator", Cells: [4]string{no, no, yes, yes}},
 	{Name: "set all locators", Cells: [4]string{no, no, no, yes}},
 	{Name: "vouch for a locator", Cells: [4]string{no, no, no, yes}},
+	{Name: "bring locators to another rule", Cells: [4]string{no, no, no, yes}},
 	{Name: "prove a locator", Cells: [4]string{no, no, no, yes}},
 	{Name: "define an attribute or drop a definition", Cells: [4]string{no, no, no, yes}},
 	{Name: "read definitions", Cells: [4]string{no, yes, yes, yes}},

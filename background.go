@@ -183,12 +183,13 @@ func (d *Directory) storeBeats(ctx context.Context) error {
 }
 
 // sweep lets go what expired: tokens with what their texts stand for, texts that no token lists,
-// and keys of idempotency.
+// locators that rested, and keys of idempotency.
 func (d *Directory) sweep(ctx context.Context) error {
 	now := d.clock.Now()
 	return errors.Join(
 		d.sweepTokens(ctx, now),
 		d.sweepTexts(ctx, now),
+		d.sweepRests(ctx, now),
 		d.sweepOld(ctx, record.Creations, func(key store.Key) bool { return record.CreationsBefore(key, now/86_400_000-1) }),
 	)
 }

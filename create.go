@@ -40,7 +40,7 @@ func (d *Directory) CreateUser(ctx context.Context, by Principal, n NewUser) (u 
 	if err != nil {
 		return User{}, err
 	}
-	r, err := newCreation(n, c.now, false)
+	r, err := d.newCreation(n, c.now, false)
 	if err != nil {
 		return User{}, err
 	}
@@ -75,14 +75,14 @@ func (d *Directory) CreateUser(ctx context.Context, by Principal, n NewUser) (u 
 // creation is a user to be created who breaks no rule that needs no store.
 type creation struct {
 	user       record.User
-	asked      []string // the user's locators as they were given
-	claims     []bool   // which of them stay pending claims; nil: none
+	asked      []NewLocator // the user's locators as they were given
+	claims     []bool       // which of them stay pending claims; nil: none
 	attributes []Attribute
 }
 
 // newCreation judges a user to be created by the rules that need no store. One that comes from
 // another directory may have claims, and as many attributes as came together there.
-func newCreation(n NewUser, now int64, moves bool) (*creation, error) {
+func (d *Directory) newCreation(n NewUser, now int64, moves bool) (*creation, error) {
 	if n.ID != "" {
 		if reason := checkUserID(string(n.ID)); reason != "" {
 			return nil, invalid("id", reason)
@@ -102,12 +102,11 @@ func newCreation(n NewUser, now int64, moves bool) (*creation, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &creation{attributes: n.Attributes, user: record.User{
+	r := &creation{asked: n.Locators, attributes: n.Attributes, user: record.User{
 		ID: string(n.ID), Incarnation: incarnation.String(), ScreenName: screenName, Created: now, Updated: now,
 	}}
 	claimed := 0
 	for i, l := range n.Locators {
-		r.asked = append(r.asked, l.Locator)
 		if moves && l.Claim && l.Status != Verified {
 			if r.claims == nil {
 				r.claims = make([]bool, len(n.Locators))
@@ -125,8 +124,15 @@ func newCreation(n NewUser, now int64, moves bool) (*creation, error) {
 	if claimed > MaxClaims {
 		return nil, tooManyClaims()
 	}
-	r.user.Locators, err = newLocators(n.Locators, now)
-	return r, err
+	if r.user.Locators, err = d.newLocators(n.Locators, now); err != nil {
+		return nil, err
+	}
+	for i, claim := range r.claims {
+		if claim && !builtIn(r.user.Locators[i].Type) {
+			return nil, newErrorAbout(ErrInvalid, "locator", "of this type there are no claims", r.asked[i].Locator)
+		}
+	}
+	return r, nil
 }
 
 // clash is what stands in the way of a creation: records of others, where there are any.
@@ -143,7 +149,7 @@ func (met clash) refusal(r *creation) error {
 	var taken []string
 	for i, o := range met.owners {
 		if o != nil {
-			taken = append(taken, r.asked[i])
+			taken = append(taken, r.asked[i].Locator)
 		}
 	}
 	if taken != nil {
@@ -159,14 +165,14 @@ func (p *plan) create(r *creation, partly bool) (met clash, err error) {
 	if met.user, err = p.inTheWay(record.UserKey(user.ID)); met.user != nil || err != nil {
 		return met, err
 	}
-	ls := make([]*record.Locator, len(user.Locators))
+	ls := make([]taking, len(user.Locators))
 	for i := range user.Locators {
 		if r.claims == nil || !r.claims[i] {
-			ls[i] = &user.Locators[i]
+			ls[i] = taking{&user.Locators[i], r.asked[i]}
 			ls[i].Owned = false // an earlier try may have taken it
 		}
 	}
-	if met.owners, err = p.takeFree(user, ls); err != nil || met.owners != nil && !partly {
+	if met.owners, err = p.takeFree(user, nil, ls); err != nil || met.owners != nil && !partly {
 		return met, err
 	}
 	if met.owners != nil {
@@ -263,7 +269,7 @@ func (p *plan) inTheWay(key store.Key) (any, error) {
 	if found := p.foreseen.earlierRow(key); found != nil {
 		return found, nil
 	}
-	if !p.Retrying() && p.foreseen.entry(key) == nil {
+	if !p.Retrying() && !p.foreseen.mustRead(key) {
 		p.Absent(key)
 		return nil, nil
 	}
@@ -272,9 +278,13 @@ func (p *plan) inTheWay(key store.Key) (any, error) {
 		return nil, err
 	}
 	found := entries[0].Value()
-	if o, ok := found.(*record.Owner); ok {
-		current, err := p.ownerIsCurrent(o)
-		if err != nil || !current {
+	switch o := found.(type) {
+	case *record.Owner:
+		if current, err := p.ownerIsCurrent(o.User, o.Incarnation, o.Locator); err != nil || !current {
+			return nil, err
+		}
+	case *record.Unique:
+		if current, err := p.ownerIsCurrent(o.User, o.Incarnation, o.Locator); err != nil || !current {
 			return nil, err
 		}
 	}
@@ -283,11 +293,11 @@ func (p *plan) inTheWay(key store.Key) (any, error) {
 
 // ownerIsCurrent reports whether the user whom a locator's key names owns it. One whose record was
 // lost or deleted while it was damaged left the key behind, and the locator is free.
-func (p *plan) ownerIsCurrent(o *record.Owner) (bool, error) {
-	entries, err := p.readAny(record.UserKey(o.User))
+func (p *plan) ownerIsCurrent(user, incarnation, locator string) (bool, error) {
+	entries, err := p.readAny(record.UserKey(user))
 	if err != nil || entries[0].Damaged() {
 		return true, err
 	}
 	r, ok := entries[0].Value().(*record.User)
-	return ok && r.Incarnation == o.Incarnation && r.Owns(o.Locator), nil
+	return ok && r.Incarnation == incarnation && r.Owns(locator), nil
 }

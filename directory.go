@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -69,6 +70,11 @@ type Options struct {
 	// ended at once, and nothing else is ever remembered of a store that others may write
 	// to. It is of no matter for a store that is for one directory alone, which is never behind.
 	MaxRevocationDelay time.Duration
+	// LocatorTypes registers types of locators beside e-mail addresses and telephone numbers, 16 at
+	// most: see LocatorRule. What was stored by a type that is not registered, or by another
+	// version of its rule, is shown as it is, stays its owner's, and .system can remove it. It is
+	// found where the present rule gives the canonical form that is stored, and otherwise not.
+	LocatorTypes []LocatorRule
 	// Logger is told of damaged records and of background work that fails or falls behind, each
 	// kind at most once a minute; see Health. Nil: nobody is. It must not call the directory.
 	Logger *slog.Logger
@@ -164,6 +170,13 @@ func (o *Options) fill() error {
 	if o.UserEventInterval > time.Hour {
 		return invalid("UserEventInterval", "must be an hour at most")
 	}
+	if len(o.LocatorTypes) > 16 {
+		return invalid("LocatorTypes", "must be 16 at most")
+	}
+	o.LocatorTypes = slices.Clone(o.LocatorTypes)
+	if err := locatorRules(o.LocatorTypes).fill(); err != nil {
+		return err
+	}
 	if o.FeedMaxEvents == 0 {
 		o.FeedMaxEvents = 1_000_000
 	}
@@ -194,6 +207,8 @@ type Directory struct {
 	sealer        cipher.AEAD // nil without a root key
 	dummySecret   string      // the secret of an access key that nobody has, sealed
 	cursors       cipher.AEAD
+	restingKey    []byte
+	rules         locatorRules // never changed
 
 	records  *txn.DB // of store; remembers nothing over a store that others may write to
 	tokens   *tokenCache
@@ -266,7 +281,7 @@ func newDirectory(ctx context.Context, s store.Store, o Options) (*Directory, er
 	d := &Directory{
 		store: s, options: o, clock: clock.From(ctx), release: func() {},
 		buckets: newBuckets(o.UserEventBurst, o.UserEventInterval), lastUses: newLastUses(),
-		health: &health{logged: map[string]int64{}},
+		health: &health{logged: map[string]int64{}}, rules: o.LocatorTypes,
 	}
 	if o.RootKey != nil {
 		var err error
@@ -378,6 +393,7 @@ func (d *Directory) loadExisting(own *record.Directory) error {
 	secret := make([]byte, 32)
 	rand.Read(secret)
 	d.dummySecret = d.sealAccess("", secret)
+	d.restingKey = restingKey(cursorKey)
 	d.cursors, err = chacha20poly1305.NewX(cursorKey)
 	return err
 }
@@ -446,6 +462,7 @@ func (d *Directory) InTx(s store.Store) (inTx *Directory, err error) {
 	inTx = &Directory{
 		store: s, options: d.options, clock: d.clock, release: func() {}, parent: d,
 		id: d.id, applicationID: d.applicationID, sealer: d.sealer, dummySecret: d.dummySecret, cursors: d.cursors,
+		restingKey: d.restingKey, rules: d.rules,
 		records: txn.New(s, 0), census: newCensus(s), buckets: d.buckets, lastUses: d.lastUses, health: d.health,
 	}
 	inTx.background = background{start: d.background.start, ctx: d.background.ctx, cancel: func() {}}

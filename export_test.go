@@ -26,6 +26,7 @@ func AccessTable() []AccessRow {
 		opSetLocators:     "set all locators",
 		opSetVerification: "vouch for a locator",
 		opProve:           "prove a locator",
+		opRekeyLocators:   "bring locators to another rule",
 		opDefine:          "define an attribute or drop a definition",
 		opCheck:           "ask whether it still stands",
 		opReadDefinitions: "read definitions",

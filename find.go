@@ -35,7 +35,7 @@ func (d *Directory) ResolveUser(ctx context.Context, by Principal, ref string) (
 		}
 		return UserID(ref), nil
 	}
-	locator, err := canonical(ref)
+	locator, err := d.canonical(ref)
 	if err != nil {
 		return "", err
 	}
@@ -53,7 +53,7 @@ func (d *Directory) ResolveUser(ctx context.Context, by Principal, ref string) (
 	if err != nil {
 		return "", err
 	}
-	if len(owners) == 0 {
+	if owners[0] == nil {
 		return "", newError(ErrNotFound, "locator", "")
 	}
 	return UserID(owners[0].Value().(*record.User).ID), nil
@@ -68,24 +68,16 @@ func (d *Directory) UsersByLocator(ctx context.Context, by Principal, locators [
 	if err != nil {
 		return nil, err
 	}
-	if len(locators) > MaxList {
-		return nil, invalid("locators", "must be 100 at most")
-	}
 	var few [4]*txn.Entry
-	owners := d.cachedOwners(few[:0], locators)
-	if owners == nil || !d.checkCallerCached(&c, nil) || d.usable() != nil {
-		wanted := make([]string, len(locators))
-		for i, l := range locators {
-			if wanted[i], err = canonical(l); err != nil {
-				return nil, err
-			}
-		}
-		if owners, err = d.owners(ctx, &c, wanted); err != nil {
-			return nil, err
-		}
+	owners, err := d.find(ctx, &c, few[:0], locators)
+	if err != nil {
+		return nil, err
 	}
 	users = make([]User, 0, len(owners))
 	for _, m := range owners {
+		if m == nil {
+			continue
+		}
 		r := m.Value().(*record.User)
 		if !slices.ContainsFunc(users, func(o User) bool { return string(o.ID) == r.ID }) {
 			users = users[:len(users)+1]
@@ -95,9 +87,50 @@ func (d *Directory) UsersByLocator(ctx context.Context, by Principal, locators [
 	return users, nil
 }
 
-// owners returns the users who own canonical serialized locators, in their order and
-// without those that nobody owns. A user that was read must still own the locator: between
-// the two reads it may have gone to another.
+// Locate returns the ids of the users who own these serialized locators, at most MaxList: one for
+// each, in their order, "" for one that nobody owns. A user may be in it several times. Pending
+// claims are never found, nor is who had a locator that rests. UsersByLocator returns the users
+// themselves, each once. For .system only.
+func (d *Directory) Locate(ctx context.Context, by Principal, locators ...string) (ids []UserID, err error) {
+	defer wrapOp("Locate", &err)
+	c, err := d.enter(ctx, opFindUsers, by, noTarget)
+	if err != nil {
+		return nil, err
+	}
+	owners, err := d.find(ctx, &c, nil, locators)
+	if err != nil {
+		return nil, err
+	}
+	ids = make([]UserID, len(owners))
+	for i, m := range owners {
+		if m != nil {
+			ids[i] = UserID(m.Value().(*record.User).ID)
+		}
+	}
+	return ids, nil
+}
+
+// find returns the users who own serialized locators, in their order, nil for one that nobody owns.
+// Room is for what is remembered.
+func (d *Directory) find(ctx context.Context, c *call, room []*txn.Entry, locators []string) (owners []*txn.Entry, err error) {
+	if len(locators) > MaxList {
+		return nil, invalid("locators", "must be 100 at most")
+	}
+	if owners = d.cachedOwners(room, locators); owners != nil && d.checkCallerCached(c, nil) && d.usable() == nil {
+		return owners, nil
+	}
+	wanted := make([]string, len(locators))
+	for i, l := range locators {
+		if wanted[i], err = d.canonical(l); err != nil {
+			return nil, err
+		}
+	}
+	return d.owners(ctx, c, wanted)
+}
+
+// owners returns the users who own canonical serialized locators, in their order, nil for one that
+// nobody owns. A user that was read must still own the locator: between the two reads it may have
+// gone to another.
 func (d *Directory) owners(ctx context.Context, c *call, locators []string) ([]*txn.Entry, error) {
 	keys := make([]store.Key, len(locators))
 	for i, l := range locators {
@@ -107,21 +140,21 @@ func (d *Directory) owners(ctx context.Context, c *call, locators []string) ([]*
 	if err != nil {
 		return nil, err
 	}
-	var owned []string
+	var owned []int // which of locators
 	keys = keys[:0]
 	for i, m := range found {
 		if o, ok := m.Value().(*record.Owner); ok {
-			owned, keys = append(owned, locators[i]), append(keys, record.UserKey(o.User))
+			owned, keys = append(owned, i), append(keys, record.UserKey(o.User))
 		}
 	}
 	users, err := d.read(ctx, c, keys...)
 	if err != nil {
 		return nil, err
 	}
-	owners := users[:0]
+	owners := make([]*txn.Entry, len(locators))
 	for i, m := range users {
-		if r, ok := m.Value().(*record.User); ok && r.Owns(owned[i]) {
-			owners = append(owners, m)
+		if r, ok := m.Value().(*record.User); ok && r.Owns(locators[owned[i]]) {
+			owners[owned[i]] = m
 		}
 	}
 	return owners, nil

@@ -121,6 +121,7 @@ type world struct {
 	otherSigned      string // of another, which nobody authenticated yet
 	otherToken       denizen.TokenID
 	owned, claim     denizen.Locator // of Alice; the claim is pending
+	handle           denizen.Locator // of Alice, of a registered type
 	key              denizen.NewAccessKey
 	byKey            denizen.Principal // .system by that key
 	byAlicesDelegate denizen.Principal // Alice, acted for with the key
@@ -150,6 +151,9 @@ func newWorld(t testing.TB, cached bool, o denizen.Options, wrap func(store.Stor
 	}
 	if o.HeartbeatInterval == 0 {
 		o.HeartbeatInterval = time.Hour // nothing is written behind the test's back
+	}
+	if o.LocatorTypes == nil {
+		o.LocatorTypes = []denizen.LocatorRule{handles()}
 	}
 	w.Directory = newOver(t, s, o)
 	sys := denizen.System()
@@ -183,6 +187,8 @@ func newWorld(t testing.TB, cached bool, o denizen.Options, wrap func(store.Stor
 	require.NoError(t, err)
 	w.otherToken, w.otherSigned = second.ID, second.Signed
 	w.claim, err = w.AddLocator(ctx, w.byAlice, w.alice, denizen.Email("alice@example.com"))
+	require.NoError(t, err)
+	w.handle, err = w.AddLocator(ctx, w.byAlice, w.alice, denizen.NewLocator{Locator: "handle:alice"})
 	require.NoError(t, err)
 	locators, err := w.Locators(ctx, sys, w.alice)
 	require.NoError(t, err)
@@ -415,6 +421,16 @@ var methods = []method{
 		_, err := w.AddLocator(ctx, by, user, denizen.Email("added@example.org"))
 		return err
 	}},
+	{"ReplaceLocator", "add a locator", true, func(ctx context.Context, w *world, by denizen.Principal, user denizen.UserID) error {
+		_, err := w.ReplaceLocator(ctx, by, user, w.handle.ID, denizen.NewLocator{Locator: "handle:lissy"})
+		return err
+	}},
+	{"CheckLocators", "bring locators to another rule", false, func(ctx context.Context, w *world, by denizen.Principal, _ denizen.UserID) error {
+		return drained(w.CheckLocators(ctx, by))
+	}},
+	{"RekeyLocators", "bring locators to another rule", false, func(ctx context.Context, w *world, by denizen.Principal, _ denizen.UserID) error {
+		return drained(w.RekeyLocators(ctx, by))
+	}},
 	{"RemoveLocator", "remove a locator", true, func(ctx context.Context, w *world, by denizen.Principal, user denizen.UserID) error {
 		return w.RemoveLocator(ctx, by, user, w.owned.ID)
 	}},
@@ -424,6 +440,10 @@ var methods = []method{
 	}},
 	{"SetVerification", "vouch for a locator", true, func(ctx context.Context, w *world, by denizen.Principal, user denizen.UserID) error {
 		_, err := w.SetVerification(ctx, by, user, w.claim.ID, denizen.Verified)
+		return err
+	}},
+	{"Locate", "find users by locator", false, func(ctx context.Context, w *world, by denizen.Principal, _ denizen.UserID) error {
+		_, err := w.Locate(ctx, by, "email:alice@example.org")
 		return err
 	}},
 	{"ProveLocator", "prove a locator", false, func(ctx context.Context, w *world, by denizen.Principal, _ denizen.UserID) error {

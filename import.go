@@ -224,9 +224,9 @@ func (im *importer) Prepare(row door.Row) (_ door.Prepared, err error) {
 	if twice := twiceIn(n.Attributes); twice != "" {
 		return nil, newErrorAbout(ErrInvalid, "attributes", "hold the same key twice", twice)
 	}
-	c, err := newCreation(n, now, true)
+	c, err := im.d.newCreation(n, now, true)
 	if err != nil {
-		return nil, aboutLocator(err, n.Locators, now)
+		return nil, im.d.aboutLocator(err, n.Locators, now)
 	}
 	r.creation = *c
 	if row.ID == "" {
@@ -276,13 +276,17 @@ func firstReason(a, b string) string {
 }
 
 // aboutLocator returns an error that says which locator of a row was refused, if one was.
-func aboutLocator(err error, locators []NewLocator, now int64) error {
+func (d *Directory) aboutLocator(err error, locators []NewLocator, now int64) error {
 	e, ok := errors.AsType[*Error](err)
 	if !ok || e.Kind != ErrInvalid {
 		return err
 	}
 	for _, l := range locators {
-		if _, refused := newLocator(l, now); refused != nil {
+		g, refused := d.form(l)
+		if refused == nil {
+			_, refused = g.new(now)
+		}
+		if refused != nil {
 			about := *e
 			about.Missing = []string{l.Locator}
 			return &about
@@ -302,6 +306,9 @@ func (r *importRow) keysOf() []store.Key {
 	for i, l := range r.user.Locators {
 		if r.claims == nil || !r.claims[i] {
 			keys = append(keys, ownerKey(l))
+			if l.Unique != "" {
+				keys = append(keys, record.UniqueKey(uniqueForm(&l)))
+			}
 		}
 	}
 	return keys
@@ -386,7 +393,8 @@ func (im *importer) Create(ctx context.Context, prepared door.Prepared, number i
 		for i, found := range met.owners {
 			if found != nil {
 				at, user := holder(found)
-				out.Taken = append(out.Taken, door.Taken{Locator: row.asked[i], User: user, Row: at})
+				_, rests := found.(resting)
+				out.Taken = append(out.Taken, door.Taken{Locator: row.asked[i].Locator, User: user, Row: at, Rests: rests})
 			}
 		}
 		if out.Taken != nil && !im.o.TakeFree {
@@ -431,6 +439,8 @@ func holder(found any) (row int, user string) {
 		return 0, r.ID
 	case *record.Owner:
 		return 0, r.User
+	case *record.Unique:
+		return 0, r.User
 	case earlierRow:
 		return int(r), ""
 	}
@@ -451,6 +461,9 @@ func (im *importer) plan(r *creation, created int64, number int) {
 	for _, l := range r.user.Locators {
 		if l.Owned {
 			im.rows[im.hash(ownerKey(l))] = uint32(number)
+			if l.Unique != "" {
+				im.rows[im.hash(record.UniqueKey(uniqueForm(&l)))] = uint32(number)
+			}
 		}
 	}
 }
@@ -502,6 +515,12 @@ func (f *foreseen) entry(key store.Key) *txn.Entry {
 	f.mu.RLock()
 	defer f.mu.RUnlock()
 	return f.defs[key]
+}
+
+// mustRead reports whether a key is looked up before the commit: it is known what is under it, or
+// there will be no commit.
+func (f *foreseen) mustRead(key store.Key) bool {
+	return f != nil && (f.o.DryRun || f.entry(key) != nil)
 }
 
 // rest makes what is known of records conditions, as if it were read, and returns it. It returns nil

@@ -12,10 +12,11 @@ import (
 	"github.com/denizenhq/denizen/store"
 )
 
-// LocatorType is how a locator reaches somebody.
+// LocatorType is what kind of locator one is. It is the beginning of the serialized form, so that
+// nobody's name passes for another's address.
 type LocatorType string
 
-// The types of locators.
+// The types of locators by which somebody is reached. Options.LocatorTypes registers others.
 const (
 	TypeEmail LocatorType = "email"
 	TypeTele  LocatorType = "tele"
@@ -45,13 +46,13 @@ func (s VerificationStatus) known() bool {
 	return false
 }
 
-// Locator is an e-mail address or telephone number of a user.
+// Locator is an e-mail address or telephone number of a user, or of a type that the host registered.
 //
 // A locator that a user owns is that user's alone: no other can own one with the same
 // canonical form, and look-ups find it. One that a user adds for itself is a pending
 // claim, not owned: nobody else sees it, it blocks nobody and no look-up finds it, until
 // .system sets it Verified. Owning is a fact apart from the status: no later status gives
-// the locator back, only removal does.
+// the locator back, only removal does. Of a registered type there are no claims.
 type Locator struct {
 	ID         LocatorID
 	Type       LocatorType
@@ -62,6 +63,10 @@ type Locator struct {
 	Owned      bool
 	AddedAt    time.Time
 	VerifiedAt time.Time // when SetVerification last set it Verified, or when it came so; zero if never
+
+	// RuleVersion is the LocatorRule.Version by which it was stored; 0 of an e-mail address or a
+	// telephone number.
+	RuleVersion int
 }
 
 // String returns the serialized form, which can be delivered to and parsed again:
@@ -81,6 +86,9 @@ type NewLocator struct {
 	// Claim says that this was read as a pending claim. SetLocators then leaves it out where the
 	// user has taken it back since, unless Status is Verified. Other methods ignore it.
 	Claim bool
+	// Override lets .system give a locator of a registered type out though it rests, or though its
+	// rule's Check refuses it. Ignored of any other, and from a user.
+	Override bool
 }
 
 // Email is an e-mail address to be added: a dot-atom address (RFC 5322 §3.4.1), in ASCII but
@@ -93,6 +101,20 @@ func Email(address string) NewLocator { return NewLocator{Locator: "email:" + ad
 // country's plan; spaces, dashes, dots and brackets between them are dropped.
 func Tele(number string) NewLocator { return NewLocator{Locator: "tele:" + number} }
 
+// TeleIn is a telephone number to be added as it was typed in a region, two capital letters of ISO
+// 3166-1 such as "DE": 0151 23456789 there is +4915123456789. A number that begins with + is taken
+// as it is. What is stored is + and the digits alone. ErrInvalid with Field "locator" if it is not a
+// valid number there; nothing is guessed. The region is whoever's who typed it, so a directory has
+// none of its own.
+func TeleIn(region, number string) (n NewLocator, err error) {
+	defer wrapOp("TeleIn", &err)
+	canonical, err := locator.TeleIn(region, number)
+	if err != nil {
+		return NewLocator{}, locatorError(err)
+	}
+	return Tele(canonical), nil
+}
+
 // ParseLocator answers the type and the canonical form of a serialized locator that could
 // be added, or ErrInvalid with Field "locator".
 func ParseLocator(serialized string) (t LocatorType, canonical string, err error) {
@@ -104,13 +126,6 @@ func ParseLocator(serialized string) (t LocatorType, canonical string, err error
 func parse(serialized string) (locator.Locator, error) {
 	l, err := locator.Parse(serialized)
 	return l, locatorError(err)
-}
-
-// canonical answers the canonical form of a locator that is looked up, by its shape alone:
-// a number that was valid when it was added is found when plans have changed.
-func canonical(serialized string) (string, error) {
-	c, err := locator.Canonical(serialized)
-	return c, locatorError(err)
 }
 
 func locatorError(err error) error {
@@ -140,25 +155,39 @@ func (l *Locator) fill(r *record.Locator) {
 	l.ID, l.Type, l.Raw, l.Canonical = LocatorID(r.ID), LocatorType(r.Type), r.Raw, r.Canonical
 	l.Address = locator.Deliverable(locator.Type(r.Type), r.Raw, r.Canonical)
 	l.Status, l.Owned = VerificationStatus(r.Status), r.Owned
-	l.AddedAt, l.VerifiedAt = timeOf(r.Added), timeOf(r.Verified)
+	l.AddedAt, l.VerifiedAt, l.RuleVersion = timeOf(r.Added), timeOf(r.Verified), int(r.Rule)
 }
 
 // newLocators returns locators that .system sets, which are still to be taken.
-func newLocators(given []NewLocator, now int64) ([]record.Locator, error) {
-	locators := make([]record.Locator, 0, len(given))
-	for _, n := range given {
-		l, err := newLocator(n, now)
+func (d *Directory) newLocators(ns []NewLocator, now int64) ([]record.Locator, error) {
+	locators := make([]record.Locator, 0, len(ns))
+	for _, n := range ns {
+		g, err := d.form(n)
 		if err != nil {
 			return nil, err
 		}
-		for _, earlier := range locators {
-			if earlier.Type == l.Type && earlier.Canonical == l.Canonical {
-				return nil, invalid("locators", "hold the same locator twice")
-			}
+		l, err := g.new(now)
+		if err != nil {
+			return nil, err
 		}
 		locators = append(locators, l)
+		if err := g.roomFor(locators); err != nil {
+			return nil, err
+		}
 	}
-	return locators, nil
+	return locators, distinct(locators)
+}
+
+// distinct refuses a list with one locator twice, also in forms that are not to be told apart.
+func distinct(locators []record.Locator) error {
+	for i := range locators {
+		for j := range i {
+			if a, b := &locators[i], &locators[j]; a.Type == b.Type && (a.Canonical == b.Canonical || a.Unique != "" && a.Unique == b.Unique) {
+				return invalid("locators", "hold the same locator twice")
+			}
+		}
+	}
+	return nil
 }
 
 func newLocator(n NewLocator, now int64) (record.Locator, error) {
@@ -173,11 +202,13 @@ func newLocator(n NewLocator, now int64) (record.Locator, error) {
 		return record.Locator{}, err
 	}
 	l := record.Locator{
-		ID: rand.Text(), Type: string(parsed.Type), Canonical: parsed.Canonical, Raw: parsed.Raw, Added: now,
+		ID: newLocatorID(), Type: string(parsed.Type), Canonical: parsed.Canonical, Raw: parsed.Raw, Added: now,
 	}
 	setStatus(&l, n.Status, now)
 	return l, nil
 }
+
+func newLocatorID() string { return rand.Text() }
 
 func setStatus(l *record.Locator, s VerificationStatus, now int64) {
 	l.Status = string(s)
@@ -189,7 +220,7 @@ func setStatus(l *record.Locator, s VerificationStatus, now int64) {
 // putOwner puts the key that makes l its user's.
 func (p *plan) putOwner(l record.Locator, user *record.User) {
 	p.Put(ownerKey(l), &record.Owner{
-		Locator: l.Type + ":" + l.Canonical, User: user.ID, Incarnation: user.Incarnation,
+		Locator: l.Type + ":" + l.Canonical, User: user.ID, Incarnation: user.Incarnation, Rule: l.Rule,
 	})
 }
 
@@ -243,33 +274,31 @@ func locatorIn(r *record.User, id LocatorID) (int, error) {
 }
 
 // AddLocator adds a locator to a user. From .system it is the user's own at once, or
-// ErrTaken if another user owns it. From the user it is a pending claim, whoever owns it: see
-// Locator.
+// ErrTaken if another user owns it or it rests. From the user it is a pending claim, whoever owns
+// it: see Locator. One of a registered type is the user's own or refused, whoever adds it;
+// ErrDenied if its rule does not let users add it. See also ReplaceLocator.
 //
 // Adding what the user has already returns that and changes nothing, but for two cases. A
 // claim that .system adds becomes the user's own. An owned locator that .system adds with
 // another Status is ErrTaken with Field "locator": SetVerification changes a status.
 //
 // A user owns MaxLocators at most, and has MaxClaims claims at most beside them: one more is
-// ErrLimited. With ErrTaken from .system, Error.Missing holds the locator as it was given.
+// ErrLimited, and so is one more of a registered type than its rule lets a user have. With ErrTaken
+// Error.Missing holds the locator as it was given.
 func (d *Directory) AddLocator(ctx context.Context, by Principal, user UserID, n NewLocator, expected ...UserVersion) (added Locator, err error) {
 	defer wrapOp("AddLocator", &err)
 	c, err := d.enter(ctx, opAddLocator, by, user)
 	if err != nil {
 		return Locator{}, err
 	}
-	if c.role == self {
-		n.Status = Unverified
-	}
-	key, err := canonical(n.Locator)
+	g, err := d.formFrom(&c, n)
 	if err != nil {
 		return Locator{}, err
 	}
-	if n.Status != "" && !n.Status.known() {
-		return Locator{}, invalid("verificationStatus", "is none of the five")
-	}
+	n = g.NewLocator
+	owning := c.role == system || g.rule != nil
 	_, err = d.change(ctx, &c, expected, func(p *plan, r *record.User) error {
-		i := slices.IndexFunc(r.Locators, func(l record.Locator) bool { return l.Is(key) })
+		i := g.in(r.Locators)
 		if i >= 0 && c.role == system && r.Locators[i].Owned && n.Status != "" && string(n.Status) != r.Locators[i].Status {
 			return newErrorAbout(ErrTaken, "locator", "is the user's already, with another status", n.Locator)
 		}
@@ -277,7 +306,7 @@ func (d *Directory) AddLocator(ctx context.Context, by Principal, user UserID, n
 			added = locatorOf(&r.Locators[i])
 			return errUnchanged
 		}
-		if c.role == system {
+		if owning {
 			if err := room(r.Locators, 1); err != nil {
 				return err
 			}
@@ -290,14 +319,17 @@ func (d *Directory) AddLocator(ctx context.Context, by Principal, user UserID, n
 			p.emit(EventLocatorOwned, r, l.ID)
 			added = locatorOf(l)
 			added.Owned = true
-			return p.takeOwnership(r, []string{n.Locator}, l)
+			return p.takeOwnership(r, nil, taking{l, n})
 		}
-		l, err := newLocator(n, c.now)
+		l, err := g.new(c.now)
 		if err != nil {
 			return err
 		}
-		if c.role == system {
-			if err := p.takeOwnership(r, []string{n.Locator}, &l); err != nil {
+		if err := g.roomFor(append(r.Locators, l)); err != nil {
+			return err
+		}
+		if owning {
+			if err := p.takeOwnership(r, nil, taking{&l, n}); err != nil {
 				return err
 			}
 		}
@@ -310,6 +342,90 @@ func (d *Directory) AddLocator(ctx context.Context, by Principal, user UserID, n
 		return Locator{}, err
 	}
 	return added, nil
+}
+
+// formFrom is form for one locator that the caller adds.
+func (d *Directory) formFrom(c *call, n NewLocator) (given, error) {
+	if c.role == self {
+		n.Status, n.Override = "", false
+	}
+	g, err := d.form(n)
+	if err != nil {
+		return given{}, err
+	}
+	if c.role == self && g.rule == nil {
+		g.Status = Unverified
+		return g, g.badType()
+	}
+	return g, d.mayChange(c, g.kind)
+}
+
+// ReplaceLocator puts a locator in the place of another of the same type, in one commit or not at
+// all: a user who is renamed is never without a name. The old one is free, or rests if the rule of
+// its type says so, and its last owner may come back to it. What replaces it has an id of its own.
+// One that is the same but for its spelling keeps the id, and only Raw changes.
+//
+// Users replace what the rule of its type lets them add. An e-mail address or telephone number is
+// for .system alone to replace, and the new one is the user's own at once. Refusals are those of
+// AddLocator, and ErrNotFound if the user has no locator of that id.
+func (d *Directory) ReplaceLocator(ctx context.Context, by Principal, user UserID, id LocatorID, n NewLocator, expected ...UserVersion) (set Locator, err error) {
+	defer wrapOp("ReplaceLocator", &err)
+	c, err := d.enter(ctx, opAddLocator, by, user)
+	if err != nil {
+		return Locator{}, err
+	}
+	g, err := d.formFrom(&c, n)
+	if err != nil {
+		return Locator{}, err
+	}
+	if c.role == self && g.rule == nil {
+		return Locator{}, newError(ErrDenied, "locator", "an address or a number is for .system alone to replace")
+	}
+	_, err = d.change(ctx, &c, expected, func(p *plan, r *record.User) error {
+		i, err := locatorIn(r, id)
+		if err != nil {
+			return err
+		}
+		l := &r.Locators[i]
+		old := *l
+		if old.Type != g.kind {
+			return invalid("locator", "is not of the type of the one that it replaces")
+		}
+		switch j := g.in(r.Locators); {
+		case j == i:
+			set = locatorOf(l)
+			if l.Raw == g.Locator[len(g.kind)+1:] {
+				return errUnchanged
+			}
+			l.Raw = g.Locator[len(g.kind)+1:]
+			p.emit(EventLocatorsSet, r)
+			set = locatorOf(l)
+			return nil
+		case j >= 0:
+			return newErrorAbout(ErrTaken, "locator", "is the user's already", n.Locator)
+		}
+		if *l, err = g.new(c.now); err != nil {
+			return err
+		}
+		if !old.Owned {
+			if err := room(r.Locators, 1); err != nil {
+				return err
+			}
+		}
+		if err := p.takeOwnership(r, []record.Locator{old}, taking{l, n}); err != nil {
+			return err
+		}
+		p.emit(EventLocatorsSet, r)
+		set = locatorOf(l)
+		if !old.Owned {
+			return nil
+		}
+		return p.free(r, &old)
+	})
+	if err != nil {
+		return Locator{}, err
+	}
+	return set, nil
 }
 
 func tooManyLocators() error {
@@ -345,30 +461,37 @@ func statusOr(s, otherwise VerificationStatus) VerificationStatus {
 	return s
 }
 
+// taking is a locator that is to become its user's own, and as what it was asked for.
+type taking struct {
+	*record.Locator
+	asked NewLocator
+}
+
 // takeOwnership makes each of ls its user's own, or returns ErrTaken with all of those that belong to
-// others, spelled as they were asked for. Only .system gets as far as this, which may know.
-func (p *plan) takeOwnership(r *record.User, asked []string, ls ...*record.Locator) error {
-	owners, err := p.takeFree(r, ls)
+// others or rest, spelled as they were asked for. Only .system gets as far as this with addresses
+// and numbers, and may know; names are no secret. Freed is what the user gives up in the same commit.
+func (p *plan) takeOwnership(r *record.User, freed []record.Locator, ls ...taking) error {
+	owners, err := p.takeFree(r, freed, ls)
 	if err != nil || owners == nil {
 		return err
 	}
 	var taken []string
 	for i, o := range owners {
 		if o != nil {
-			taken = append(taken, asked[i])
+			taken = append(taken, ls[i].asked.Locator)
 		}
 	}
 	return newErrorAbout(ErrTaken, "locator", "", taken...)
 }
 
-// takeFree makes those of ls its user's own that nobody else owns, and passes over nil. It returns
-// what is in the way of the others, by their places, or nil if there are none.
-func (p *plan) takeFree(r *record.User, ls []*record.Locator) (owners []any, err error) {
+// takeFree makes those of ls its user's own that nobody else owns, and passes over the zero ones. It
+// returns what is in the way of the others, by their places, or nil if there are none.
+func (p *plan) takeFree(r *record.User, freed []record.Locator, ls []taking) (owners []any, err error) {
 	for i, l := range ls {
-		if l == nil || l.Owned {
+		if l.Locator == nil || l.Owned {
 			continue
 		}
-		found, err := p.inTheWay(ownerKey(*l))
+		found, err := p.takeOne(r, freed, l)
 		if err != nil {
 			return nil, err
 		}
@@ -377,12 +500,52 @@ func (p *plan) takeFree(r *record.User, ls []*record.Locator) (owners []any, err
 				owners = make([]any, len(ls))
 			}
 			owners[i] = found
-			continue
 		}
-		l.Owned = true
-		p.putOwner(*l, r)
 	}
 	return owners, nil
+}
+
+// resting is what is in the way of taking a locator that rests.
+type resting struct{}
+
+// takeOne makes a locator its user's own, or plans nothing and returns what is in the way.
+func (p *plan) takeOne(r *record.User, freed []record.Locator, l taking) (found any, err error) {
+	if found, err = p.inTheWay(ownerKey(*l.Locator)); found != nil || err != nil {
+		return found, err
+	}
+	if !builtIn(l.Type) {
+		rests := newError(ErrTaken, "locator", "")
+		if err := p.requireAwake(r, l.Locator, l.asked.Override, rests); err == rests {
+			return resting{}, nil
+		} else if err != nil {
+			return nil, err
+		}
+		if found, err = p.takeUnique(r, freed, l.Locator); found != nil || err != nil {
+			return found, err
+		}
+	}
+	l.Owned = true
+	p.putOwner(*l.Locator, r)
+	return nil, nil
+}
+
+// takeUnique makes the unique form of a locator the user's, or returns what is in the way. That of
+// what it gives up it has already.
+func (p *plan) takeUnique(r *record.User, freed []record.Locator, l *record.Locator) (found any, err error) {
+	if l.Unique == "" {
+		return nil, nil
+	}
+	form := uniqueForm(l)
+	key := record.UniqueKey(form)
+	if !slices.ContainsFunc(freed, func(f record.Locator) bool { return f.Owned && f.Unique != "" && uniqueForm(&f) == form }) {
+		if found, err = p.inTheWay(key); found != nil || err != nil {
+			return found, err
+		}
+	}
+	p.Put(key, &record.Unique{
+		Form: form, Locator: l.Type + ":" + l.Canonical, User: r.ID, Incarnation: r.Incarnation, Rule: l.Rule,
+	})
+	return nil, nil
 }
 
 // SetLocators gives a user exactly these locators, in this order, in one commit or not at
@@ -392,7 +555,9 @@ func (p *plan) takeFree(r *record.User, ls []*record.Locator) (owners []any, err
 // at once, but for a NewLocator.Claim, which is left out: its user may take a claim back while
 // the list is on its way, and must not come to own it by that. If other users own some of them
 // the error is ErrTaken, and Error.Missing holds those as they were given. More than MaxLocators
-// owned ones are ErrLimited. For .system only.
+// owned ones, or more of a registered type than its rule lets a user have, are ErrLimited. A locator
+// of a registered type is known again as it was read, whatever its rule says by now. For .system
+// only.
 func (d *Directory) SetLocators(ctx context.Context, by Principal, user UserID, locators []NewLocator, expected ...UserVersion) (u User, err error) {
 	defer wrapOp("SetLocators", &err)
 	c, err := d.enter(ctx, opSetLocators, by, user)
@@ -402,58 +567,68 @@ func (d *Directory) SetLocators(ctx context.Context, by Principal, user UserID, 
 	if len(locators) > MaxLocators+MaxClaims {
 		return User{}, tooManyLocators()
 	}
-	keys := make([]string, len(locators))
+	gs := make([]given, len(locators))
 	for i, n := range locators {
-		if keys[i], err = canonical(n.Locator); err != nil {
+		if gs[i], err = d.form(n); err != nil {
 			return User{}, err
 		}
-		if slices.Contains(keys[:i], keys[i]) {
+		if gs[i].canonical != "" && slices.ContainsFunc(gs[:i], func(g given) bool { return g.canonical == gs[i].canonical }) {
 			return User{}, invalid("locators", "hold the same locator twice")
-		}
-		if n.Status != "" && !n.Status.known() {
-			return User{}, invalid("verificationStatus", "is none of the five")
 		}
 	}
 	return d.change(ctx, &c, expected, func(p *plan, r *record.User) error {
 		before := r.Locators
 		r.Locators = make([]record.Locator, 0, len(locators))
-		var asked []string // those to take, and which in r.Locators they are
-		var taking []int
-		for i, n := range locators {
+		var taken []taking
+		var added []*given
+		for i := range gs {
+			g := &gs[i]
 			var l record.Locator
 			claim := false
-			if j := slices.IndexFunc(before, func(l record.Locator) bool { return l.Is(keys[i]) }); j >= 0 {
+			if j := g.in(before); j >= 0 {
 				l = before[j]
-				claim = !l.Owned && n.Status != Verified
-				if n.Status != "" && string(n.Status) != l.Status {
-					setStatus(&l, n.Status, c.now)
+				claim = !l.Owned && g.Status != Verified
+				if g.Status != "" && string(g.Status) != l.Status {
+					if err := d.mayHaveStatus(&l, g.Status); err != nil {
+						return err
+					}
+					setStatus(&l, g.Status, c.now)
 				}
-			} else if n.Claim && n.Status != Verified {
+			} else if g.Claim && g.Status != Verified && builtIn(g.kind) {
 				continue
-			} else if l, err = newLocator(n, c.now); err != nil {
+			} else if l, err = g.new(c.now); err != nil {
 				return err
+			} else {
+				added = append(added, g)
 			}
+			r.Locators = append(r.Locators, l) // which has the room, and stays where it is
 			if !l.Owned && !claim {
-				asked, taking = append(asked, n.Locator), append(taking, len(r.Locators))
+				taken = append(taken, taking{&r.Locators[len(r.Locators)-1], g.NewLocator})
 			}
-			r.Locators = append(r.Locators, l)
 		}
-		ls := make([]*record.Locator, len(taking))
-		for i, j := range taking {
-			ls[i] = &r.Locators[j]
-		}
-		if err := room(r.Locators, len(ls)); err != nil {
+		if err := distinct(r.Locators); err != nil {
 			return err
 		}
-		if err := p.takeOwnership(r, asked, ls...); err != nil {
+		if err := room(r.Locators, len(taken)); err != nil {
+			return err
+		}
+		for _, g := range added {
+			if err := g.roomFor(r.Locators); err != nil {
+				return err
+			}
+		}
+		freed := slices.DeleteFunc(slices.Clone(before), func(l record.Locator) bool {
+			return !l.Owned || slices.ContainsFunc(r.Locators, func(kept record.Locator) bool { return kept.ID == l.ID })
+		})
+		if err := p.takeOwnership(r, freed, taken...); err != nil {
 			return err
 		}
 		if slices.Equal(before, r.Locators) {
 			return errUnchanged
 		}
-		for _, l := range before {
-			if l.Owned && !r.Owns(l.Type+":"+l.Canonical) {
-				p.Drop(ownerKey(l))
+		for i := range freed {
+			if err := p.free(r, &freed[i]); err != nil {
+				return err
 			}
 		}
 		p.emit(EventLocatorsSet, r)
@@ -480,6 +655,9 @@ func (d *Directory) SetVerification(ctx context.Context, by Principal, user User
 			return err
 		}
 		l := &r.Locators[i]
+		if err := d.mayHaveStatus(l, status); err != nil {
+			return err
+		}
 		if status != Verified && l.Status == string(status) {
 			set = locatorOf(l)
 			return errUnchanged
@@ -487,11 +665,11 @@ func (d *Directory) SetVerification(ctx context.Context, by Principal, user User
 		setStatus(l, status, c.now)
 		if status == Verified && !l.Owned {
 			p.emit(EventLocatorOwned, r, l.ID)
-			asked := []string{locatorOf(l).String()}
+			asked := NewLocator{Locator: locatorOf(l).String()}
 			if err := room(r.Locators, 1); err != nil {
 				return err
 			}
-			if err := p.takeOwnership(r, asked, l); err != nil {
+			if err := p.takeOwnership(r, nil, taking{l, asked}); err != nil {
 				return err
 			}
 		} else {
@@ -506,7 +684,9 @@ func (d *Directory) SetVerification(ctx context.Context, by Principal, user User
 	return set, nil
 }
 
-// RemoveLocator takes a locator from a user; if it was owned anybody may have it next.
+// RemoveLocator takes a locator from a user; if it was owned anybody may have it next, unless it
+// rests by the rule of its type. One of a registered type is ErrDenied to a user whom the rule does
+// not let add it, and ErrLimited where too many rest that the user gave up.
 func (d *Directory) RemoveLocator(ctx context.Context, by Principal, user UserID, id LocatorID, expected ...UserVersion) (err error) {
 	defer wrapOp("RemoveLocator", &err)
 	c, err := d.enter(ctx, opRemoveLocator, by, user)
@@ -518,12 +698,16 @@ func (d *Directory) RemoveLocator(ctx context.Context, by Principal, user UserID
 		if err != nil {
 			return err
 		}
-		if r.Locators[i].Owned {
-			p.Drop(ownerKey(r.Locators[i]))
+		gone := r.Locators[i]
+		if err := d.mayChange(&c, gone.Type); err != nil {
+			return err
 		}
 		r.Locators = slices.Delete(r.Locators, i, i+1)
 		p.emit(EventLocatorRemoved, r, string(id))
-		return nil
+		if !gone.Owned {
+			return nil
+		}
+		return p.free(r, &gone)
 	})
 	return err
 }

@@ -19,8 +19,10 @@ import (
 //     created with it. The two are a commit each; after the first one alone nobody owns it.
 //   - Its owner has it unverified and no other Verified: nobody proved to be that user yet,
 //     and it passes to who did so now. All its tokens, pending claims and presence end in the
-//     commit that verifies the locator, because somebody else may have them.
+//     commit that verifies the locator, because somebody else may have them, and so do its
+//     locators of a Vouched type, none of which was Verified. Names stay.
 //
+// Only e-mail addresses and telephone numbers can be proved; one of another type is ErrInvalid.
 // Pending claims on the locator are not looked at, and stay. A blocked user is returned as it
 // is, blocked; IssueToken refuses it. A Principal made before the user passed outlives its
 // token, as after RevokeTokens. For .system only.
@@ -40,7 +42,7 @@ func (d *Directory) ProveLocator(ctx context.Context, by Principal, locator stri
 		if err != nil {
 			return User{}, err
 		}
-		if len(owners) == 0 {
+		if owners[0] == nil {
 			u, err = d.CreateUser(ctx, by, newcomer)
 			if e, ok := errors.AsType[*Error](err); ok && e.Kind == ErrTaken && e.Field == "locator" && d.owned(ctx, &c, key) {
 				continue // by the same person, on another device
@@ -76,14 +78,26 @@ func (d *Directory) prove(ctx context.Context, c *call, key string) (User, error
 		}
 		if slices.ContainsFunc(r.Locators, func(l record.Locator) bool { return l.Owned && l.Status == string(Verified) }) {
 			left = true
-			p.Drop(ownerKey(*l))
 			p.emit(EventLocatorRemoved, r, l.ID)
+			gone := *l
 			r.Locators = slices.Delete(r.Locators, i, i+1)
-			return nil
+			return p.free(r, &gone)
 		}
 		setStatus(l, Verified, c.now)
 		p.emit(EventUserPassed, r, l.ID)
-		r.Locators = slices.DeleteFunc(r.Locators, func(l record.Locator) bool { return !l.Owned })
+		var unproved []record.Locator // nobody signed in by them yet, and nobody else's account may be behind them
+		r.Locators = slices.DeleteFunc(r.Locators, func(l record.Locator) bool {
+			leaves := l.Owned && !builtIn(l.Type) && l.Status != string(VerificationNotApplicable)
+			if leaves {
+				unproved = append(unproved, l)
+			}
+			return leaves || !l.Owned
+		})
+		for i := range unproved {
+			if err := p.free(r, &unproved[i]); err != nil {
+				return err
+			}
+		}
 		p.Drop(record.DevicesKey(r.ID))
 		return p.dropTokens(r)
 	})
@@ -96,5 +110,5 @@ func (d *Directory) prove(ctx context.Context, c *call, key string) (User, error
 // owned reports whether somebody owns a locator, as far as that can be told.
 func (d *Directory) owned(ctx context.Context, c *call, key string) bool {
 	owners, err := d.owners(ctx, c, []string{key})
-	return err == nil && len(owners) > 0
+	return err == nil && owners[0] != nil
 }

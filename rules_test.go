@@ -142,9 +142,11 @@ func parsed(t testing.TB, dir string) (*token.FileSet, map[string]*ast.File) {
 // closures are the methods that only answer a function which goes through other methods or
 // functions that enter, by the names of these.
 var closures = map[string]string{
-	"AllUsers": "Users",
-	"Events":   "events",
-	"Follow":   "events",
+	"AllUsers":      "Users",
+	"CheckLocators": "locatorChanges",
+	"RekeyLocators": "locatorChanges",
+	"Events":        "events",
+	"Follow":        "events",
 }
 
 func TestRules_EveryMethodWithAPrincipalEntersFirst(t *testing.T) {
@@ -455,6 +457,8 @@ func mayImport(dir string) (allowed []string, known bool) {
 		{"transfer", []string{"", "internal/door", "internal/record", "store"}},
 		{"internal/door", []string{"internal/record", "store"}},
 		{"httpadapter", []string{""}},
+		{"locator/username", []string{""}},
+		{"locator/external", []string{""}},
 		{"denizentest", []string{"", "store", "store/memory"}},
 		{"store/postgres", []string{"store", "store/internal/group", "internal/record"}},
 		{"store/internal/group", []string{"store"}},
@@ -505,6 +509,7 @@ func TestRules_ArrowsOnlyPointDown(t *testing.T) {
 // code and directly.
 var onlyIn = map[string][]string{
 	"github.com/nyaruka/phonenumbers": {"internal/locator"},
+	"golang.org/x/text/secure":        {"locator/username"},
 	"github.com/stretchr/testify":     {"store/storetest", "internal/invariant"},
 	"pgregory.net/rapid":              {},
 	"go.uber.org/goleak":              {},
@@ -559,6 +564,7 @@ func TestRules_TheDirectoryBringsNeitherServersNorTests(t *testing.T) {
 	}
 	for _, heavy := range []string{
 		"net/http", "testing", "crypto/tls", "crypto/x509", "database/sql", "html/template", "os/exec", "plugin", "expvar",
+		"golang.org/x/text/secure/precis", module + "/locator/username", module + "/locator/external",
 		"github.com/stretchr/testify/require", module + "/store/memory", module + "/store/storetest", module + "/httpadapter",
 	} {
 		require.NotContains(t, all, heavy)

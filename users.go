@@ -264,8 +264,8 @@ func expect[V UserVersion | ProfileVersion](expected []V, version store.Seq) err
 	return nil
 }
 
-// DeleteUser deletes a user in one commit: its locators are free again, its tokens end, its
-// profile and presence are gone. The id may be taken again, by a user who inherits nothing.
+// DeleteUser deletes a user in one commit: its locators are free again, but for those that rest by
+// the rule of their type (see LocatorRule), its tokens end, its profile and presence are gone. The id may be taken again, by a user who inherits nothing.
 // A user of whom something is damaged can be deleted too. For .system only.
 func (d *Directory) DeleteUser(ctx context.Context, by Principal, id UserID, expected ...UserVersion) (err error) {
 	defer wrapOp("DeleteUser", &err)
@@ -286,9 +286,16 @@ func (d *Directory) DeleteUser(ctx context.Context, by Principal, id UserID, exp
 		if err := expect(expected, entries[0].Version()); err != nil {
 			return err
 		}
+		var freed []record.Locator
 		for _, l := range gone.Locators {
 			if l.Owned {
-				p.Drop(ownerKey(l))
+				freed = append(freed, l)
+			}
+		}
+		gone.Locators = nil
+		for i := range freed {
+			if err := p.free(&gone, &freed[i]); err != nil {
+				return err
 			}
 		}
 		if profile, ok := entries[1].Value().(*record.Profile); ok {

@@ -323,6 +323,9 @@ func (r *run) take(at *row, number int) error {
 	out := &at.outcome
 	for _, t := range out.Taken {
 		p := Problem{Value: t.Locator, Owner: denizen.UserID(t.User), OwnerRow: t.Row, Field: "locator", Rule: "belongs to another user"}
+		if t.Rests {
+			p.Rule = "rests after another user gave it up"
+		}
 		if t.Locator == "" {
 			p.Field, p.Rule = "id", "belongs to another user, who was made at another time"
 		}

@@ -100,4 +100,5 @@ type Taken struct {
 	Locator string // as the row spells it; empty: the id
 	User    string // who has it; empty if Row is set
 	Row     int    // the earlier row that would have it, in a dry run
+	Rests   bool   // nobody has it, but it rests after its last owner gave it up
 }

@@ -46,7 +46,7 @@ func Of(t testing.TB, s store.Store) Dump {
 }
 
 // Check requires what is true of every directory at rest: Each locator has one owner. The index of
-// locators agrees with the users in both directions, and so do tokens with their texts, and
+// locators agrees with the users in both directions, and so do what names are unique by, tokens with their texts, and
 // attributes with the references to them. Nothing is left of a user that was deleted. No directory
 // may write to s meanwhile.
 func Check(t testing.TB, s store.Store) {
@@ -54,6 +54,8 @@ func Check(t testing.TB, s store.Store) {
 	all := Of(t, s)
 	users := map[string]*record.User{}
 	owners := map[store.Key]*record.Owner{}
+	uniques := map[store.Key]*record.Unique{}
+	rests := map[string]*record.Rest{}
 	tokenTexts := map[store.Key]*record.TokenText{}
 	tokens := map[string]*record.Tokens{}
 	profiles := map[string]*record.Profile{}
@@ -88,6 +90,12 @@ func Check(t testing.TB, s store.Store) {
 		case *record.Owner:
 			owners[r.Key] = v
 			want = record.OwnerKey(v.Locator)
+		case *record.Unique:
+			uniques[r.Key] = v
+			want = record.UniqueKey(v.Form)
+		case *record.Rest:
+			rests[v.Digest] = v
+			want = record.RestKey([32]byte(digestOf(t, v.Digest)))
 		case *record.TokenText:
 			tokenTexts[r.Key] = v
 			want = tokenTextKey(t, v.Digest)
@@ -124,7 +132,7 @@ func Check(t testing.TB, s store.Store) {
 	}
 
 	incarnations := map[string]string{}
-	ownedKeys := map[store.Key]bool{}
+	ownedKeys, uniqueKeys := map[store.Key]bool{}, map[store.Key]bool{}
 	for id, u := range users {
 		require.Empty(t, incarnations[u.Incarnation], "two users of one incarnation")
 		incarnations[u.Incarnation] = id
@@ -141,9 +149,27 @@ func Check(t testing.TB, s store.Store) {
 			ownedKeys[key] = true
 			o := owners[key]
 			require.NotNil(t, o, "a locator of %s is not indexed", id)
-			require.Equal(t, []string{id, u.Incarnation}, []string{o.User, o.Incarnation},
-				"a locator is indexed for another")
+			require.Equal(t, &record.Owner{
+				Locator: l.Type + ":" + l.Canonical, User: id, Incarnation: u.Incarnation, Rule: l.Rule,
+			}, o, "a locator is indexed for another")
+			if l.Unique == "" {
+				continue
+			}
+			key = record.UniqueKey(l.Type + ":" + l.Unique)
+			require.False(t, uniqueKeys[key], "what a locator of %s is unique by has two owners", id)
+			uniqueKeys[key] = true
+			require.Equal(t, &record.Unique{
+				Form: l.Type + ":" + l.Unique, Locator: l.Type + ":" + l.Canonical, User: id, Incarnation: u.Incarnation, Rule: l.Rule,
+			}, uniques[key], "what a locator of %s is unique by is another's", id)
 		}
+		for _, rest := range u.Resting {
+			if r := rests[rest.Digest]; r != nil && r.Until == rest.Until { // others may have taken what rested long ago
+				require.Equal(t, []string{id, u.Incarnation}, []string{r.User, r.Incarnation}, "what a user gave up rests for another")
+			}
+		}
+	}
+	for key := range uniques {
+		require.True(t, uniqueKeys[key], "what is unique is nobody's: %q", key)
 	}
 	for key := range owners {
 		require.True(t, ownedKeys[key], "an indexed locator is nobody's: %q", key)
@@ -229,10 +255,15 @@ func Check(t testing.TB, s store.Store) {
 
 func tokenTextKey(t testing.TB, digest string) store.Key {
 	t.Helper()
+	return record.TokenTextKey([32]byte(digestOf(t, digest)))
+}
+
+func digestOf(t testing.TB, digest string) []byte {
+	t.Helper()
 	raw, err := hex.DecodeString(digest)
 	require.NoError(t, err)
 	require.Len(t, raw, 32)
-	return record.TokenTextKey([32]byte(raw))
+	return raw
 }
 
 // Distinct requires that of returns a different text for each element of list.

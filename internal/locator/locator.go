@@ -65,10 +65,14 @@ func (l Locator) Serialized() string {
 
 // Deliverable returns the address that a message can be sent to, without the type. For a number
 // that is the canonical form. For an e-mail address it is what was given, with the domain as
-// A-labels.
+// A-labels. For any other type it is what was given.
 func Deliverable(t Type, raw, canonical string) string {
-	if t == Tele {
+	switch t {
+	case Tele:
 		return canonical
+	case Email:
+	default:
+		return raw
 	}
 	for i := range len(raw) {
 		if raw[i] >= 0x80 { // the local part is ASCII

@@ -28,3 +28,10 @@ func TestWithoutNumberingPlansAnAddressIsStillJudged(t *testing.T) {
 	_, err = Parse("email:alice@")
 	require.Error(t, err)
 }
+
+func TestWithoutNumberingPlansANumberAsTypedIsRefused(t *testing.T) {
+	for _, number := range []string{"020 7183 8750", "+44 20 7183 8750"} {
+		_, err := TeleIn("GB", number)
+		require.ErrorContains(t, err, "denizen_notele")
+	}
+}

@@ -44,3 +44,33 @@ func shapeTele(address string) (string, error) {
 	}
 	return string(canonical), nil
 }
+
+// TeleIn returns the canonical form of a number as people type it in a region, which is two capital
+// letters of ISO 3166-1: with a trunk prefix, an international one or none. A number that begins with
+// + is taken as it is, in any region. Where it is valid in no way it is refused, and never corrected.
+// The error is an [*Error].
+func TeleIn(region, number string) (string, error) {
+	if len(region) != 2 || region[0] < 'A' || region[0] > 'Z' || region[1] < 'A' || region[1] > 'Z' {
+		return "", refuse("region is not two capital letters of ISO 3166-1")
+	}
+	if len(number) > maxTele {
+		return "", refuse("telephone number is longer than 64 bytes")
+	}
+	if number != "" && number[0] == '+' {
+		l, err := New(Tele, number)
+		return l.Canonical, err
+	}
+	for i := range len(number) {
+		switch c := number[i]; {
+		case isDigit(c), c == ' ', c == '-', c == '.', c == '(', c == ')', c == '/':
+		default:
+			return "", refuse("telephone number holds a character other than ASCII digits, spaces, dashes, dots, slashes and round brackets")
+		}
+	}
+	canonical, err := international(region, number)
+	if err != nil {
+		return "", err
+	}
+	l, err := New(Tele, canonical)
+	return l.Canonical, err
+}

@@ -16,9 +16,11 @@ const (
 	kindAttributeRef = 'g' // attribute key, user id
 	kindCreated      = 'i' // day, idempotency key
 	kindOwner        = 'l' // type:canonical
+	kindUnique       = 'm' // type:unique form
 	kindNonce        = 'n' // minute, access key, nonce
 	kindProfile      = 'o' // user id
 	kindDevices      = 'p' // user id
+	kindRest         = 'q' // keyed digest of type:unique form, 32 bytes
 	kindTokens       = 't' // user id
 	kindUser         = 'u' // user id
 	kindLastUses     = 'w' // user id, none for the access keys
@@ -44,6 +46,7 @@ const (
 	TokenTexts  store.Key = "x"
 	Nonces      store.Key = "n"
 	Creations   store.Key = "i"
+	Rests       store.Key = "q"
 )
 
 // UserKey is of the user with an id.
@@ -63,6 +66,12 @@ func LastUsesKey(id string) store.Key { return "w" + store.Key(id) }
 
 // OwnerKey is of the owner of a canonical serialized locator.
 func OwnerKey(locator string) store.Key { return "l" + store.Key(locator) }
+
+// UniqueKey is of the owner of all locators that share a unique form, given as type:form.
+func UniqueKey(form string) store.Key { return "m" + store.Key(form) }
+
+// RestKey is of a locator that rests, by its keyed digest.
+func RestKey(digest [32]byte) store.Key { return Rests + store.Key(digest[:]) }
 
 // DefinitionKey is of the definition of an attribute.
 func DefinitionKey(key string) store.Key { return Definitions + store.Key(key) }
@@ -120,6 +129,10 @@ func Of(key store.Key) (kind, user string) {
 		return "attribute definition", ""
 	case kindOwner:
 		return "locator's owner", ""
+	case kindUnique:
+		return "locator's unique form", ""
+	case kindRest:
+		return "resting locator", ""
 	case kindTokenText:
 		return "token text", ""
 	}

@@ -104,6 +104,7 @@ type User struct {
 	Updated     int64
 	Locators    []Locator
 	TokenEpoch  int64 // that of its live tokens: one more ends all before, whoever lists them
+	Resting     []Resting
 }
 
 func (r *User) fields(c *coder) {
@@ -116,9 +117,23 @@ func (r *User) fields(c *coder) {
 	c.num("updated", &r.Updated)
 	list(c, "locators", &r.Locators, (*Locator).fields)
 	c.num("tokenEpoch", &r.TokenEpoch)
+	list(c, "resting", &r.Resting, (*Resting).fields)
 }
 
-// Locator is one locator of a user, owned or a pending claim.
+// Resting is a locator that a user gave up and that rests: see [Rest].
+type Resting struct {
+	Digest string // in hexadecimal
+	Until  int64
+}
+
+func (r *Resting) fields(c *coder) {
+	c.str("digest", &r.Digest)
+	c.num("until", &r.Until)
+}
+
+// Locator is one locator of a user, owned or a pending claim. One of a type that the host registered
+// says by which version of its rule it was brought into form, and which form only one user owns,
+// where that is another than the canonical one.
 type Locator struct {
 	ID        string
 	Type      string
@@ -128,6 +143,8 @@ type Locator struct {
 	Owned     bool
 	Added     int64
 	Verified  int64
+	Rule      int64 // 0 of e-mail addresses and telephone numbers
+	Unique    string
 }
 
 func (r *Locator) fields(c *coder) {
@@ -139,6 +156,8 @@ func (r *Locator) fields(c *coder) {
 	c.flag("owned", &r.Owned)
 	c.num("added", &r.Added)
 	c.num("verified", &r.Verified)
+	c.num("rule", &r.Rule)
+	c.str("unique", &r.Unique)
 }
 
 // Owner says who owns a locator. That there can be one only is that it is a key.
@@ -146,6 +165,7 @@ type Owner struct {
 	Locator     string // type:canonical
 	User        string
 	Incarnation string
+	Rule        int64 // as in the user's record
 }
 
 func (r *Owner) fields(c *coder) {
@@ -153,6 +173,43 @@ func (r *Owner) fields(c *coder) {
 	c.str("locator", &r.Locator)
 	c.str("user", &r.User)
 	c.str("incarnation", &r.Incarnation)
+	c.num("rule", &r.Rule)
+}
+
+// Unique says who owns the one locator that may have a unique form, such as a name that no other
+// name may be taken for.
+type Unique struct {
+	Form        string // type:unique
+	Locator     string // type:canonical of the locator
+	User        string
+	Incarnation string
+	Rule        int64 // as in the user's record
+}
+
+func (r *Unique) fields(c *coder) {
+	c.kind("unique")
+	c.str("form", &r.Form)
+	c.str("locator", &r.Locator)
+	c.str("user", &r.User)
+	c.str("incarnation", &r.Incarnation)
+	c.num("rule", &r.Rule)
+}
+
+// Rest says that a locator was given up and rests: until then it is its last owner's alone to take.
+// That is nobody where the user was deleted. It names the locator by a keyed digest only.
+type Rest struct {
+	Digest      string // in hexadecimal
+	User        string
+	Incarnation string
+	Until       int64
+}
+
+func (r *Rest) fields(c *coder) {
+	c.kind("rest")
+	c.str("digest", &r.Digest)
+	c.str("user", &r.User)
+	c.str("incarnation", &r.Incarnation)
+	c.num("until", &r.Until)
 }
 
 // Profile is the attributes of a user, in the order of their keys.
@@ -408,6 +465,10 @@ func Decode(key store.Key, value []byte) (any, error) {
 		return decoded(text, new(User))
 	case kindOwner:
 		return decoded(text, new(Owner))
+	case kindUnique:
+		return decoded(text, new(Unique))
+	case kindRest:
+		return decoded(text, new(Rest))
 	case kindTokenText:
 		return decoded(text, new(TokenText))
 	case kindDevices:

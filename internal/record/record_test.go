@@ -28,6 +28,8 @@ var kinds = []struct {
 	{"accessKeys", AccessKeysKey, func() Record { return new(AccessKeys) }},
 	{"user", UserKey("alice-01"), func() Record { return new(User) }},
 	{"owner", OwnerKey("email:a@b.example"), func() Record { return new(Owner) }},
+	{"unique", UniqueKey("name:a"), func() Record { return new(Unique) }},
+	{"rest", RestKey([32]byte{}), func() Record { return new(Rest) }},
 	{"profile", ProfileKey("alice-01"), func() Record { return new(Profile) }},
 	{"definition", DefinitionKey("bio"), func() Record { return new(Definition) }},
 	{"use", AttributeRefKey("bio", "alice-01"), func() Record { return new(AttributeRef) }},

@@ -64,7 +64,7 @@ SELECT CASE WHEN r.key >= 'u' AND r.key < 'v' THEN encode(substr(r.key, 2), 'esc
 	l.id AS locator_id,
 	l.type,
 	CASE WHEN l.type = 'tele' THEN l.canonical
-		WHEN octet_length(l.raw) = length(l.raw) THEN l.raw
+		WHEN l.type <> 'email' OR octet_length(l.raw) = length(l.raw) THEN l.raw
 		ELSE split_part(l.raw, '@', 1) || '@' || split_part(l.canonical, '@', 2)
 	END AS address,
 	l.raw,
@@ -138,10 +138,10 @@ COMMENT ON COLUMN users.created_at IS 'When the user was created, to the millise
 COMMENT ON COLUMN users.updated_at IS 'When the user or a locator of it was last changed, to the millisecond.';
 COMMENT ON COLUMN users.version IS 'What the directory calls the version of the user: it changes with every write of it.';
 
-COMMENT ON VIEW locators IS 'One row for each e-mail address and telephone number of a user, pending claims included.';
+COMMENT ON VIEW locators IS 'One row for each e-mail address, telephone number and locator of another type of a user, pending claims included.';
 COMMENT ON COLUMN locators.user_id IS 'See users.';
 COMMENT ON COLUMN locators.locator_id IS 'Names this locator of this user.';
-COMMENT ON COLUMN locators.type IS 'email or tele.';
+COMMENT ON COLUMN locators.type IS 'email, tele or a type that the application registered.';
 COMMENT ON COLUMN locators.address IS 'As it was given: deliver to this.';
 COMMENT ON COLUMN locators.canonical IS 'What it is unique and looked up by. With owned, no two rows have the same type and canonical.';
 COMMENT ON COLUMN locators.status IS 'Verified, Unverified, StatusNotProvided, VerificationPending or VerificationNotApplicable.';

@@ -1,0 +1,333 @@
+package denizen
+
+import (
+	"errors"
+	"slices"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/denizenhq/denizen/internal/locator"
+	"github.com/denizenhq/denizen/internal/record"
+)
+
+// MaxLocatorBytes bounds a locator of a type that was registered, without the type, and each of its
+// forms. E-mail addresses and telephone numbers have bounds of their own.
+const MaxLocatorBytes = 768
+
+// LocatorRule is a type of locators beside e-mail addresses and telephone numbers, such as user
+// names. Options.LocatorTypes registers it. Packages locator/username and locator/external have
+// two that are ready.
+//
+// A locator of such a type is never a claim: who may add it owns it at once, or is refused. It is
+// verified by nobody, and its status is always VerificationNotApplicable, unless the type is
+// Vouched.
+//
+// The functions of a rule may be called by many goroutines at once, also before it is known who
+// asks, and with anything that is valid UTF-8, without controls and of MaxLocatorBytes at most. They
+// are never called during a write: one that is slow holds up its caller alone, and a panic comes out
+// of the method that was called, with nothing changed.
+type LocatorRule struct {
+	// Type is how serialized locators begin: 1 to 32 of a-z, 0-9 and -, beginning with a
+	// letter. It is kept with each locator.
+	Type LocatorType
+	// Version is that of Canonical, 1 or more. It is stored with each locator. A Canonical that
+	// returns other forms for anything needs the next version: see Directory.RekeyLocators.
+	Version int
+	// Canonical returns the forms of a locator, given without its type, or refuses it. It must be
+	// pure, and return a canonical form unchanged. Refuse by an *Error to give the reason, which
+	// must not hold the locator. The text of any other error is shown to nobody.
+	Canonical func(locator string) (LocatorForms, error)
+	// Check refuses new locators, given in canonical form, that are well-formed and not to be had, such
+	// as reserved names. It is not asked about what is looked up or what a user has already, so
+	// it may change without a new Version. Nil refuses none. Errors are as for Canonical.
+	Check func(canonical string) error
+	// Self lets users add, replace and remove their own locators of the type. Otherwise .system
+	// alone does.
+	Self bool
+	// Vouched says that such a locator shows who somebody is, as an identity of a provider does
+	// that signs people in: what .system adds is Verified unless it says otherwise, and counts as
+	// such for ProveLocator. It excludes Self.
+	Vouched bool
+	// PerUser is how many a user owns at most; 1 unless set. All count against MaxLocators too.
+	PerUser int
+	// Rest is how long a locator rests that its user gave up or lost, or left behind by being
+	// deleted: nobody is found by it and nobody may take it, nor one with the same unique form.
+	// Its last owner may take it back, and .system may give it out by NewLocator.Override. 0: it
+	// is free at once. Whole milliseconds, ten years at most.
+	Rest time.Duration
+}
+
+// LocatorForms is what a LocatorRule makes of a locator.
+type LocatorForms struct {
+	// Canonical is what it is looked up by, exactly.
+	Canonical string
+	// Unique is what no two owned locators of the type share, if that is wider than Canonical: a
+	// name that may be taken for another has the same. Empty: the canonical form.
+	Unique string
+}
+
+// builtIn reports whether a type has its rules in internal/locator.
+func builtIn(t string) bool { return t == string(TypeEmail) || t == string(TypeTele) }
+
+// locatorRules is what Options.LocatorTypes registers; there are few.
+type locatorRules []LocatorRule
+
+// of returns the rule of a type, or nil.
+func (rs locatorRules) of(t string) *LocatorRule {
+	for i := range rs {
+		if string(rs[i].Type) == t {
+			return &rs[i]
+		}
+	}
+	return nil
+}
+
+// fill checks the rules and sets what is unset.
+func (rs locatorRules) fill() error {
+	refuse := func(reason string) error { return invalid("LocatorTypes", reason) }
+	for i := range rs {
+		r := &rs[i]
+		if r.PerUser == 0 {
+			r.PerUser = 1
+		}
+		switch {
+		case !locatorType(string(r.Type)) || builtIn(string(r.Type)):
+			return refuse("a type must be 1 to 32 of a-z 0-9 -, beginning with a letter, and neither email nor tele")
+		case rs[:i].of(string(r.Type)) != nil:
+			return refuse("a type is registered twice")
+		case r.Version < 1:
+			return refuse("the version of a rule must be 1 or more")
+		case r.Canonical == nil:
+			return refuse("a rule has no Canonical")
+		case r.Self && r.Vouched:
+			return refuse("what users add for themselves is not vouched for")
+		case r.PerUser < 1 || r.PerUser > MaxLocators:
+			return refuse("PerUser must be 1 to 16")
+		case r.Rest < 0 || r.Rest%time.Millisecond != 0 || r.Rest > 10*365*24*time.Hour:
+			return refuse("Rest must be a multiple of a millisecond and ten years at most")
+		}
+	}
+	return nil
+}
+
+func locatorType(t string) bool {
+	return t != "" && len(t) <= 32 && t[0] >= 'a' && t[0] <= 'z' && !strings.ContainsFunc(t, func(r rune) bool {
+		return !(r >= 'a' && r <= 'z' || r >= '0' && r <= '9' || r == '-')
+	})
+}
+
+// forms returns the forms of a locator of the rule's type.
+func (r *LocatorRule) forms(raw string) (LocatorForms, error) {
+	if !locatorText(raw) {
+		return LocatorForms{}, invalid("locator", "must be 1 to 768 bytes of UTF-8 without controls after its type")
+	}
+	f, err := r.Canonical(raw)
+	if err != nil {
+		return LocatorForms{}, ruleError(err)
+	}
+	if !locatorText(f.Canonical) || f.Unique != "" && !locatorText(f.Unique) {
+		return LocatorForms{}, invalid("locator", "has a form that is not 1 to 768 bytes of UTF-8 without controls")
+	}
+	return f, nil
+}
+
+// newForms is forms for a locator that somebody is to own: its canonical form must lead back to
+// itself, or look-ups would not find it.
+func (r *LocatorRule) newForms(raw string) (LocatorForms, error) {
+	f, err := r.forms(raw)
+	if err != nil {
+		return f, err
+	}
+	if again, err := r.forms(f.Canonical); err != nil || again != f {
+		return LocatorForms{}, invalid("locator", "has a canonical form that the rule of its type does not keep")
+	}
+	return f, nil
+}
+
+func (r *LocatorRule) check(canonical string) error {
+	if r.Check == nil {
+		return nil
+	}
+	return ruleError(r.Check(canonical))
+}
+
+// status returns that of a new locator of the rule's type.
+func (r *LocatorRule) status(s VerificationStatus) (VerificationStatus, error) {
+	switch {
+	case s == "" && r.Vouched:
+		return Verified, nil
+	case s == "" || s == VerificationNotApplicable:
+		return VerificationNotApplicable, nil
+	case !r.Vouched:
+		return "", invalid("verificationStatus", "must be VerificationNotApplicable for this type of locator")
+	}
+	return s, nil
+}
+
+// ruleError is the refusal of a host's rule. A text of the host's may hold the locator.
+func ruleError(err error) error {
+	if err == nil {
+		return nil
+	}
+	if e, ok := errors.AsType[*Error](err); ok {
+		return invalid("locator", e.Reason)
+	}
+	return &Error{Kind: ErrInvalid, Field: "locator", Reason: "is refused by the rule of its type", cause: err}
+}
+
+func locatorText(s string) bool {
+	return s != "" && len(s) <= MaxLocatorBytes && utf8.ValidString(s) && !strings.ContainsFunc(s, unicode.IsControl)
+}
+
+// given is a locator as a caller gave it, brought into form before anything is decided: no rule of
+// the host is called during a write.
+type given struct {
+	NewLocator
+	kind      string // the type
+	canonical string // type:canonical; empty if it has no form, and then err says why
+	unique    string
+	rule      *LocatorRule // nil for e-mail addresses and telephone numbers
+	err       error        // why it cannot be a new one; the user may have it all the same
+}
+
+// form brings a locator that is to be added or kept into form. It refuses what no user can have.
+func (d *Directory) form(n NewLocator) (given, error) {
+	g := given{NewLocator: n}
+	var raw string
+	g.kind, raw, _ = strings.Cut(n.Locator, ":")
+	if g.Status != "" && !g.Status.known() {
+		return given{}, invalid("verificationStatus", "is none of the five")
+	}
+	if g.rule = d.rules.of(g.kind); g.rule == nil {
+		g.canonical, g.err = canonical(n.Locator)
+		if g.err != nil && (builtIn(g.kind) || !locatorType(g.kind) || !locatorText(raw)) {
+			return given{}, g.err
+		}
+		return g, nil // it may be of a type that was registered once
+	}
+	f, err := g.rule.newForms(raw)
+	if err != nil {
+		g.err = err
+		return g, nil // a user may have it by an earlier rule
+	}
+	g.canonical, g.unique = g.kind+":"+f.Canonical, f.Unique
+	if !g.Override {
+		g.err = g.rule.check(f.Canonical)
+	}
+	return g, nil
+}
+
+// in returns which of a user's locators is the given one, or -1. What was handed out by the
+// directory is known again whatever its rule says by now.
+func (g *given) in(locators []record.Locator) int {
+	if !builtIn(g.kind) {
+		i := slices.IndexFunc(locators, func(l record.Locator) bool {
+			return l.Type == g.kind && len(g.Locator) == len(l.Type)+1+len(l.Raw) && g.Locator[len(l.Type)+1:] == l.Raw
+		})
+		if i < 0 {
+			i = slices.IndexFunc(locators, func(l record.Locator) bool { return l.Is(g.Locator) })
+		}
+		if i >= 0 {
+			return i
+		}
+	}
+	if g.canonical == "" {
+		return -1
+	}
+	return slices.IndexFunc(locators, func(l record.Locator) bool { return l.Is(g.canonical) })
+}
+
+// new returns the given locator as a new one, which is still to be taken.
+func (g *given) new(now int64) (record.Locator, error) {
+	if g.rule == nil {
+		return newLocator(g.NewLocator, now)
+	}
+	if g.err != nil {
+		return record.Locator{}, g.err
+	}
+	status, err := g.rule.status(g.Status)
+	if err != nil {
+		return record.Locator{}, err
+	}
+	l := record.Locator{
+		ID: newLocatorID(), Type: g.kind, Canonical: g.canonical[len(g.kind)+1:], Raw: g.Locator[len(g.kind)+1:],
+		Added: now, Rule: int64(g.rule.Version), Unique: g.unique,
+	}
+	setStatus(&l, status, now)
+	return l, nil
+}
+
+// canonical returns the canonical serialized form of a locator that is looked up. For a number or
+// an address it is judged by its shape alone: what was valid when it was added is found when
+// plans have changed.
+func (d *Directory) canonical(serialized string) (string, error) {
+	if len(d.rules) > 0 {
+		kind, raw, _ := strings.Cut(serialized, ":")
+		if rule := d.rules.of(kind); rule != nil {
+			f, err := rule.forms(raw)
+			if err != nil || f.Canonical == raw {
+				return serialized, err
+			}
+			return kind + ":" + f.Canonical, nil
+		}
+	}
+	return canonical(serialized)
+}
+
+// canonical is that of a Directory with no types of its own.
+func canonical(serialized string) (string, error) {
+	c, err := locator.Canonical(serialized)
+	return c, locatorError(err)
+}
+
+// badType refuses a type that is not registered.
+func (g *given) badType() error {
+	if builtIn(g.kind) {
+		return nil
+	}
+	return g.err
+}
+
+// mayHaveStatus refuses a status that no locator of the type has.
+func (d *Directory) mayHaveStatus(l *record.Locator, s VerificationStatus) error {
+	if builtIn(l.Type) || string(s) == l.Status {
+		return nil
+	}
+	rule := d.rules.of(l.Type)
+	if rule == nil {
+		return invalid("verificationStatus", "cannot be changed for a type of locator that is not registered")
+	}
+	_, err := rule.status(s)
+	return err
+}
+
+// mayChange refuses to let the caller change locators of a type.
+func (d *Directory) mayChange(c *call, kind string) error {
+	if builtIn(kind) || c.role == system {
+		return nil
+	}
+	if rule := d.rules.of(kind); rule != nil && rule.Self {
+		return nil
+	}
+	return newError(ErrDenied, "locator", "locators of this type are for .system alone to change")
+}
+
+// roomFor refuses one more new locator of the given one's type in a list that holds it, whatever
+// was there before.
+func (g *given) roomFor(locators []record.Locator) error {
+	if g.rule == nil {
+		return nil
+	}
+	n := 0
+	for i := range locators {
+		if locators[i].Type == g.kind {
+			n++
+		}
+	}
+	if n > g.rule.PerUser {
+		return newError(ErrLimited, "locators", "of this type that a user owns are as many as may be")
+	}
+	return nil
+}
