@@ -471,7 +471,7 @@ func (im *importer) plan(r *creation, created int64, number int) {
 // aboutAttribute returns an error that says which attribute of a row was refused, if one was.
 func (im *importer) aboutAttribute(ctx context.Context, err error, row *importRow) error {
 	e, ok := errors.AsType[*Error](err)
-	if !ok || e.Kind != ErrInvalid || e.Missing != nil {
+	if !ok || e.Kind != ErrInvalid || e.Field == "attributes" || e.Missing != nil {
 		return err
 	}
 	for _, a := range row.attributes {

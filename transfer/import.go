@@ -1,6 +1,7 @@
 package transfer
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"iter"
@@ -48,14 +49,10 @@ func Import(
 	}
 	defer close(r.tasks)
 	err = r.all(users)
-	// Whatever ended the import, nobody is left at work when it returns.
-	if err != nil {
-		cancel(err)
-	}
+	// Whatever ended the rows, what is under way is waited for.
 	for len(r.chunks) > 0 {
-		if failed := r.settle(); err == nil && failed != nil {
+		if failed := r.settle(); err == nil {
 			err = failed
-			cancel(err)
 		}
 	}
 	return r.report, err
@@ -88,6 +85,7 @@ type run struct {
 	tasks    chan task // for workers that have nothing to do
 
 	report Report
+	over   bool     // an error ended the import, and nothing is taken any more
 	rows   int      // read so far
 	chunks []*chunk // under way, the oldest first
 
@@ -118,7 +116,7 @@ func (r *run) all(users iter.Seq2[User, error]) error {
 	c, bytes := r.newChunk(), 0
 	for u, err := range users {
 		if err != nil && !badRow(err) {
-			return err
+			return cmp.Or(r.begin(c), err)
 		}
 		if ended := r.ended(); ended != nil {
 			return ended
@@ -133,9 +131,6 @@ func (r *run) all(users iter.Seq2[User, error]) error {
 			return err
 		}
 		c, bytes = r.newChunk(), 0
-	}
-	if len(c.rows) == 0 {
-		return nil
 	}
 	return r.begin(c)
 }
@@ -283,29 +278,40 @@ func aboutRow(err error) bool {
 	return false
 }
 
-// settle waits for the oldest chunk and takes what came of its rows.
+// settle waits for the oldest chunk and takes what came of its rows, up to the first one that an
+// error ended the import at.
 func (r *run) settle() error {
 	c := r.chunks[0]
 	r.chunks = r.chunks[1:]
 	<-c.done
-	if c.err != nil {
-		r.cancel(c.err)
+	if r.over {
+		return nil
 	}
-	ended := r.ended()
+	err := r.takeAll(c)
+	if err != nil {
+		r.over = true
+		r.cancel(err)
+	}
+	if r.o.Progress != nil {
+		r.o.Progress(r.report)
+	}
+	return err
+}
+
+func (r *run) takeAll(c *chunk) error {
+	if c.err != nil {
+		return c.err
+	}
 	for i := range c.rows {
 		at := &c.rows[i]
-		switch {
-		case c.err != nil && at.prepared != nil, at.err != nil && !aboutRow(at.err):
-			return ended
+		if at.err != nil && !aboutRow(at.err) {
+			return cmp.Or(r.ended(), at.err)
 		}
 		if err := r.take(at, c.first+i+1); err != nil {
 			return err
 		}
 	}
-	if r.o.Progress != nil {
-		r.o.Progress(r.report)
-	}
-	return ended
+	return nil
 }
 
 // take counts what came of a row, and tells Each.
