@@ -453,7 +453,7 @@ func mayImport(dir string) (allowed []string, known bool) {
 		dir     string
 		imports []string
 	}{
-		{"examples", []string{"", "httpadapter", "denizentest", "transfer", "store/"}},
+		{"examples", []string{"", "httpadapter", "denizentest", "transfer", "locator/", "store/"}},
 		{"transfer", []string{"", "internal/door", "internal/record", "store"}},
 		{"internal/door", []string{"internal/record", "store"}},
 		{"httpadapter", []string{""}},
@@ -515,7 +515,7 @@ var onlyIn = map[string][]string{
 	"go.uber.org/goleak":              {},
 	"github.com/golang-jwt/jwt":       {},
 	"go.etcd.io/bbolt":                {"store/bolt"},
-	"github.com/jackc/pgx":            {"store/postgres", "examples/cluster"},
+	"github.com/jackc/pgx":            {"store/postgres", "examples/cluster", "examples/import"},
 	"github.com/getkin/kin-openapi":   {},
 	"testing":                         {"store/storetest", "denizentest", "internal/invariant"},
 	"net/http":                        {"httpadapter", "examples/quickstart", "examples/server", "examples/cluster"},
