@@ -25,7 +25,8 @@ import (
 	"github.com/denizenhq/denizen/transfer"
 )
 
-// The child imports until it is killed. It prints a line when rows are settled.
+// The child imports until it is killed. It prints a line when it begins, and each time rows are
+// settled of which some were created.
 const (
 	crashFile   = "DENIZEN_TRANSFER_FILE"   // the file it imports into, or
 	crashSchema = "DENIZEN_TRANSFER_SCHEMA" // the schema
@@ -148,11 +149,14 @@ func killAnImport(t *testing.T, where string, n int) {
 	require.NoError(t, err)
 	require.NoError(t, child.Start())
 	kill := func() { _ = child.Process.Kill() }
+	after := rand.IntN(5) // how often rows are settled before
 	lines := bufio.NewScanner(out)
 	for lines.Scan() {
 		switch lines.Text() {
-		case "begins":
-			time.AfterFunc(time.Duration(rand.Int64N(int64(300*time.Millisecond))), kill)
+		case "begins", "creates":
+			if after--; after == -1 {
+				time.AfterFunc(time.Duration(rand.Int64N(int64(50*time.Millisecond))), kill)
+			}
 		case "done":
 			kill()
 		}
@@ -183,7 +187,11 @@ func importUntilKilled(rows string) {
 				return err
 			}
 			fmt.Println("begins")
-			report, err := transfer.Import(ctx, dir, system, crashUsers(n), transfer.Options{Define: defs})
+			report, err := transfer.Import(ctx, dir, system, crashUsers(n), transfer.Options{Define: defs, Progress: func(r transfer.Report) {
+				if r.Created > 0 {
+					fmt.Println("creates")
+				}
+			}})
 			if err == nil && report.Refused > 0 {
 				err = fmt.Errorf("refused: %v", report.Problems)
 			}
