@@ -24,7 +24,7 @@ import (
 // what came of the rows so far, and importing again goes on. The same holds after
 // ErrOutcomeUnknown. The iterator must end by itself when ctx does.
 //
-// Some 2,000 rows are under way at once, and no more than 16 MiB of them beside the largest. The
+// Some 1,000 rows are under way at once, and no more than 10 MiB of them beside the largest. The
 // memory taken does not grow with the number of rows, dry runs apart. For .system only.
 func Import(
 	ctx context.Context, dir *denizen.Directory, by denizen.Principal, users iter.Seq2[User, error], o Options,
@@ -68,9 +68,9 @@ func definitionOf(def denizen.AttributeDef) record.Definition {
 // How much is under way at once. The store commits up to a thousand users in one transaction, while
 // the next thousand is made ready.
 const (
-	chunkRows  = 250
+	chunkRows  = 200
 	chunkBytes = 2 << 20
-	maxChunks  = 8
+	maxChunks  = 5
 )
 
 // run is an import under way. The goroutine that called Import reads the rows into chunks and takes
