@@ -2,8 +2,8 @@ package denizen
 
 import "context"
 
-// role is what a principal is to the user an operation is about. For an operation that is
-// about no user every user is other.
+// role is what a principal is to the user whom an operation is about. If it is about no user, every
+// user is other.
 type role uint8
 
 const (
@@ -14,17 +14,17 @@ const (
 	numRoles
 )
 
-// verdict is a cell of the access table. The zero value refuses, so a hole in the table
-// lets nobody in.
+// verdict is a cell of the access table. Its zero value refuses, so a hole in the table lets nobody
+// in.
 type verdict uint8
 
 const (
 	deny verdict = iota
-	peer         // the host's word decides: Options.MaySee
+	peer         // Options.MaySee decides
 	allow
 )
 
-// op is an exported operation that takes a principal, or several that ask the same.
+// op is an exported operation that takes a principal, or several operations with the same rule.
 type op uint8
 
 const (
@@ -101,30 +101,30 @@ var access = [numOps][numRoles]verdict{
 	opHealth:          {system: allow},
 }
 
-// untargeted is the operations that have no user for a target, or none that is looked at.
+// untargeted is the operations that are about no user, or whose target is checked later.
 var untargeted = [numOps]bool{
 	opActAs: true, opCheck: true, opResolveUser: true, opCreateUser: true, opListUsers: true, opFindUsers: true, opProve: true, opRekeyLocators: true, opDefine: true,
 	opReadDefinitions: true, opLogout: true, opAccessKeys: true, opSigningKeys: true, opFeed: true, opHealth: true,
 }
 
-// facets is what a peer cell asks the host about.
+// facets is what Options.MaySee is asked about in a peer cell.
 var facets = [numOps]Facet{
 	opReadUser:     FacetScreenName,
 	opReadProfile:  FacetProfile,
 	opReadPresence: FacetPresence,
 }
 
-// Facet is what one user may be shown of another, if Options.MaySee allows it.
+// Facet is what one user may be shown of another. It is what Options.MaySee is asked about.
 type Facet uint8
 
-// What there is to be shown. A screen name comes with the id and nothing else.
+// The facets. With the screen name a peer is shown the id, and nothing else.
 const (
 	FacetScreenName Facet = iota + 1
 	FacetProfile
 	FacetPresence
 )
 
-// String answers "screenName", "profile" or "presence".
+// String returns "screenName", "profile" or "presence".
 func (f Facet) String() string {
 	switch f {
 	case FacetScreenName:
@@ -137,7 +137,7 @@ func (f Facet) String() string {
 	return "unknown facet"
 }
 
-// call is an operation that was let in: who asks, in which role, about whom.
+// call is an operation that was let in: who calls, in which role, about whom.
 type call struct {
 	op     op
 	by     Principal
@@ -146,19 +146,28 @@ type call struct {
 	now    int64
 }
 
-// nobody is the target of an operation that is about no user.
+// about returns a copy of c that is about another user, for a caller that may do op to everyone.
+func (c *call) about(user UserID) call {
+	other := *c
+	other.target = user
+	return other
+}
+
+// noTarget is the target of an operation that is about no user.
 const noTarget UserID = ""
 
-// enter decides whether by may do op to target. It is the first thing every exported
-// method with a principal does, and looks nothing up: a refusal is the same whether the
-// target exists or not. That by still stands is seen later, in the snapshot of the data.
-func (d *Directory) enter(ctx context.Context, op op, by Principal, target UserID) (c call, err error) {
+// enter decides whether by may do op to target. Every exported method with a Principal calls it
+// first. It looks nothing up, so a refusal is the same whether the target exists or not. Whether by
+// is still valid is checked later, together with the data: see Directory.read.
+func (d *Directory) enter(
+	ctx context.Context, op op, by Principal, target UserID,
+) (c call, err error) {
 	c.op, c.by, c.role, c.target = op, by, by.roleFor(target), target
 	verdict := access[op][c.role]
 	if verdict == deny {
 		return call{}, denied()
 	}
-	if !untargeted[op] && c.role != self { // whose id is that of a user who was there
+	if !untargeted[op] && c.role != self { // the id of an authenticated user is valid
 		if reason := checkUserID(string(target)); reason != "" {
 			return call{}, invalid("user", reason)
 		}

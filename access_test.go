@@ -64,7 +64,7 @@ var specified = []denizen.AccessRow{
 // aboutTheCaller are the methods whose target is whoever calls.
 var aboutTheCaller = []string{"Check", "ResolveUser", "Logout"}
 
-// leavesOut are the methods whose answer lacks who is not there.
+// leavesOut are the methods whose result leaves out users who do not exist.
 var leavesOut = []string{"Presences"}
 
 // The columns of the table.
@@ -75,7 +75,7 @@ const (
 	asSystem
 )
 
-// verdict answers what the specification says of a method for a principal in a column, when
+// verdict returns what the specification says of a method for a principal in a column, when
 // it is called about Alice.
 func (m method) verdict(t testing.TB, column int) string {
 	t.Helper()
@@ -126,7 +126,7 @@ func overCaches(t *testing.T, test func(t *testing.T, cached bool)) {
 	t.Run("not cached", func(t *testing.T) { test(t, false) })
 }
 
-// column answers a principal of a column for calls about Alice.
+// column returns a principal of a column for calls about Alice.
 func (w *world) column(column int) denizen.Principal {
 	return []denizen.Principal{{}, w.byBob, w.byAlice, denizen.System()}[column]
 }
@@ -214,7 +214,7 @@ func TestAccess_ADeniedCallLooksNothingUpAndIsTheSameForNobody(t *testing.T) {
 	})
 }
 
-// gone answers the principal of a user who was deleted.
+// gone returns the principal of a user who was deleted.
 func gone(t testing.TB, w *world) denizen.Principal {
 	t.Helper()
 	_, err := w.CreateUser(t.Context(), denizen.System(), denizen.NewUser{ID: absent, ScreenName: "Nobody"})
@@ -511,7 +511,7 @@ const (
 	tableEnds   = "<!-- /access table -->"
 )
 
-// accessTable answers the access table in Markdown.
+// accessTable returns the access table in Markdown.
 func accessTable() string {
 	var b strings.Builder
 	b.WriteString("| | `.anonymous` | another user | the user itself | `.system` |\n|---|---|---|---|---|\n")

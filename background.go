@@ -13,46 +13,47 @@ import (
 	"github.com/denizenhq/denizen/store"
 )
 
-// background is the goroutines of a directory, one for each duty, so that none holds up another.
+// background is the goroutines of a directory, one for each duty, so that no duty holds up another.
 // They start with the first heartbeat, token, nonce or the like, and end with Close. They store
-// what is kept in memory and let what expired leave the store. Whatever a duty cannot do now it
-// does the next time.
+// what is kept in memory and remove what has expired. What a duty cannot do now it does the next
+// time.
 type background struct {
-	start  func() // once; not after stop
+	start  func() // starts the goroutines once; does nothing after stop
 	ctx    context.Context
 	cancel context.CancelFunc
 	done   sync.WaitGroup
 	duties []*duty
 }
 
-// How often last uses are stored, the feed is trimmed and nonces go, and how often all that
-// expires is gone through: a minute after the start, so that programs that live for less than an
-// hour do it too, and every hour then.
+// Last uses are stored, the feed is trimmed and nonces are removed every minute. Expired tokens are
+// swept every hour, and first after a minute, so that programs that live for less than an hour do
+// it too.
 const (
 	everyMinute = time.Minute
 	everyHour   = time.Hour
 )
 
-// maxSweep is how many records a background write changes at most.
+// maxSweep is the most records that a background write changes.
 const maxSweep = 1000
 
 // duty is something that is done again and again, in a goroutine of its own.
 type duty struct {
 	name string
 	run  func(ctx context.Context) error
-	due  atomic.Int64 // Unix milliseconds by which a run must end that is well; 0: none must
+	due  atomic.Int64 // when the next run must have ended, in Unix milliseconds; 0: not awaited
 
 	sync.Mutex       // guards failed
 	failed     error // of the last run
 }
 
-func (t *duty) ended(err error) {
+// setFailed stores the error of the last run, or nil.
+func (t *duty) setFailed(err error) {
 	t.Lock()
 	defer t.Unlock()
 	t.failed = err
 }
 
-// state returns why the duty is not as it should be, or nil.
+// state returns why the duty is not well, or nil.
 func (t *duty) state(now int64) error {
 	t.Lock()
 	defer t.Unlock()
@@ -67,7 +68,7 @@ func (t *duty) state(now int64) error {
 
 var errLate = errors.New("falls behind")
 
-// initBackground says what the duties are.
+// initBackground lists the duties.
 func (d *Directory) initBackground() {
 	b := &d.background
 	b.ctx, b.cancel = context.WithCancel(context.Background())
@@ -100,11 +101,11 @@ func (d *Directory) initBackground() {
 
 func (b *background) stop() {
 	b.cancel()
-	b.start() // nothing, or waits for a start under way
+	b.start() // waits for a start that is under way
 	b.done.Wait()
 }
 
-// do runs a duty once, and says in the log if it failed or came late.
+// do runs a duty once.
 func (d *Directory) do(ctx context.Context, t *duty) {
 	err := t.run(ctx)
 	if ctx.Err() != nil {
@@ -113,16 +114,16 @@ func (d *Directory) do(ctx context.Context, t *duty) {
 	d.ended(t, err)
 }
 
-// ended notes how a run of a duty ended.
+// ended notes how a run of a duty ended, and logs it if the duty failed or is late.
 func (d *Directory) ended(t *duty, err error) {
-	t.ended(err)
+	t.setFailed(err)
 	if err := t.state(d.clock.Now()); err != nil {
 		d.warn(t.name, "a background duty fails", slog.String("duty", t.name), slog.Any("err", err))
 	}
 }
 
-// regularly runs a duty until the directory is closed. It is due again after half as long
-// again as it should take.
+// regularly runs a duty until the directory is closed. The duty is late once half an interval has
+// passed since it was due.
 func (d *Directory) regularly(ctx context.Context, t *duty, first, every time.Duration) {
 	timer := time.NewTimer(first)
 	defer timer.Stop()
@@ -136,13 +137,13 @@ func (d *Directory) regularly(ctx context.Context, t *duty, first, every time.Du
 			d.do(ctx, t)
 			now := d.clock.Now()
 			t.due.Store(now + (every + every/2).Milliseconds())
-			// A duty that takes long leaves the store some rest.
+			// A duty that takes long still leaves the store some rest.
 			timer.Reset(max(every/10, every-time.Duration(now-began)*time.Millisecond))
 		}
 	}
 }
 
-// storeBegun stores heartbeats, HeartbeatInterval after the first of them, until the directory is
+// storeBegun stores heartbeats HeartbeatInterval after the first of them, until the directory is
 // closed.
 func (d *Directory) storeBegun(ctx context.Context, t *duty) {
 	every := d.options.HeartbeatInterval
@@ -168,12 +169,12 @@ func (d *Directory) storeBegun(ctx context.Context, t *duty) {
 	}
 }
 
-// flush stores all that is kept in memory.
+// flush stores everything that is kept in memory.
 func (d *Directory) flush(ctx context.Context) error {
 	return errors.Join(d.storeBeats(ctx), d.storeUses(ctx))
 }
 
-// storeBeats stores the heartbeats there are.
+// storeBeats stores the pending heartbeats.
 func (d *Directory) storeBeats(ctx context.Context) error {
 	damaged, err := d.records.StoreBeats(ctx)
 	for _, key := range damaged {
@@ -194,25 +195,28 @@ func (d *Directory) sweep(ctx context.Context) error {
 	)
 }
 
-// trimFeed forgets the events that are too old or too many.
+// trimFeed drops the events that are too old or too many.
 func (d *Directory) trimFeed(ctx context.Context) error {
 	return d.trimmer.Trim(ctx, d.clock.Now()-d.options.FeedMaxAge.Milliseconds())
 }
 
-// sweepNonces lets go the nonces whose minute is over: no request with one is in time any more.
+// sweepNonces removes nonces two minutes after their minute: a request with one is out of
+// SignedWindow by then.
 func (d *Directory) sweepNonces(ctx context.Context) error {
 	minute := d.clock.Now()/60_000 - 2
-	return d.sweepOld(ctx, record.Nonces, func(key store.Key) bool { return record.NoncesBefore(key, minute) })
+	old := func(key store.Key) bool { return record.NoncesBefore(key, minute) }
+	return d.sweepOld(ctx, record.Nonces, old)
 }
 
-// maxSweptPages bounds how many texts one sweep goes through, of maxSweep each.
+// maxSweptPages bounds how many pages of maxSweep texts one sweep reads.
 const maxSweptPages = 100
 
-// sweepTexts drops texts that expired two sweeps ago and are still there: nothing lists them, as
+// sweepTexts drops texts that expired two sweeps ago and still exist. Nothing lists them, because
 // the record that did was damaged. Each sweep goes on where the one before ended.
 func (d *Directory) sweepTexts(ctx context.Context, now int64) error {
 	for range maxSweptPages {
-		texts, err := d.store.List(ctx, store.Range{Under: record.TokenTexts, After: d.sweptTexts, Limit: maxSweep})
+		r := store.Range{Under: record.TokenTexts, After: d.sweptTexts, Limit: maxSweep}
+		texts, err := d.store.List(ctx, r)
 		if err != nil {
 			return err
 		}
@@ -239,11 +243,12 @@ func (d *Directory) sweepTexts(ctx context.Context, now int64) error {
 	return nil
 }
 
-// sweepOld drops the keys under a prefix, which lie there by their age, as long as they are
-// old.
+// sweepOld drops the keys under a prefix from the first on, as long as they are old. Such keys
+// begin with their day or minute, so they are sorted by age.
 func (d *Directory) sweepOld(ctx context.Context, under store.Key, old func(store.Key) bool) error {
 	for {
-		records, err := d.store.List(ctx, store.Range{Under: under, Limit: maxSweep, KeysOnly: true})
+		r := store.Range{Under: under, Limit: maxSweep, KeysOnly: true}
+		records, err := d.store.List(ctx, r)
 		if err != nil {
 			return err
 		}
@@ -263,7 +268,7 @@ func (d *Directory) sweepOld(ctx context.Context, under store.Key, old func(stor
 	}
 }
 
-// dropAll drops keys whatever is under them.
+// dropAll drops keys whatever is stored under them.
 func (d *Directory) dropAll(ctx context.Context, keys []store.Key) error {
 	if len(keys) == 0 {
 		return nil
@@ -274,10 +279,9 @@ func (d *Directory) dropAll(ctx context.Context, keys []store.Key) error {
 	})
 }
 
-// sweepTokens drops expired texts from the records of tokens, a bounded number of keys in one
-// commit.
+// sweepTokens drops expired texts from the records of tokens, at most maxSweep keys in one commit.
 func (d *Directory) sweepTokens(ctx context.Context, now int64) error {
-	var users []store.Key // the records with expired texts that are to go together
+	var users []store.Key // records with expired texts, for one commit
 	size := 0
 	commit := func() error {
 		err := d.dropExpiredOf(ctx, users, now)
@@ -290,7 +294,7 @@ func (d *Directory) sweepTokens(ctx context.Context, now int64) error {
 		}
 		value, err := record.DecodeStored(r)
 		if err != nil {
-			d.met(r.Key) // the others go on
+			d.met(r.Key)
 			continue
 		}
 		_, ended := dropExpired(value.(*record.Tokens).Tokens, now)
@@ -308,9 +312,9 @@ func (d *Directory) sweepTokens(ctx context.Context, now int64) error {
 	return commit()
 }
 
-// dropExpiredOf drops the expired texts from some records of tokens in one commit, or if it meets
-// a conflict one by one. One that meets a conflict alone is left for the next sweep: somebody
-// writes to the same records now.
+// dropExpiredOf drops the expired texts from several records of tokens in one commit, or after a
+// conflict one by one. A record that meets a conflict by itself is left for the next sweep:
+// somebody is writing it now.
 func (d *Directory) dropExpiredOf(ctx context.Context, users []store.Key, now int64) error {
 	err := d.tryDropExpired(ctx, users, now)
 	if err != errConflict || len(users) == 1 {
@@ -324,7 +328,7 @@ func (d *Directory) dropExpiredOf(ctx context.Context, users []store.Key, now in
 	return nil
 }
 
-// errConflict says that a write that is not tried again met a conflict.
+// errConflict says that a write that is not retried met a conflict.
 var errConflict = errors.New("met a conflict")
 
 func exceptConflict(err error) error {

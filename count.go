@@ -7,8 +7,9 @@ import (
 	"github.com/denizenhq/denizen/store"
 )
 
-// CountUsers answers how many users there are, or were a moment ago if somebody writes
-// meanwhile. The first call walks all keys, later ones follow the feed. For .system only.
+// CountUsers returns how many users there are, or were a moment ago while others write. The first
+// call reads the keys of all users; later ones read only the new events. Calls at once share one
+// count. Only .system may.
 func (d *Directory) CountUsers(ctx context.Context, by Principal) (n int, err error) {
 	defer wrapOp("CountUsers", &err)
 	c, err := d.enter(ctx, opListUsers, by, noTarget)

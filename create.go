@@ -15,25 +15,26 @@ import (
 // NewUser is a user to be created.
 type NewUser struct {
 	ID UserID // empty: a UUIDv7 (RFC 9562) is made
-	// ScreenName is 1 to 128 characters, taken in any normal form and stored as NFC. One of them
-	// at least can be seen, and none is a control or turns the direction. Joiners, variation
-	// selectors and tags are taken where they shape letters or emoji, and nowhere else.
+	// ScreenName is 1 to 128 characters in any normal form, and stored as NFC. At least one of
+	// them is visible, and none is a control or changes the direction. Joiners, variation
+	// selectors and tags are allowed only where they shape letters or emoji.
 	ScreenName string
 	Locators   []NewLocator
 	Attributes []Attribute
-	// Idempotency, if it is set, makes creating again within a day answer the same user:
-	// ErrConflict with Field "idempotency" if the Digest is another, and ErrNotFound if
-	// the user was deleted since.
+	// Idempotency, if set, makes the same call within a day return the same user. With another
+	// Digest it is ErrConflict with Field "idempotency". If the user was deleted since it is
+	// ErrNotFound.
 	Idempotency Idempotency
 }
 
-// Idempotency is a key that the caller chose for one creation, and a digest of what was
-// asked: 1 to 256 bytes each.
+// Idempotency is a key that the caller chose for one creation, and a digest of what it asked for: 1
+// to 256 bytes each.
 type Idempotency struct{ Key, Digest string }
 
-// CreateUser creates a user with its locators and attributes in one commit, or nothing:
-// ErrTaken with Field "id" or "locator" if others have some of them, which Error.Missing
-// holds as they were given. The locators are the user's own at once. For .system only.
+// CreateUser creates a user with its locators and attributes in one commit. The user owns the
+// locators at once. If others have the id or some locators it is [ErrTaken] with Field "id" or
+// "locator", and Error.Missing holds those as they were given. Then nothing is created. Only
+// .system may.
 func (d *Directory) CreateUser(ctx context.Context, by Principal, n NewUser) (u User, err error) {
 	defer wrapOp("CreateUser", &err)
 	c, err := d.enter(ctx, opCreateUser, by, noTarget)
@@ -216,8 +217,8 @@ func digestOf(s string) string {
 
 const oneDay = 24 * 60 * 60 * 1000 // milliseconds
 
-// createdBefore returns what was created under an idempotency key today or yesterday, and
-// otherwise makes it a condition that nothing was and puts that this batch creates user.
+// createdBefore returns what was created under an idempotency key today or yesterday. If nothing
+// was, it puts that this write creates user, on condition that it is still so.
 func (p *plan) createdBefore(i Idempotency, user *record.User) (*record.Created, error) {
 	key, day := digestOf(i.Key), p.c.now/oneDay
 	today := record.CreatedKey(day, key)
@@ -231,16 +232,19 @@ func (p *plan) createdBefore(i Idempotency, user *record.User) (*record.Created,
 		}
 	}
 	p.Put(today, &record.Created{
-		Key: key, Digest: digestOf(i.Digest), User: user.ID, Incarnation: user.Incarnation, At: p.c.now,
+		Key: key, Digest: digestOf(i.Digest), At: p.c.now,
+		User: user.ID, Incarnation: user.Incarnation,
 	})
 	p.d.background.start()
 	return nil, nil
 }
 
 // created returns the user that was created under an idempotency key.
-func (d *Directory) created(ctx context.Context, c *call, i Idempotency, earlier *record.Created) (User, error) {
+func (d *Directory) created(
+	ctx context.Context, c *call, i Idempotency, earlier *record.Created,
+) (User, error) {
 	if earlier.Digest != digestOf(i.Digest) {
-		return User{}, newError(ErrConflict, "idempotency", "the key came with another request before")
+		return User{}, newError(ErrConflict, "idempotency", "the key was used for another request")
 	}
 	entries, err := d.read(ctx, c, record.UserKey(earlier.User))
 	if err != nil {

@@ -27,48 +27,55 @@ import (
 
 // Options are the settings of a directory. The zero value is good.
 type Options struct {
-	// ApplicationID names the application in tokens and on the wire: 1 to 72 letters,
-	// digits, dots, dashes and underscores. The directory keeps the one it was made with,
-	// or one of its own making if that was empty; another one later is refused.
+	// ApplicationID names the application in tokens and on the wire: 1 to 72 letters, digits,
+	// dots, dashes and underscores. If it is empty a new directory makes one. A directory keeps the
+	// one it was made with, and refuses to be opened with another.
 	ApplicationID string
-	// RootKey, of 32 bytes, seals access secrets and signing keys in the store. Without
-	// one they lie there in the clear. The directory must always be opened with the one it
-	// was made with, or always without.
+	// RootKey, of 32 bytes, seals access secrets and signing keys in the store. Without it they
+	// are stored in the clear. A directory must always be opened with the RootKey it was made
+	// with, or always without.
 	RootKey []byte
-	// MaySee is asked whether one user may be shown something of another, before anything
-	// is looked up and whether or not there is such a user. Nil: nobody sees anybody. An
-	// error refuses. It must not call the directory's writing methods.
+	// MaySee reports whether one user may be shown something of another. It is called before
+	// anything is looked up, and whether or not the subject exists. An error refuses. It must not
+	// call methods of the directory that write. If it is nil, nobody sees anybody.
 	MaySee func(ctx context.Context, viewer, subject UserID, what Facet) (bool, error)
-	// TokenTTL is the life of a token that is issued without one; 24 hours unless set, or
-	// MaxTokenTTL if that is shorter. A whole number of seconds.
+	// TokenTTL is how long a token lives if TokenOptions do not say: whole seconds. The default
+	// is 24 hours, or MaxTokenTTL if that is shorter.
 	TokenTTL time.Duration
-	// MaxTokenTTL is the longest that a token lives, extensions included, counted from
-	// its issue; 30 days unless set, ten years at most. A whole number of seconds.
+	// MaxTokenTTL is the longest that a token lives with all its extensions, counted from its
+	// issue: whole seconds, ten years at most. The default is 30 days.
 	MaxTokenTTL time.Duration
-	// HeartbeatInterval is how long a heartbeat may be kept in memory; 1 second unless set.
+	// HeartbeatInterval is how long a heartbeat may be kept in memory: whole milliseconds. The
+	// default is a second.
 	HeartbeatInterval time.Duration
-	// FeedMaxAge and FeedMaxEvents bound the feed: events older or more than these are forgotten,
-	// within a minute. 7 days and 1,000,000 unless set.
+	// FeedMaxAge and FeedMaxEvents bound the feed. Events beyond them are dropped within a minute.
+	// The defaults are 7 days and 1,000,000 events.
 	FeedMaxAge    time.Duration
 	FeedMaxEvents int
-	// CacheBytes bounds what is remembered, as it weighs in memory, about: three quarters for
-	// records, nothing for a store that others may write to, and a quarter for tokens that were
-	// authenticated. A record weighs 256 bytes, its key and twice its encoding; a token 512 bytes
-	// and its text. 256 MiB unless set, 16 MiB at least; what is not used is not taken.
+	// CacheBytes bounds the caches, roughly as they weigh in memory: 16 MiB at least. The default
+	// is 256 MiB. What is not used is not allocated.
+	//
+	// Three quarters are for records; over a store that others may write to no record is cached.
+	// A record weighs 256 bytes, its key and twice its encoding. One quarter is for authenticated
+	// tokens. A token weighs 512 bytes and its text.
 	CacheBytes int64
-	// UserEventBurst and UserEventInterval bound the events that a signed-in user causes by itself in
-	// this process: so many at once, then one each time the interval passes; 60 and 1 second
-	// unless set. One more is ErrLimited with Field "events" and RetryAfter. Heartbeats, ending
-	// tokens and clearing presence are free, and so are .system and who acts for a user (ActAs).
-	// Burst is 1,000,000 at most, the interval whole milliseconds and an hour at most.
+	// UserEventBurst and UserEventInterval bound how many events a user with a token of its own
+	// causes in this process: a burst at once, then one each interval. One more is ErrLimited with
+	// Field "events" and RetryAfter.
+	//
+	// Heartbeats, revoking tokens and clearing presence are free. So is what .system does, also
+	// for a user by ActAs. The burst is 1,000,000 at most, by default 60. The interval is whole
+	// milliseconds and an hour at most, by default a second.
 	UserEventBurst    int
 	UserEventInterval time.Duration
-	// MaxRevocationDelay is how long Authenticate may go on letting a token in that another process
-	// ended, by revoking it or by blocking or deleting its user. 0: not at all, the store is
-	// asked each time. An hour at most. Above 0 the feed is followed, tokens are remembered,
-	// and while the feed cannot be followed the store is asked again. What this process ends is
-	// ended at once, and nothing else is ever remembered of a store that others may write
-	// to. It is of no matter for a store that is for one directory alone, which is never behind.
+	// MaxRevocationDelay is how long Authenticate may accept a token that another process ended,
+	// by revoking it or by blocking or deleting its user: whole milliseconds, an hour at most. The
+	// default is 0: each call asks the store.
+	//
+	// Above 0 the directory follows the feed and remembers authenticated tokens, and nothing else
+	// of a store that others may write to. While it cannot follow the feed it asks the store. What
+	// this process ends is ended at once. A store that is for one directory alone ignores this
+	// option: there is no delay.
 	MaxRevocationDelay time.Duration
 	// LocatorTypes registers types of locators beside e-mail addresses and telephone numbers, 16 at
 	// most: see LocatorRule. What was stored by a type that is not registered, or by another
@@ -82,22 +89,22 @@ type Options struct {
 
 // Limits of a directory.
 const (
-	MaxLocators       = 16       // that a user owns
-	MaxClaims         = 4        // pending ones that a user has beside those it owns
-	MaxTokens         = 100      // live ones of a user
-	MaxTokenTexts     = 8        // live ones of a token
-	MaxAccessKeys     = 3        // live ones
-	MaxAttributeBytes = 64 << 10 // bytes of an attribute's value, unless its definition says less
+	MaxLocators       = 16       // locators that a user owns
+	MaxClaims         = 4        // pending claims of a user, beside the locators it owns
+	MaxTokens         = 100      // live tokens of a user
+	MaxTokenTexts     = 8        // live signed texts of a token
+	MaxAccessKeys     = 3        // access keys of a directory
+	MaxAttributeBytes = 64 << 10 // bytes of an attribute's value; its definition may allow less
 	MaxList           = 100      // ids, keys or tokens in one call
 	MaxPage           = 1000     // users in one page
 )
 
-// MaxProfileBytes bounds the attributes of a user together, in bytes, keys and types included.
+// MaxProfileBytes bounds the attributes of a user together, in bytes, including keys and types.
 //
-// A profile is one record, which each change of it rewrites: in a bbolt file a small change
-// writes some 25 KB to disk beside a small profile, 95 KB beside one of 64 KB and 275 KB beside
-// one of 240 KB. A record an attribute would write about half of that, as the pages of a file
-// hold neighbours, and would make reading a profile a walk. Measure it by
+// A profile is one record, which each change rewrites. In a bbolt file a small change writes some
+// 25 KB to disk if the profile is small, 95 KB if it has 64 KB and 275 KB if it has 240 KB. One
+// record for each attribute would write about half of that, because the pages of a file hold
+// neighbours, and would turn reading a profile into a walk. To measure it:
 //
 //	go test -run '^$' -bench FullProfile -benchtime 200x .
 const MaxProfileBytes = 256 << 10
@@ -108,17 +115,19 @@ const (
 	usualCacheBytes = 256 << 20
 )
 
-// recordBytes and tokenBytes are the parts of Options.CacheBytes.
+// recordBytes and tokenBytes are the two parts of Options.CacheBytes.
 func recordBytes(cacheBytes int64) int64 { return cacheBytes - tokenBytes(cacheBytes) }
 
 func tokenBytes(cacheBytes int64) int64 { return cacheBytes / 4 }
 
-// maxTries is how often something is tried at most that others keep spoiling.
+// maxTries is how often something is tried that others keep spoiling.
 const maxTries = 16
 
+// fill checks the options and fills in the defaults.
 func (o *Options) fill() error {
 	if o.ApplicationID != "" && !applicationID(o.ApplicationID) {
-		return invalid("ApplicationID", "must be 1 to 72 letters, digits, dots, dashes and underscores")
+		const rule = "must be 1 to 72 letters, digits, dots, dashes and underscores"
+		return invalid("ApplicationID", rule)
 	}
 	if o.RootKey != nil && len(o.RootKey) != chacha20poly1305.KeySize {
 		return invalid("RootKey", "must be 32 bytes")
@@ -152,8 +161,10 @@ func (o *Options) fill() error {
 	if o.TokenTTL > o.MaxTokenTTL {
 		return invalid("TokenTTL", "must not be longer than MaxTokenTTL")
 	}
-	if o.MaxRevocationDelay < 0 || o.MaxRevocationDelay > time.Hour || o.MaxRevocationDelay%time.Millisecond != 0 {
-		return invalid("MaxRevocationDelay", "must be a multiple of a millisecond and an hour at most")
+	delay := o.MaxRevocationDelay
+	if delay < 0 || delay > time.Hour || delay%time.Millisecond != 0 {
+		const rule = "must be a multiple of a millisecond and an hour at most"
+		return invalid("MaxRevocationDelay", rule)
 	}
 	if o.CacheBytes == 0 {
 		o.CacheBytes = usualCacheBytes
@@ -188,52 +199,57 @@ func (o *Options) fill() error {
 
 func applicationID(s string) bool {
 	return s != "" && len(s) <= 72 && !strings.ContainsFunc(s, func(r rune) bool {
-		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '.' || r == '-' || r == '_')
+		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' ||
+			r == '.' || r == '-' || r == '_')
 	})
 }
 
-// Directory is a user directory over a store. Its methods may be called by many
-// goroutines at once. What they return belongs to the caller. A method that changes
-// something returns once the change is durable, as far as its store is; heartbeats of
-// presence are the one exception, see SetPresence.
+// Directory is a user directory over a store.
+//
+// Many goroutines may call its methods at once. What they return belongs to the caller. A method
+// that changes something returns once the change is durable, as far as its store is. Heartbeats are
+// the one exception: see [Directory.SetPresence].
 type Directory struct {
 	store   store.Store
 	options Options
 	clock   *clock.Clock
 	release func()
 
-	id            string // never given to another directory
+	// Set before New or Open returns, and constant after.
+	id            string // no other directory ever has it
 	applicationID string
 	sealer        cipher.AEAD // nil without a root key
-	dummySecret   string      // the secret of an access key that nobody has, sealed
+	dummySecret   string      // the sealed secret of an access key that nobody has
 	cursors       cipher.AEAD
 	restingKey    []byte
 	rules         locatorRules // never changed
 
-	records  *txn.DB // of store; remembers nothing over a store that others may write to
+	records  *txn.DB // of store; caches nothing over a store that others may write to
 	tokens   *tokenCache
-	follower *revocationFollower // of a store that others may write to, if MaxRevocationDelay allows
+	follower *revocationFollower // nil unless others may write and MaxRevocationDelay is set
 	buckets  *buckets
 	lastUses *lastUses
 	keyRing  atomic.Pointer[keyRing]
 	census   *census.Census
 
-	parent     *Directory // which this one is seen through a transaction of, by InTx
+	parent     *Directory // the one that InTx was called on, or nil
 	closed     atomic.Bool
 	background background
 	health     *health
-	trimmer    *trim.Trimmer // of the goroutine that trims
-	sweptTexts store.Key     // of the goroutine that sweeps: where sweepTexts goes on
+	trimmer    *trim.Trimmer // used by the goroutine that trims
+	sweptTexts store.Key     // used by the goroutine that sweeps: where sweepTexts goes on
 	closeOnce  sync.Once
 	closeStore bool
 	closeErr   error
 }
 
-// Open opens the directory kept in a bbolt file, and makes it if there is no file at all.
-// Only one program can have a file open: the second gets ErrUnavailable within a second.
-// A file that is empty, foreign or of another version is refused by ErrUnavailable, a damaged one
-// by ErrCorrupt, both with Field "path" and a Reason, and left as it is. Where only its records tell
-// of damage the error is ErrCorrupt alone, and the file has but noted that it was opened.
+// Open opens the directory in a bbolt file, and makes it if there is no file. Close it when done.
+// Only one program can have a file open: a second gets [ErrUnavailable] within a second.
+//
+// A file that is empty, of something else or of another version is [ErrUnavailable], and a damaged
+// one [ErrCorrupt]. Both have Field "path" and a Reason, and the file is left as it is. If only its
+// records show the damage, the error is ErrCorrupt without a Field, and all that the file has noted
+// is that it was opened.
 func Open(ctx context.Context, path string, o Options) (*Directory, error) {
 	s, err := bolt.Open(ctx, path, bolt.Options{})
 	if err != nil {
@@ -247,7 +263,7 @@ func Open(ctx context.Context, path string, o Options) (*Directory, error) {
 	return d, nil
 }
 
-// openError says why a file was not opened.
+// openError returns why a file was not opened.
 func openError(err error) error {
 	e := &Error{Op: "Open", Kind: ErrUnavailable, Field: "path", cause: err}
 	switch {
@@ -263,9 +279,9 @@ func openError(err error) error {
 	return e
 }
 
-// New makes a directory over a store, or opens the one that is kept there. The caller
-// closes the store, after the directory. A store that is for one directory alone is
-// refused to a second with ErrTaken.
+// New opens the directory in a store, and makes it if the store is empty. The caller closes the
+// store, after the directory. A store that is for one directory alone refuses a second one with
+// [ErrTaken].
 func New(ctx context.Context, s store.Store, o Options) (*Directory, error) {
 	d, err := newDirectory(ctx, s, o)
 	if err != nil {
@@ -294,7 +310,9 @@ func newDirectory(ctx context.Context, s store.Store, o Options) (*Directory, er
 	if sole, ok := s.(store.Sole); ok {
 		release, err := sole.Own()
 		if errors.Is(err, store.ErrOwned) {
-			return nil, &Error{Kind: ErrTaken, Field: "store", Reason: "belongs to another directory", cause: err}
+			return nil, &Error{
+				Kind: ErrTaken, Field: "store", Reason: "belongs to another directory", cause: err,
+			}
 		}
 		if err != nil {
 			return nil, err
@@ -316,12 +334,12 @@ func newDirectory(ctx context.Context, s store.Store, o Options) (*Directory, er
 	return d, nil
 }
 
-// loadOrInitialize reads the directory's own record, and makes it in a store that nothing was ever
-// committed to. Of several that do so at once one wins, and the others read what it made. A
-// store that was written to and lacks the record is damaged, and is left as it is.
+// loadOrInitialize reads the directory's own record. In a store that nothing was ever committed to
+// it makes one. Of several that do so at once one wins, and the others read what it made. A store
+// that was written to and has no such record is damaged, and left as it is.
 func (d *Directory) loadOrInitialize(ctx context.Context) error {
 	for range maxTries {
-		// The head is read first: what a founder committed up to it is seen by the read after it.
+		// The head is read first: then the read after it sees all that was committed up to it.
 		feed, err := headOf(ctx, d.store)
 		if err != nil {
 			return err
@@ -346,9 +364,11 @@ func (d *Directory) loadOrInitialize(ctx context.Context) error {
 	return fmt.Errorf("%w: a new store refuses its first records", store.ErrCorrupt)
 }
 
-// initialize writes the first records of a new directory, unless somebody else has done so.
+// initialize writes the first records of a new directory, unless another process has done so.
 func (d *Directory) initialize(ctx context.Context) error {
-	own := record.Directory{ID: uuid.NewString(), ApplicationID: d.options.ApplicationID, Created: d.clock.Now()}
+	own := record.Directory{
+		ID: uuid.NewString(), ApplicationID: d.options.ApplicationID, Created: d.clock.Now(),
+	}
 	if own.ApplicationID == "" {
 		own.ApplicationID = uuid.NewString()
 	}
@@ -360,7 +380,7 @@ func (d *Directory) initialize(ctx context.Context) error {
 	event := newEvent(&call{by: System(), now: own.Created}, EventDirectoryFounded)
 	return d.writeBackground(ctx, func(tx *txn.Tx) error {
 		if tx.Retrying() {
-			return errUnchanged // another founder was first
+			return errUnchanged // another process was first
 		}
 		tx.Absent(record.DirectoryKey)
 		tx.Absent(record.SigningKeysKey)
@@ -371,7 +391,7 @@ func (d *Directory) initialize(ctx context.Context) error {
 	})
 }
 
-// loadExisting makes d the directory whose own record is given, if the options are of that one.
+// loadExisting makes d the directory of the given record, if the options match it.
 func (d *Directory) loadExisting(own *record.Directory) error {
 	if d.options.ApplicationID != "" && d.options.ApplicationID != own.ApplicationID {
 		return invalid("ApplicationID", "is not the one this directory was made with")
@@ -398,18 +418,19 @@ func (d *Directory) loadExisting(own *record.Directory) error {
 	return err
 }
 
-// ApplicationID is the id this directory's tokens are for.
+// ApplicationID returns the id of the application: the audience of the directory's tokens.
 func (d *Directory) ApplicationID() string { return d.applicationID }
 
-// ID is the directory's own id, which no other directory has: the issuer of its tokens.
+// ID returns the id of the directory, which no other directory has: the issuer of its tokens.
 func (d *Directory) ID() string { return d.id }
 
 // closeWithin bounds how long Close waits for the store to take what is still in memory.
 const closeWithin = 5 * time.Second
 
-// Close ends the directory's goroutines, waits for them and stores what is still in memory, for
-// five seconds at most. Operations after it answer ErrClosed. If the directory was made by Open
-// its file is closed too; a store given to New stays open. Closing twice is no error.
+// Close ends the directory's goroutines and waits for them. Then it stores what is still in memory,
+// for five seconds at most. Methods called after it return [ErrClosed]. If the directory was made
+// by [Open] its file is closed, too; a store given to [New] stays open. Closing again does nothing
+// and returns the same error.
 func (d *Directory) Close() error {
 	d.closeOnce.Do(func() {
 		d.closed.Store(true)
@@ -431,33 +452,36 @@ func (d *Directory) Close() error {
 	return d.closeErr
 }
 
+// usable returns ErrClosed once the directory is closed.
 func (d *Directory) usable() error {
-	switch {
-	case d.closed.Load() || d.parent != nil && d.parent.closed.Load():
+	if d.closed.Load() || d.parent != nil && d.parent.closed.Load() {
 		return newError(ErrClosed, "", "")
 	}
 	return nil
 }
 
-// InTx returns the directory as seen through another Store: a transaction of the same database that
-// the caller began, from the InTx of store/postgres. What is written through it commits or not with
-// that transaction, and nobody else sees it before. A method that returned is durable only once the
-// transaction has committed.
+// InTx returns the directory as seen through a transaction of its database. The caller began the
+// transaction, and made s with the InTx of store/postgres. What is written through the returned
+// Directory commits or not with the transaction, and nobody else sees it before. It is durable only
+// once the transaction has committed.
 //
-// It remembers nothing, stores each heartbeat at once, has no goroutine and need not be closed. It is
-// for one goroutine at a time if the transaction is, and must not be used after its end. What it ends,
-// a token or a user, other directories learn from the feed, this process included: within
-// Options.MaxRevocationDelay.
+// The returned Directory caches nothing, stores each heartbeat at once, has no goroutine and need
+// not be closed. It must not be used after the end of the transaction, nor by several goroutines at
+// once if the transaction must not.
+//
+// Other directories learn from the feed which tokens and users it ends. So does d. They may be late
+// by Options.MaxRevocationDelay.
 //
 // A directory whose store is for it alone, in memory or in a file, has no such transactions:
-// ErrInvalid with Field "store".
+// [ErrInvalid] with Field "store".
 func (d *Directory) InTx(s store.Store) (inTx *Directory, err error) {
 	defer wrapOp("InTx", &err)
 	if err := d.usable(); err != nil {
 		return nil, err
 	}
 	if d.records.Caching() {
-		return nil, newError(ErrInvalid, "store", "is for one directory alone and has no transactions for others")
+		const rule = "is for one directory alone and has no transactions for others"
+		return nil, newError(ErrInvalid, "store", rule)
 	}
 	inTx = &Directory{
 		store: s, options: d.options, clock: d.clock, release: func() {}, parent: d,

@@ -72,7 +72,7 @@ var kinds = []error{
 	denizen.ErrUnavailable, denizen.ErrOutcomeUnknown, denizen.ErrClosed, denizen.ErrCorrupt,
 }
 
-// broken answers err to every commit once it is set.
+// broken returns err to every commit once it is set.
 type broken struct {
 	store.Store
 	err error
@@ -201,7 +201,7 @@ func refusals(ctx context.Context, w *world) []error {
 func TestErrors_NoErrorHoldsASecretOrALocatorOrAValue(t *testing.T) {
 	w := newWorld(t, true, denizen.Options{}, nil)
 	errs := refusals(t.Context(), w)
-	// The same again, and all that succeeds, with a store that answers nothing any more.
+	// The same again, and all that succeeds, with a store that fails every call.
 	failing := newWorld(t, false, denizen.Options{}, func(s store.Store) store.Store {
 		return storetest.Faulty(s, func(c storetest.Call) storetest.Fault {
 			if c.N > 60 {
@@ -270,7 +270,7 @@ func TestErrors_SecretsAreHiddenFromLogs(t *testing.T) {
 	}
 }
 
-// unreadable answers err to every read once it is set.
+// unreadable returns err to every read once it is set.
 type unreadable struct {
 	store.Store
 	err error

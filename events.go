@@ -6,17 +6,18 @@ import (
 	"time"
 )
 
-// maxBuckets bounds the users whose buckets are not full and remembered: some 15 MB.
+// maxBuckets bounds how many buckets are remembered, which takes about 15 MB.
 const maxBuckets = 1 << 16
 
-// buckets bound how fast users fill the feed by themselves: each has a bucket of tokens, and
-// an event takes one. A full bucket is that of a user who is not known, so only the
-// others are remembered. Past maxBuckets the one that would be full first is forgotten:
-// whoever is many cannot free one who has emptied its own.
+// buckets bound how fast users fill the feed by themselves. Each user has a bucket of tokens, and
+// an event takes one. A user who is not remembered has a full bucket, so only the others are kept.
+// Past maxBuckets the bucket that would be full first is forgotten. So many users together cannot
+// refill the bucket of one who has emptied it.
 type buckets struct {
-	burst, every int64 // tokens of a full bucket; milliseconds until the next
+	burst int64 // tokens in a full bucket
+	every int64 // milliseconds until a bucket gets the next token
 
-	mu     sync.Mutex // guards what follows, and what is in each bucket
+	mu     sync.Mutex // guards the fields below and every bucket
 	byUser map[UserID]*bucket
 	byFull fullFirst
 }
@@ -32,7 +33,7 @@ func newBuckets(burst int, every time.Duration) *buckets {
 	return &buckets{burst: int64(burst), every: every.Milliseconds(), byUser: map[UserID]*bucket{}}
 }
 
-// take takes a token from the user's bucket, or returns after how many milliseconds there is one.
+// take takes a token from the user's bucket, or returns in how many milliseconds there will be one.
 func (t *buckets) take(user UserID, now int64) (wait int64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -57,7 +58,7 @@ func (t *buckets) take(user UserID, now int64) (wait int64) {
 	return 0
 }
 
-// giveBack puts a token back that nothing came of.
+// giveBack returns a token to the user's bucket, because nothing was changed for it.
 func (t *buckets) giveBack(user UserID) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -72,7 +73,7 @@ func (t *buckets) forget(b *bucket) {
 	delete(t.byUser, b.user)
 }
 
-// fullFirst is a heap of buckets by when they are full.
+// fullFirst is a heap of buckets, those first that are full first.
 type fullFirst []*bucket
 
 func (h fullFirst) Len() int           { return len(h) }
@@ -82,7 +83,7 @@ func (h fullFirst) Swap(i, j int) {
 	h[i].index, h[j].index = i, j
 }
 
-// Push and Pop are for container/heap.
+// Push and Pop are called by container/heap.
 func (h *fullFirst) Push(b any) {
 	b.(*bucket).index = len(*h)
 	*h = append(*h, b.(*bucket))
@@ -96,17 +97,20 @@ func (h *fullFirst) Pop() any {
 	return b
 }
 
-// metered reports whether the event of a plan takes a token: one that a user causes who came
-// with a token of its own. What ends a token or a presence is never refused: it cannot
+// metered reports whether the event of a write takes a token. It does if a user causes it who
+// authenticated with a token of its own. Ending a token or a presence is free, because it cannot
 // outnumber what began them.
 func (p *plan) metered() bool {
 	by := p.c.by
-	return p.event != nil && by.kind == kindUser && by.token != "" && by.accessKey == "" &&
-		EventKind(p.event.What) != EventTokenRevoked && EventKind(p.event.What) != EventPresenceCleared
+	if p.event == nil || by.kind != kindUser || by.token == "" || by.accessKey != "" {
+		return false
+	}
+	kind := EventKind(p.event.What)
+	return kind != EventTokenRevoked && kind != EventPresenceCleared
 }
 
-// pay takes the token for the event of a plan, unless an earlier try did, and gives it back if
-// this one has no such event any more.
+// pay takes a token for the event of a write, unless an earlier try has done so. It gives the token
+// back if this try has no such event.
 func (d *Directory) pay(p *plan, paid *bool) error {
 	if metered := p.metered(); metered == *paid {
 		return nil
@@ -118,7 +122,8 @@ func (d *Directory) pay(p *plan, paid *bool) error {
 	wait := d.buckets.take(p.c.by.user, d.clock.Now())
 	if wait > 0 {
 		return &Error{
-			Kind: ErrLimited, Field: "events", Reason: "too many changes by this user in a short time",
+			Kind: ErrLimited, Field: "events",
+			Reason:     "too many changes by this user in a short time",
 			RetryAfter: time.Duration(wait) * time.Millisecond,
 		}
 	}

@@ -80,7 +80,7 @@ func ExampleDirectory_Authenticate() {
 	fmt.Println(by, err)
 	// Output:
 	// user-alice <nil>
-	// .anonymous denizen: Authenticate: token: unauthenticated: is none of this directory's
+	// .anonymous denizen: Authenticate: token: unauthenticated: was not issued by this directory
 }
 
 func ExampleDirectory_ActAs() {

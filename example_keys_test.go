@@ -70,7 +70,7 @@ func ExampleDirectory_DeleteAccessKey() {
 	}
 
 	fmt.Println(dir.DeleteAccessKey(ctx, denizen.System(), key.Key))
-	_, err = dir.CountUsers(ctx, by) // who came with it before is out as well
+	_, err = dir.CountUsers(ctx, by) // a Principal from before is refused, too
 	fmt.Println(errors.Is(err, denizen.ErrRevoked))
 	// Output:
 	// <nil>

@@ -18,7 +18,7 @@ func ExamplePresence() {
 	fmt.Println(p.Device(), p.State(), p.TTL())
 
 	next, more := p.Next()
-	fmt.Println(next.State(), next.TTL(), more) // 0: for good
+	fmt.Println(next.State(), next.TTL(), more) // 0: permanently
 
 	fmt.Println(p.Equal(denizen.Online(15 * time.Second)))
 	// Output:
@@ -222,7 +222,7 @@ func ExampleDirectory_SetPresence() {
 	// mitter.up.Offline since 12:00:20
 }
 
-// virtualTime answers a context whose directories live by a clock that only sleep moves on.
+// virtualTime returns a context whose directories live by a clock that only sleep moves on.
 func virtualTime() (ctx context.Context, sleep func(time.Duration)) {
 	now := time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC).UnixNano()
 	c := clock.New(func() (wall, mono int64) { return now, now })

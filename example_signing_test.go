@@ -63,7 +63,7 @@ func ExampleVerifier() {
 	fmt.Println(err)
 	// Output:
 	// user-alice <nil>
-	// denizen: Verify: token: unauthenticated: is none of this directory's
+	// denizen: Verify: token: unauthenticated: was not issued by this directory
 }
 
 func ExampleDirectory_RotateSigningKey() {

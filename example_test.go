@@ -64,7 +64,7 @@ func Example_walk() {
 		log.Fatal(err)
 	}
 
-	// A request comes with it: from here on the caller is Alice, and may do what Alice may.
+	// A request brings the token: from here on the caller is Alice, and may do what Alice may.
 	by, err := dir.Authenticate(ctx, token.Signed)
 	if err != nil {
 		log.Fatal(err)
@@ -73,7 +73,7 @@ func Example_walk() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	chain := denizen.Online(15 * time.Second).Then(denizen.Away(30 * time.Second)).Then(denizen.Offline())
+	chain := denizen.Online(15 * time.Second).Then(denizen.Offline())
 	err = dir.SetPresence(ctx, by, alice.ID, chain)
 	if err != nil {
 		log.Fatal(err)
@@ -117,7 +117,7 @@ func exampleToken(dir *denizen.Directory, user denizen.UserID) denizen.IssuedTok
 	return issued
 }
 
-// exampleSignIn answers the principal of a user who came with a token.
+// exampleSignIn returns the principal of a user with a new token.
 func exampleSignIn(dir *denizen.Directory, user denizen.UserID) denizen.Principal {
 	by, err := dir.Authenticate(context.Background(), exampleToken(dir, user).Signed)
 	if err != nil {

@@ -47,7 +47,7 @@ func ExampleDirectory_CreateUser_idempotency() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	again, err := dir.CreateUser(ctx, denizen.System(), request) // the answer was lost, say
+	again, err := dir.CreateUser(ctx, denizen.System(), request) // the first result was lost, say
 	fmt.Println(again.ID == first.ID, err)
 
 	request.Idempotency.Digest = "of another body"

@@ -40,7 +40,7 @@ func TestExamples_EveryExportedVerbHasAnExampleThatIsRun(t *testing.T) {
 	require.Empty(t, missing, "exported, and without an example")
 }
 
-// examplesOf answers the names of the examples that go test runs, and what the examples
+// examplesOf returns the names of the examples that go test runs, and what the examples
 // of each type, by the name of the first, call.
 func examplesOf(t *testing.T) (examples map[string]bool, called map[string][]string) {
 	t.Helper()
@@ -61,7 +61,7 @@ func examplesOf(t *testing.T) (examples map[string]bool, called map[string][]str
 	return examples, called
 }
 
-// exportedVerbs answers the exported functions of this package and the exported methods of
+// exportedVerbs returns the exported functions of this package and the exported methods of
 // its exported types.
 func exportedVerbs(t *testing.T) []*ast.FuncDecl {
 	t.Helper()

@@ -8,7 +8,7 @@ type AccessRow struct {
 	Cells [4]string // anonymous, other, self, system
 }
 
-// AccessTable answers the access table for the tests that hold it to the specification.
+// AccessTable returns the access table for the tests that hold it to the specification.
 func AccessTable() []AccessRow {
 	names := [numOps]string{
 		opActAs:           "act as a user",

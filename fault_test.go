@@ -70,7 +70,7 @@ func (w *world) view(t testing.TB, d *denizen.Directory) string {
 	return b.String()
 }
 
-// requireCoherent requires that the directory answers what one does that remembers nothing.
+// requireCoherent requires that the directory returns what one without a cache does.
 func (w *world) requireCoherent(t testing.TB) {
 	t.Helper()
 	fresh, err := denizen.New(context.Background(), shared{w.inner}, denizen.Options{HeartbeatInterval: time.Hour})
@@ -123,7 +123,7 @@ func requireTheKind(t testing.TB, err, kind error) {
 }
 
 // eachFault lets a fault befall each call to the store of each method in turn, until it gets
-// through. What must be true of the method is judged while the store answers again; whatever
+// through. What must be true of the method is judged while the store works again; whatever
 // befell it, the invariants hold, nothing wrong is remembered, and the method can be called
 // again.
 func eachFault(t *testing.T, f storetest.Fault, judge func(t *testing.T, m method, w *faultyWorld, before invariant.Dump, err error)) {
@@ -187,7 +187,7 @@ func TestFault_NobodyIsLetInWhileTheStoreCannotAnswer(t *testing.T) {
 	}
 	ways := []struct {
 		name string
-		want error // once the store answers
+		want error // once the store works
 		try  func(ctx context.Context, w *world) (denizen.Principal, error)
 	}{
 		{"a new text", nil, func(ctx context.Context, w *world) (denizen.Principal, error) {

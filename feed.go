@@ -10,21 +10,21 @@ import (
 	"github.com/denizenhq/denizen/store"
 )
 
-// Seq is a place in the order of changes. 0 is before all.
+// Seq is a place in the order of commits. 0 is before all.
 type Seq uint64
 
-// EventKind is what an event tells of.
+// EventKind is what an event reports.
 type EventKind string
 
-// The kinds of events. Subjects are the ids or keys of what changed.
+// The kinds of events.
 const (
 	EventDirectoryFounded    EventKind = "directory.founded"
 	EventUserCreated         EventKind = "user.created"
 	EventUserRenamed         EventKind = "user.renamed"
-	EventUserBlocked         EventKind = "user.blocked" // its tokens and its presence ended with it
+	EventUserBlocked         EventKind = "user.blocked" // its tokens and presence ended, too
 	EventUserUnblocked       EventKind = "user.unblocked"
-	EventUserPassed          EventKind = "user.passed"  // to who proved the locator in Subjects; its tokens, claims and presence ended
-	EventUserDeleted         EventKind = "user.deleted" // and all that it had
+	EventUserPassed          EventKind = "user.passed"  // see Directory.ProveLocator
+	EventUserDeleted         EventKind = "user.deleted" // with all that it had
 	EventLocatorAdded        EventKind = "locator.added"
 	EventLocatorOwned        EventKind = "locator.owned" // a pending claim became the user's own
 	EventLocatorVerification EventKind = "locator.verification"
@@ -37,34 +37,35 @@ const (
 	EventPresenceCleared     EventKind = "presence.cleared"
 	EventTokenIssued         EventKind = "token.issued"
 	EventTokenExtended       EventKind = "token.extended"
-	EventTokenRevoked        EventKind = "token.revoked" // without subjects: all that the user had
+	EventTokenRevoked        EventKind = "token.revoked" // without Subjects: all of the user
 	EventAccessKeyCreated    EventKind = "accesskey.created"
 	EventAccessKeyDeleted    EventKind = "accesskey.deleted"
 	EventSigningKeyRotated   EventKind = "signingkey.rotated"
 	EventSigningKeyDropped   EventKind = "signingkey.dropped"
 )
 
-// Event is one change, committed with what it tells of. It holds no secret, and no value of
+// Event tells of one change, and is committed together with it. It holds no secret, and no value of
 // a locator or an attribute.
 type Event struct {
 	Seq        Seq
 	At         time.Time
 	Kind       EventKind
 	Actor      string   // ".system" or the id of the user who made the change
-	AccessKey  string   // that the actor came with, or that acted for it; may be empty
-	User       UserID   // whom it is about; empty if about no user
-	InternalID string   // of that user
+	AccessKey  string   // the access key that the actor's Principal rests on; may be empty
+	User       UserID   // whom the event is about; empty if about no user
+	InternalID string   // of that user: see User.InternalID
 	Subjects   []string // ids or keys of what changed; may be empty
 }
 
-// Events goes through the events after a place, in the order of their commits and without gaps, up
-// to the newest, and then ends: [Directory.Follow] waits for more. An event is seen as soon as what
-// it tells of is. A consumer that goes on after the Seq of the last event it dealt with sees every
-// event at least once.
+// Events yields the events after a place, in the order of their commits and without gaps. It ends
+// at the newest one; [Directory.Follow] waits for more. An event can be read as soon as its change
+// can. A consumer that resumes after the Seq of the last event it handled sees every event at least
+// once.
 //
-// If some are forgotten, or the store went back behind the place, it yields ErrMissed and ends:
-// Resume is where to go on once the present state was read. A damaged event is ErrCorrupt beside an
-// Event of nothing but its Seq, and the events after it follow. For .system only.
+// If events after the place were trimmed, or the store went back to before it, Events yields
+// [ErrMissed] and ends. Error.Resume is where to go on, after reading the present state. A damaged
+// event is yielded as [ErrCorrupt] beside an Event that has only its Seq, and the later ones
+// follow. Only .system may.
 func (d *Directory) Events(ctx context.Context, by Principal, after Seq) iter.Seq2[Event, error] {
 	return func(yield func(Event, error) bool) {
 		err := d.events(ctx, "Events", by, after, yield)
@@ -74,9 +75,9 @@ func (d *Directory) Events(ctx context.Context, by Principal, after Seq) iter.Se
 	}
 }
 
-// Follow goes through the events after a place as [Directory.Events] does, and then waits for the
-// next ones. It ends with an error: ErrUnavailable once ctx ends, ErrClosed once the directory is
-// closed, ErrRevoked once the access key of by is gone, ErrMissed as Events does. For .system only.
+// Follow yields the events after a place as [Directory.Events] does, and then waits for new ones.
+// It ends with an error: [ErrUnavailable] once ctx ends, [ErrClosed] once the directory is closed,
+// [ErrRevoked] once the access key of by is gone, and [ErrMissed] as Events does. Only .system may.
 func (d *Directory) Follow(ctx context.Context, by Principal, after Seq) iter.Seq2[Event, error] {
 	return func(yield func(Event, error) bool) {
 		last, stopped := after, false
@@ -101,8 +102,10 @@ func (d *Directory) Follow(ctx context.Context, by Principal, after Seq) iter.Se
 	}
 }
 
-// events yields the events after a place, for a method that is called op.
-func (d *Directory) events(ctx context.Context, op string, by Principal, after Seq, yield func(Event, error) bool) error {
+// events yields the events after a place, on behalf of the method op.
+func (d *Directory) events(
+	ctx context.Context, op string, by Principal, after Seq, yield func(Event, error) bool,
+) error {
 	c, err := d.enter(ctx, opFeed, by, noTarget)
 	if err != nil {
 		return err
@@ -132,19 +135,21 @@ func (d *Directory) events(ctx context.Context, op string, by Principal, after S
 	}
 }
 
-// eventOf decodes an event of the feed. One that is damaged has nothing but its Seq.
+// eventOf decodes an event. A damaged one has only its Seq.
 func eventOf(ch store.Change) (Event, error) {
 	r, err := record.DecodeChange(ch)
 	if err != nil {
 		return Event{Seq: Seq(ch.Seq)}, err
 	}
 	return Event{
-		Seq: Seq(ch.Seq), At: timeOf(r.At), Kind: EventKind(r.What), Actor: r.Actor, AccessKey: r.AccessKey,
+		Seq: Seq(ch.Seq), At: timeOf(r.At), Kind: EventKind(r.What),
+		Actor: r.Actor, AccessKey: r.AccessKey,
 		User: UserID(r.User), InternalID: r.Incarnation, Subjects: r.Subjects,
 	}, nil
 }
 
-// waitForEvents returns once there is an event after a place, or one that is forgotten by now.
+// waitForEvents returns once there is an event after a place, or there was one that is trimmed by
+// now.
 func (d *Directory) waitForEvents(ctx context.Context, by Principal, after Seq) error {
 	c, err := d.enter(ctx, opFeed, by, noTarget)
 	if err != nil {
@@ -163,7 +168,7 @@ func (d *Directory) waitForEvents(ctx context.Context, by Principal, after Seq) 
 			return nil
 		}
 		if err == nil {
-			// Commits without an event are passed over, so that they do not wake the caller.
+			// A commit without an event must not wake the caller.
 			seen = max(seen, feed.Head)
 			if err = d.store.Wait(ctx, seen); isMissed(err) {
 				return nil
@@ -176,7 +181,7 @@ func (d *Directory) waitForEvents(ctx context.Context, by Principal, after Seq) 
 }
 
 // Head returns the place of the newest commit. [Directory.Events] and [Directory.Follow] after it
-// have what comes later and nothing else. For .system only.
+// yield only what comes later. Only .system may.
 func (d *Directory) Head(ctx context.Context, by Principal) (head Seq, err error) {
 	defer wrapOp("Head", &err)
 	c, err := d.enter(ctx, opFeed, by, noTarget)
@@ -193,7 +198,7 @@ func (d *Directory) Head(ctx context.Context, by Principal) (head Seq, err error
 	return Seq(feed.Head), nil
 }
 
-// closedOr answers why ctx ended if the directory was closed, and err otherwise.
+// closedOr returns ErrClosed if ctx ended because the directory was closed, and err otherwise.
 func closedOr(ctx context.Context, err error) error {
 	if cause := context.Cause(ctx); errors.Is(cause, ErrClosed) {
 		return cause
@@ -201,8 +206,8 @@ func closedOr(ctx context.Context, err error) error {
 	return err
 }
 
-// TrimFeed forgets the events up to a place, for good; those that Options says to keep are
-// forgotten too. For .system only.
+// TrimFeed drops the events up to a place permanently, even those that Options would keep. Only
+// .system may.
 func (d *Directory) TrimFeed(ctx context.Context, by Principal, upTo Seq) (err error) {
 	defer wrapOp("TrimFeed", &err)
 	c, err := d.enter(ctx, opFeed, by, noTarget)
@@ -220,13 +225,14 @@ func (d *Directory) TrimFeed(ctx context.Context, by Principal, upTo Seq) (err e
 	return err
 }
 
-// emit makes what the feed tells of the write. User is whom it is about, if a user; subjects are
-// the ids or keys of what changed.
+// emit sets the event of the write. user is whom it is about, or nil. subjects are the ids or keys
+// of what changed.
 func (p *plan) emit(kind EventKind, user *record.User, subjects ...string) {
 	p.event = newEvent(p.c, kind, subjects...)
 	switch kind {
-	case EventUserBlocked, EventUserDeleted, EventTokenRevoked, EventAccessKeyDeleted, EventSigningKeyDropped:
-		p.Urgent() // what ends something works on a full disk too
+	case EventUserBlocked, EventUserDeleted, EventTokenRevoked,
+		EventAccessKeyDeleted, EventSigningKeyDropped:
+		p.Urgent() // ending something must work on a full disk, too
 	}
 	if user != nil {
 		p.event.User, p.event.Incarnation = user.ID, user.Incarnation
@@ -235,24 +241,25 @@ func (p *plan) emit(kind EventKind, user *record.User, subjects ...string) {
 
 func newEvent(c *call, kind EventKind, subjects ...string) *record.Event {
 	return &record.Event{
-		At: c.now, What: string(kind), Actor: c.by.String(), AccessKey: c.by.accessKey, Subjects: subjects,
+		At: c.now, What: string(kind), Subjects: subjects,
+		Actor: c.by.String(), AccessKey: c.by.accessKey,
 	}
 }
 
-// wentBack reports whether a place is beyond all that the store knows, which then lost some.
+// wentBack reports whether a place is beyond the end of the feed, which means that the store lost
+// commits.
 func wentBack(feed store.Feed, after store.Seq) bool {
 	return after != store.End && feed.Head < after
 }
 
 func isMissed(err error) bool { return errors.Is(err, store.ErrMissed) }
 
-// headOf answers the state of a feed without any events.
+// headOf returns a feed that has no events but its First and Head.
 func headOf(ctx context.Context, s store.Store) (store.Feed, error) {
-	feed, err := s.Changes(ctx, store.End, 1)
-	return feed, err
+	return s.Changes(ctx, store.End, 1)
 }
 
-// walk goes through the records under a prefix, page by page.
+// walk yields the records under a prefix, page by page.
 func (d *Directory) walk(ctx context.Context, under store.Key) iter.Seq2[store.Record, error] {
 	return func(yield func(store.Record, error) bool) {
 		for r := (store.Range{Under: under, Limit: maxSweep}); ; {

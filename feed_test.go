@@ -35,7 +35,7 @@ func TestFeed_ADirectoryBeginsWithItsFounding(t *testing.T) {
 }
 
 // Each operation and the one event that it commits, told by the fields beyond sequence and
-// time. Subjects that are made by the operation are answered by it.
+// time. Subjects that are made by the operation are returned by it.
 func TestFeed_EveryOperationEmitsItsEvent(t *testing.T) {
 	const alice = denizen.UserID("alice-of-the-world")
 	type told struct {
@@ -553,7 +553,7 @@ func TestFeed_EventsThatAreTooOldAreForgottenWithinAMinute(t *testing.T) {
 
 var errNothingKept = errors.New("nothing is kept")
 
-// firstKept answers the oldest event that is not forgotten.
+// firstKept returns the oldest event that is not forgotten.
 func firstKept(d *denizen.Directory) (denizen.Event, error) {
 	from := func(after int) (denizen.Event, error) {
 		return firstEvent(d.Events(context.Background(), sys, denizen.Seq(after)))
@@ -742,7 +742,7 @@ func TestFeed_APlaceBeyondTheHeadIsMissed(t *testing.T) {
 		last = err
 	}
 	require.ErrorIs(t, last, denizen.ErrMissed)
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	require.NoError(t, waitForEvents(ctx, d, denizen.System(), 99))
 }

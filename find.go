@@ -10,11 +10,16 @@ import (
 	"github.com/denizenhq/denizen/store"
 )
 
-// ResolveUser answers the id that a reference names: an id itself, not looked up; "me" for the
-// acting user; or a serialized locator, such as "email:alice@example.org". A locator names
-// anyone for .system, ErrNotFound if nobody owns it. For a user it names itself if its own
-// record owns it, and otherwise another user, who is never looked up: ErrDenied.
-func (d *Directory) ResolveUser(ctx context.Context, by Principal, ref string) (id UserID, err error) {
+// ResolveUser returns the id that a reference names:
+//
+//   - An id names itself. It is not looked up.
+//   - "me" names the acting user.
+//   - A serialized locator, such as "email:alice@example.org", names its owner for .system, and
+//     is [ErrNotFound] if it has none. For a user it names that user if its own record owns the
+//     locator. Any other is [ErrDenied] and never looked up.
+func (d *Directory) ResolveUser(
+	ctx context.Context, by Principal, ref string,
+) (id UserID, err error) {
 	defer wrapOp("ResolveUser", &err)
 	c, err := d.enter(ctx, opResolveUser, by, by.user)
 	if err != nil {
@@ -59,10 +64,12 @@ func (d *Directory) ResolveUser(ctx context.Context, by Principal, ref string) (
 	return UserID(owners[0].Value().(*record.User).ID), nil
 }
 
-// UsersByLocator answers the users who own these serialized locators, at most MaxList, each
-// user once and in the order of the locators; a locator nobody owns is left out. Pending
-// claims are never found. For .system only.
-func (d *Directory) UsersByLocator(ctx context.Context, by Principal, locators []string) (users []User, err error) {
+// UsersByLocator returns the users who own the given serialized locators, at most [MaxList]. Each
+// user is returned once, in the order of the locators. A locator that nobody owns is left out.
+// Pending claims are never found. Only .system may.
+func (d *Directory) UsersByLocator(
+	ctx context.Context, by Principal, locators []string,
+) (users []User, err error) {
 	defer wrapOp("UsersByLocator", &err)
 	c, err := d.enter(ctx, opFindUsers, by, noTarget)
 	if err != nil {
@@ -160,8 +167,8 @@ func (d *Directory) owners(ctx context.Context, c *call, locators []string) ([]*
 	return owners, nil
 }
 
-// cachedOwners appends the users who own the locators where all of them are remembered, and returns
-// nil otherwise. What is remembered to be owned is in canonical form.
+// cachedOwners appends the users who own the locators if the cache knows all of them, and returns
+// nil otherwise. The cache has canonical forms only.
 func (d *Directory) cachedOwners(owners []*txn.Entry, locators []string) []*txn.Entry {
 	for _, l := range locators {
 		o := d.records.PeekOwner(l)

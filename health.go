@@ -12,24 +12,25 @@ import (
 	"github.com/denizenhq/denizen/store"
 )
 
-// health is what Health tells beside the state of the duties.
+// health is what Health reports beside the state of the duties.
 type health struct {
-	sync.Mutex                  // guards all below
+	sync.Mutex                  // guards the fields below, both in Unix milliseconds
 	damagedAt  int64            // when a damaged record was last met; 0: never
-	logged     map[string]int64 // when something was last logged, by what it is about
+	logged     map[string]int64 // when something was last logged, by its subject
 }
 
-// damageKnownFor is how long after it was met damage is told of, in milliseconds: the hourly
-// sweep meets most of it again.
+// damageKnownFor is how long damage is reported after it was met, in milliseconds. The hourly sweep
+// meets most of it again.
 const damageKnownFor = 3 * 60 * 60 * 1000
 
-// Health returns nil while all is well: the store says nothing else (see store.Checker), no
-// damaged record was met in the last three hours, and every background duty did its work in
-// time. Otherwise it is ErrCorrupt if something is damaged, or ErrUnavailable, with a Reason for
-// people that names the duties; Cause has the errors behind it. A duty is late when it is half an
-// interval behind, or a whole one for heartbeats. What a damaged record belongs to is in
-// Options.Logger. Health asks the store nothing but whether an access key that by came with still
-// lives. For .system only.
+// Health returns nil while all is well: the store reports no failure (see store.Checker), no
+// damaged record was met in the last three hours, and no background duty fails or is late. A duty
+// is late when it is half an interval behind, or a whole one for heartbeats.
+//
+// Otherwise it returns [ErrCorrupt] if something is damaged, and [ErrUnavailable] if not. Reason
+// names the duties, for people, and Error.Cause has the errors behind it. Options.Logger gets what
+// a damaged record belongs to. Health reads nothing from the store but the access key of by. Only
+// .system may.
 func (d *Directory) Health(ctx context.Context, by Principal) (err error) {
 	defer wrapOp("Health", &err)
 	c, err := d.enter(ctx, opHealth, by, noTarget)
@@ -77,16 +78,17 @@ func (d *Directory) Health(ctx context.Context, by Principal) (err error) {
 	return &Error{Kind: kind, Reason: strings.Join(reasons, ", "), cause: errors.Join(causes...)}
 }
 
-// met notes that a record is damaged.
+// met notes that a damaged record was met.
 func (d *Directory) met(key store.Key) {
 	d.health.Lock()
 	d.health.damagedAt = d.clock.Now()
 	d.health.Unlock()
 	kind, user := record.Of(key)
-	d.warn("damage", "a stored record is damaged", slog.String("record", kind), slog.String("user", user))
+	d.warn("damage", "a stored record is damaged",
+		slog.String("record", kind), slog.String("user", user))
 }
 
-// warn writes to the log, once a minute about one thing.
+// warn logs text, at most once a minute for one subject.
 func (d *Directory) warn(about, text string, attrs ...slog.Attr) {
 	if d.options.Logger == nil {
 		return

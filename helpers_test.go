@@ -13,6 +13,7 @@ import (
 
 	"github.com/denizenhq/denizen"
 	"github.com/denizenhq/denizen/internal/invariant"
+	"github.com/denizenhq/denizen/internal/long"
 	"github.com/denizenhq/denizen/store"
 	"github.com/denizenhq/denizen/store/bolt"
 	"github.com/denizenhq/denizen/store/memory"
@@ -30,7 +31,7 @@ func newMemory(t testing.TB, o denizen.Options) *denizen.Directory {
 // newBolt makes a directory over a store in a new file, both closed with the test.
 func newBolt(t testing.TB, o denizen.Options) *denizen.Directory {
 	t.Helper()
-	s, err := bolt.Open(context.Background(), filepath.Join(t.TempDir(), "people.db"), bolt.Options{})
+	s, err := bolt.Open(context.Background(), filepath.Join(long.Dir(t), "people.db"), bolt.Options{})
 	require.NoError(t, err)
 	return newOver(t, s, o)
 }
@@ -117,7 +118,7 @@ type world struct {
 
 	alice, bob       denizen.UserID
 	byAlice, byBob   denizen.Principal
-	signed           string // the text of Alice's token that byAlice came with
+	signed           string // the text of Alice's token, which byAlice is from
 	otherSigned      string // of another, which nobody authenticated yet
 	otherToken       denizen.TokenID
 	owned, claim     denizen.Locator // of Alice; the claim is pending
@@ -135,7 +136,7 @@ const (
 	unusedAttribute = "shoe size"
 )
 
-// newWorld fills a store in memory. wrap, if it is not nil, answers what the directory sees
+// newWorld fills a store in memory. wrap, if it is not nil, returns what the directory sees
 // of it; cached says whether the directory may remember what it reads.
 func newWorld(t testing.TB, cached bool, o denizen.Options, wrap func(store.Store) store.Store) *world {
 	t.Helper()
@@ -210,7 +211,7 @@ func (w *world) login(t testing.TB, user denizen.UserID) (denizen.Principal, str
 	return by, issued.Signed
 }
 
-// eventsAfter answers the events after a place.
+// eventsAfter returns the events after a place.
 func eventsAfter(t testing.TB, d *denizen.Directory, after denizen.Seq) []denizen.Event {
 	t.Helper()
 	var events []denizen.Event
@@ -265,7 +266,7 @@ func inHouses(t *testing.T, o denizen.Options, test func(t *testing.T, h *house)
 	}{
 		{"memory", func(*testing.T) store.Store { return memory.New() }},
 		{"bolt", func(t *testing.T) store.Store {
-			s, err := bolt.Open(context.Background(), filepath.Join(t.TempDir(), "people.db"), bolt.Options{})
+			s, err := bolt.Open(context.Background(), filepath.Join(long.Dir(t), "people.db"), bolt.Options{})
 			require.NoError(t, err)
 			return s
 		}},
@@ -281,7 +282,7 @@ func inHouses(t *testing.T, o denizen.Options, test func(t *testing.T, h *house)
 	}
 }
 
-// as answers a user's principal.
+// as returns a user's principal.
 func (h *house) as(t testing.TB, user denizen.UserID) denizen.Principal {
 	t.Helper()
 	by, err := h.ActAs(context.Background(), denizen.System(), user)
@@ -329,7 +330,7 @@ func overReopening(t *testing.T, test func(t *testing.T, open func(denizen.Optio
 	bubble("memory", func(*testing.T) func(denizen.Options) (*denizen.Directory, error) { return over(memory.New()) })
 	bubble("shared", func(*testing.T) func(denizen.Options) (*denizen.Directory, error) { return over(shared{memory.New()}) })
 	bubble("bolt", func(t *testing.T) func(denizen.Options) (*denizen.Directory, error) {
-		path := filepath.Join(t.TempDir(), "people.db")
+		path := filepath.Join(long.Dir(t), "people.db")
 		return func(o denizen.Options) (*denizen.Directory, error) {
 			return denizen.Open(context.Background(), path, o)
 		}

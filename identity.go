@@ -11,8 +11,8 @@ import (
 	"github.com/denizenhq/denizen/store"
 )
 
-// UserID names a user: 8 to 72 of a-z A-Z 0-9 - _ @ $ #, beginning with a letter, a digit,
-// @ or #, compared byte for byte. No reserved name is ever one.
+// UserID names a user: 8 to 72 of a-z A-Z 0-9 - _ @ $ #, beginning with a letter, a digit, @ or #.
+// Ids are compared byte for byte. A reserved name, such as .system, is never one.
 type UserID string
 
 // The names of the principals that are no users. They are never user ids.
@@ -21,7 +21,7 @@ const (
 	anonymousName = ".anonymous"
 )
 
-// ParseUserID answers s as a user id, or ErrInvalid with Field "user". It looks nobody up.
+// ParseUserID returns s as a user id, or [ErrInvalid] with Field "user". It looks nobody up.
 func ParseUserID(s string) (UserID, error) {
 	if reason := checkUserID(s); reason != "" {
 		return "", &Error{Op: "ParseUserID", Kind: ErrInvalid, Field: "user", Reason: reason}
@@ -29,7 +29,7 @@ func ParseUserID(s string) (UserID, error) {
 	return UserID(s), nil
 }
 
-// checkUserID answers the rule that s breaks, or "".
+// checkUserID returns the rule that s breaks, or "".
 func checkUserID(s string) string {
 	const rule = "must be 8 to 72 of a-z A-Z 0-9 - _ @ $ #, beginning with a letter, a digit, @ or #"
 	if len(s) < 8 || len(s) > 72 {
@@ -55,11 +55,13 @@ const (
 )
 
 // Principal is who makes a call. The zero Principal is .anonymous, who may do nothing.
-// System answers .system; users come from Authenticate and ActAs, and nothing else makes
-// one: no text ever becomes a principal. Principals may be compared.
 //
-// A user's principal stays usable while its user is there, not blocked and not replaced by
-// another of the same id; one that came with an access key, while that key is there.
+// [System] returns .system. Users come from [Directory.Authenticate] and [Directory.ActAs]. Nothing
+// else makes a Principal: no text ever becomes one. Principals may be compared with ==.
+//
+// A user's Principal is usable until its user is blocked, deleted, or replaced by another of the
+// same id. One that rests on an access key is usable until that key is deleted. Then methods return
+// [ErrRevoked].
 type Principal struct {
 	kind           kind
 	user           UserID
@@ -69,17 +71,17 @@ type Principal struct {
 	keyIncarnation string
 }
 
-// System is the application itself: it may do everything to everyone, and is no user.
+// System returns .system, the application itself. It may do everything to everyone, and is no user.
 func System() Principal { return Principal{kind: kindSystem} }
 
-// User answers the user's id, or "" for .system and .anonymous.
+// User returns the user's id, or "" for .system and .anonymous.
 func (p Principal) User() UserID { return p.user }
 
-// Token answers the id of the token the user came with, or "".
+// Token returns the id of the token that the user authenticated with, or "".
 func (p Principal) Token() TokenID { return p.token }
 
-// AccessKey answers the access key that the application came with or that acts for the
-// user, or "".
+// AccessKey returns the access key that the application authenticated with, also where it acts for
+// a user, or "".
 func (p Principal) AccessKey() string { return p.accessKey }
 
 // IsSystem reports whether p is the application itself.
@@ -88,14 +90,14 @@ func (p Principal) IsSystem() bool { return p.kind == kindSystem }
 // IsAnonymous reports whether p is nobody.
 func (p Principal) IsAnonymous() bool { return p.kind == kindAnonymous }
 
-// IsUser reports whether p is a user, one that an application acts for included.
+// IsUser reports whether p is a user, which includes one that the application acts for.
 func (p Principal) IsUser() bool { return p.kind == kindUser }
 
-// MayParticipate reports whether p may be let into a channel, a conversation or the like:
-// users may, .system and .anonymous never.
+// MayParticipate reports whether p may be let into a channel, a conversation or the like. Users
+// may; .system and .anonymous never may.
 func (p Principal) MayParticipate() bool { return p.kind == kindUser }
 
-// String answers the user's id, ".system" or ".anonymous".
+// String returns the user's id, ".system" or ".anonymous".
 func (p Principal) String() string {
 	switch p.kind {
 	case kindSystem:
@@ -106,10 +108,12 @@ func (p Principal) String() string {
 	return anonymousName
 }
 
-// Authenticate answers the user that a signed token stands for. Only the very text that
-// was issued is accepted, and only while it is neither past its end nor revoked and its
-// user is there and not blocked: ErrExpired, ErrRevoked, and ErrUnauthenticated for what
-// is none of this directory's. If that cannot be looked up the answer is ErrUnavailable.
+// Authenticate returns the user that a signed token was issued for. It accepts only a text that
+// this directory issued, byte for byte.
+//
+// A token past its end is [ErrExpired]. One that was revoked, or whose user was blocked or deleted,
+// is [ErrRevoked]. A text that this directory did not issue is [ErrUnauthenticated]. If the token
+// cannot be looked up the error is [ErrUnavailable], and nobody is let in.
 func (d *Directory) Authenticate(ctx context.Context, signed string) (by Principal, err error) {
 	defer wrapOp("Authenticate", &err)
 	if err := d.usable(); err != nil {
@@ -121,7 +125,7 @@ func (d *Directory) Authenticate(ctx context.Context, signed string) (by Princip
 		return t.by, nil
 	}
 	if len(signed) > token.MaxText {
-		return Principal{}, newError(ErrUnauthenticated, "token", "is none of this directory's")
+		return Principal{}, newError(ErrUnauthenticated, "token", notIssued)
 	}
 	digest := token.Digest(signed)
 	key := []store.Key{record.TokenTextKey(digest)}
@@ -137,7 +141,8 @@ func (d *Directory) Authenticate(ctx context.Context, signed string) (by Princip
 		return Principal{}, newError(ErrExpired, "token", "")
 	}
 	var epoch uint64
-	if d.follower != nil { // what is remembered is read after the epoch, the text once more
+	if d.follower != nil {
+		// What the cache will hold must be read after the epoch. So the text is read once more.
 		d.background.start()
 		epoch, key = d.follower.epochOf(UserID(text.User)), append(key, key[0])
 	}
@@ -153,9 +158,12 @@ func (d *Directory) Authenticate(ctx context.Context, signed string) (by Princip
 	if !ok || u.Blocked || u.Incarnation != text.Incarnation || u.TokenEpoch != text.Epoch {
 		return Principal{}, newError(ErrRevoked, "token", "")
 	}
-	by = Principal{kind: kindUser, user: UserID(u.ID), incarnation: u.Incarnation, token: TokenID(text.Token)}
+	by = Principal{
+		kind: kindUser, user: UserID(u.ID), incarnation: u.Incarnation, token: TokenID(text.Token),
+	}
 	t := &cachedToken{
-		by: by, expires: text.Expires, text: texts[0].Freshness(), user: users[0].Freshness(), epoch: epoch,
+		by: by, expires: text.Expires, epoch: epoch,
+		text: texts[0].Freshness(), user: users[0].Freshness(),
 		use: useMark{owner: by.user, id: text.Token},
 	}
 	d.tokens.remember(signed, t)
@@ -163,28 +171,33 @@ func (d *Directory) Authenticate(ctx context.Context, signed string) (by Princip
 	return by, nil
 }
 
-// refusalReason says for what reason a text that was not found is refused. Nothing it learns lets
-// anybody in.
+// notIssued is the Reason of ErrUnauthenticated for a text that is no token of this directory.
+const notIssued = "was not issued by this directory"
+
+// refusalReason returns why a text that was not found is refused. It never lets anybody in.
 func (d *Directory) refusalReason(ctx context.Context, signed string, now int64) error {
 	ring, err := d.loadKeyRing(ctx)
 	if err != nil {
 		return err
 	}
-	_, err = token.Verify(signed, ring.public, token.Want{Issuer: d.id, Audience: d.applicationID}, now/1000)
+	want := token.Want{Issuer: d.id, Audience: d.applicationID}
+	_, err = token.Verify(signed, ring.public, want, now/1000)
 	switch {
 	case err == nil, errors.Is(err, token.ErrNotYetValid):
-		// It was issued here and is gone before its end, whatever the clock says by now.
+		// It was issued here and is gone before its end.
 		return newError(ErrRevoked, "token", "")
 	case errors.Is(err, token.ErrExpired):
 		return newError(ErrExpired, "token", "")
 	}
-	return newError(ErrUnauthenticated, "token", "is none of this directory's")
+	return newError(ErrUnauthenticated, "token", notIssued)
 }
 
-// ActAs answers a principal for a user on whose behalf .system acts. What it does is the
-// user's, and the feed names the access key that by came with beside it. A user who is
-// absent, blocked or reserved is ErrDenied.
-func (d *Directory) ActAs(ctx context.Context, by Principal, user UserID) (acting Principal, err error) {
+// ActAs returns a Principal for a user on whose behalf the application acts. What it does counts as
+// the user's doing. Events name the access key of by beside the user. A user who is absent, blocked
+// or reserved is [ErrDenied] with Field "user". Only .system may.
+func (d *Directory) ActAs(
+	ctx context.Context, by Principal, user UserID,
+) (acting Principal, err error) {
 	defer wrapOp("ActAs", &err)
 	c, err := d.enter(ctx, opActAs, by, noTarget)
 	if err != nil {
@@ -208,13 +221,13 @@ func (d *Directory) ActAs(ctx context.Context, by Principal, user UserID) (actin
 	}, nil
 }
 
-// Check returns nil while by still stands: its user is there, not blocked and not replaced by another
-// of the same id, the token it came with was neither revoked nor reached its end, and its access key
-// is there. Otherwise it is ErrRevoked.
+// Check returns nil while by is valid. It returns [ErrRevoked] once its user is blocked, deleted or
+// replaced by another of the same id, once its token was revoked or reached its end, or once its
+// access key was deleted.
 //
-// It is for connections that stay open, whose requests are not authenticated one by one: ask by the
-// minute, and after a while without an answer end the connection. System always stands; the zero
-// Principal is ErrDenied.
+// It is for connections that stay open, whose requests are not authenticated one by one. Call it
+// once a minute or so, and end the connection if it keeps failing with another error. [System] is
+// always valid; the zero Principal is [ErrDenied].
 func (d *Directory) Check(ctx context.Context, by Principal) (err error) {
 	defer wrapOp("Check", &err)
 	c, err := d.enter(ctx, opCheck, by, by.user)
@@ -233,13 +246,14 @@ func (d *Directory) Check(ctx context.Context, by Principal) (err error) {
 	if !ok || r.Incarnation != by.incarnation {
 		return newError(ErrRevoked, "token", "")
 	}
-	if !slices.ContainsFunc(r.Tokens, func(t record.Token) bool { return t.ID == string(by.token) && c.now < expiry(t) }) {
+	lives := func(t record.Token) bool { return t.ID == string(by.token) && c.now < expiry(t) }
+	if !slices.ContainsFunc(r.Tokens, lives) {
 		return newError(ErrRevoked, "token", "")
 	}
 	return nil
 }
 
-// timeOf returns the time of a stored instant, the zero time for none.
+// timeOf returns the time of a stored instant, or the zero time for none.
 func timeOf(ms int64) time.Time {
 	if ms == 0 {
 		return time.Time{}

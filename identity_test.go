@@ -132,7 +132,7 @@ func TestIdentity_NoTextBecomesAPrincipal(t *testing.T) {
 		for _, text := range texts {
 			p, err := w.Authenticate(t.Context(), text)
 			requireRefusal(t, err, denizen.Error{
-				Op: "Authenticate", Kind: denizen.ErrUnauthenticated, Field: "token", Reason: "is none of this directory's",
+				Op: "Authenticate", Kind: denizen.ErrUnauthenticated, Field: "token", Reason: "was not issued by this directory",
 			})
 			require.Equal(t, denizen.Principal{}, p)
 			for _, secret := range []string{text, "", w.key.Secret} {

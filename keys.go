@@ -14,31 +14,33 @@ import (
 	"github.com/denizenhq/denizen/internal/record"
 )
 
-// AccessKey is a key of the application, without its secret.
+// AccessKey is an access key of the application, without its secret.
 type AccessKey struct {
 	Key        string
 	CreatedAt  time.Time
 	LastUsedAt time.Time // zero if never
-	LastAction string    // "Basic" or "Signed"
+	LastAction string    // "Basic" or "Signed"; empty if never used
 }
 
-// NewAccessKey is a key with its secret, in base64 (RFC 4648 §4). It is the only time the
-// secret is seen.
+// NewAccessKey is an access key with its secret in base64 (RFC 4648 §4). It is the only time that
+// the secret is shown.
 type NewAccessKey struct {
 	Key       string
 	Secret    string
 	CreatedAt time.Time
 }
 
-// String hides the secret of a new access key from logs.
+// String returns the key without its secret, so that no log shows that.
 func (k NewAccessKey) String() string { return "access key " + k.Key + " (secret not shown)" }
 
-// GoString: see String.
+// GoString returns what String does, so that no format shows the secret.
 func (k NewAccessKey) GoString() string { return k.String() }
 
-// CreateAccessKey makes an access key with a secret of 32 random bytes. At most
-// MaxAccessKeys live: another is ErrLimited. For .system only.
-func (d *Directory) CreateAccessKey(ctx context.Context, by Principal) (key NewAccessKey, err error) {
+// CreateAccessKey makes an access key with a secret of 32 random bytes. It is durable on return.
+// More than [MaxAccessKeys] are [ErrLimited]. Only .system may.
+func (d *Directory) CreateAccessKey(
+	ctx context.Context, by Principal,
+) (key NewAccessKey, err error) {
 	defer wrapOp("CreateAccessKey", &err)
 	c, err := d.enter(ctx, opAccessKeys, by, noTarget)
 	if err != nil {
@@ -46,27 +48,36 @@ func (d *Directory) CreateAccessKey(ctx context.Context, by Principal) (key NewA
 	}
 	secret := make([]byte, 32)
 	rand.Read(secret)
-	key = NewAccessKey{Key: rand.Text(), Secret: base64.StdEncoding.EncodeToString(secret), CreatedAt: timeOf(c.now)}
+	key = NewAccessKey{
+		Key: rand.Text(), CreatedAt: timeOf(c.now),
+		Secret: base64.StdEncoding.EncodeToString(secret),
+	}
 	if err := d.addAccessKey(ctx, &c, key.Key, secret); err != nil {
 		return NewAccessKey{}, err
 	}
 	return key, nil
 }
 
-// PutAccessKey makes an access key that the host brought: 8 to 128 letters, digits, dots,
-// dashes and underscores, and a secret of 32 bytes at least in base64 (RFC 4648 §4, with
-// padding). Putting the same key and secret again changes nothing; the same key with
-// another secret is ErrTaken. A key that was deleted stays so: it is ErrRevoked with Field
-// "accessKey", for the 64 that were deleted last, so that a host which puts a key when it starts
-// does not bring it back. For .system only.
-func (d *Directory) PutAccessKey(ctx context.Context, by Principal, key, secret string) (err error) {
+// PutAccessKey makes an access key that the application chose. A key is 8 to 128 letters, digits,
+// dots, dashes and underscores. A secret is 32 to 1024 bytes in base64 (RFC 4648 §4, with padding).
+// More than [MaxAccessKeys] are [ErrLimited].
+//
+// Putting the same key and secret again changes nothing. The same key with another secret is
+// [ErrTaken]. A key that was deleted is [ErrRevoked] with Field "accessKey", so that a program
+// which puts its key at every start does not bring it back. The last 64 deleted keys are known.
+// Only .system may.
+func (d *Directory) PutAccessKey(
+	ctx context.Context, by Principal, key, secret string,
+) (err error) {
 	defer wrapOp("PutAccessKey", &err)
 	c, err := d.enter(ctx, opAccessKeys, by, noTarget)
 	if err != nil {
 		return err
 	}
-	if len(key) < 8 || len(key) > 128 || strings.ContainsFunc(key, func(r rune) bool { return !applicationID(string(r)) }) {
-		return invalid("accessKey", "must be 8 to 128 letters, digits, dots, dashes and underscores")
+	foreign := func(r rune) bool { return !applicationID(string(r)) }
+	if len(key) < 8 || len(key) > 128 || strings.ContainsFunc(key, foreign) {
+		const rule = "must be 8 to 128 letters, digits, dots, dashes and underscores"
+		return invalid("accessKey", rule)
 	}
 	raw, ok := accessSecret(secret)
 	if !ok || len(raw) < 32 || len(raw) > 1024 {
@@ -94,7 +105,8 @@ func (d *Directory) addAccessKey(ctx context.Context, c *call, key string, secre
 			if err != nil {
 				return err
 			}
-			if given := newAccessProof(secret); subtle.ConstantTimeCompare(known[:], given[:]) == 1 {
+			given := newAccessProof(secret)
+			if subtle.ConstantTimeCompare(known[:], given[:]) == 1 {
 				return errUnchanged
 			}
 			return newError(ErrTaken, "accessKey", "has another secret")
@@ -115,8 +127,7 @@ func (d *Directory) addAccessKey(ctx context.Context, c *call, key string, secre
 	return unchanged(err)
 }
 
-// AccessKeys lists the access keys that live, oldest first, without their secrets. For
-// .system only.
+// AccessKeys returns the access keys without their secrets, oldest first. Only .system may.
 func (d *Directory) AccessKeys(ctx context.Context, by Principal) (keys []AccessKey, err error) {
 	defer wrapOp("AccessKeys", &err)
 	c, err := d.enter(ctx, opAccessKeys, by, noTarget)
@@ -135,15 +146,20 @@ func (d *Directory) AccessKeys(ctx context.Context, by Principal) (keys []Access
 	}
 	for _, k := range stored.Keys {
 		used := lastUse(k.Incarnation, noted, entries[1])
-		keys = append(keys, AccessKey{Key: k.Key, CreatedAt: timeOf(k.Created), LastUsedAt: timeOf(used.At), LastAction: used.Action})
+		keys = append(keys, AccessKey{
+			Key: k.Key, CreatedAt: timeOf(k.Created),
+			LastUsedAt: timeOf(used.At), LastAction: used.Action,
+		})
 	}
 	return keys, nil
 }
 
-// DeleteAccessKey deletes an access key: nothing that came with it is let in any longer,
-// nor who it acts for. Tokens issued with it stay; RevokeTokensIssuedBy ends those. Where the
-// record of the keys is damaged all of them end, whichever was named: so nothing of it is let in,
-// and others can be put; which were deleted before is not known any more. For .system only.
+// DeleteAccessKey deletes an access key. Principals that rest on it are refused from then on, those
+// of users it acts for included. Tokens that were issued with it stay valid:
+// [Directory.RevokeTokensIssuedBy] ends them. A key that does not exist is [ErrNotFound].
+//
+// If the record of the keys is damaged all of them are deleted, whichever was given, and others can
+// be put. Which keys were deleted earlier is then forgotten. Only .system may.
 func (d *Directory) DeleteAccessKey(ctx context.Context, by Principal, key string) (err error) {
 	defer wrapOp("DeleteAccessKey", &err)
 	c, err := d.enter(ctx, opAccessKeys, by, noTarget)
@@ -182,7 +198,7 @@ func (d *Directory) DeleteAccessKey(ctx context.Context, by Principal, key strin
 	return err
 }
 
-// maxDeletedKeys is how many deleted keys are known, each by a digest of deletedDigestSize
+// maxDeletedKeys is how many deleted keys are remembered, each by a digest of deletedDigestSize
 // characters.
 const (
 	maxDeletedKeys    = 64
@@ -201,7 +217,7 @@ func wasDeleted(keys *record.AccessKeys, key string) bool {
 	return false
 }
 
-// accessKeys answers a copy of the access keys.
+// accessKeys returns a copy of the access keys, and makes them a condition of the write.
 func (p *plan) accessKeys() (record.AccessKeys, error) {
 	entries, err := p.read(record.AccessKeysKey)
 	if err != nil {
@@ -214,9 +230,11 @@ func (p *plan) accessKeys() (record.AccessKeys, error) {
 	return record.AccessKeys{Keys: slices.Clone(keys.Keys), Deleted: keys.Deleted}, nil
 }
 
-// AuthenticateKey answers .system for an access key and its secret in base64, and
-// ErrUnauthenticated for anything else.
-func (d *Directory) AuthenticateKey(ctx context.Context, key, secret string) (by Principal, err error) {
+// AuthenticateKey returns .system for an access key and its secret in base64. Anything else is
+// [ErrUnauthenticated] with Field "accessKey".
+func (d *Directory) AuthenticateKey(
+	ctx context.Context, key, secret string,
+) (by Principal, err error) {
 	defer wrapOp("AuthenticateKey", &err)
 	k, known, err := d.accessKey(ctx, key)
 	if err != nil {
@@ -227,14 +245,15 @@ func (d *Directory) AuthenticateKey(ctx context.Context, key, secret string) (by
 	if subtle.ConstantTimeCompare(digest[:], known.digest()) != 1 || !ok || k == nil {
 		return Principal{}, newError(ErrUnauthenticated, "accessKey", "")
 	}
-	d.lastUses.note(d, noTarget, record.LastUse{ID: k.Incarnation, At: d.clock.Now(), Action: "Basic"})
+	use := record.LastUse{ID: k.Incarnation, At: d.clock.Now(), Action: "Basic"}
+	d.lastUses.note(d, noTarget, use)
 	return Principal{kind: kindSystem, accessKey: k.Key, keyIncarnation: k.Incarnation}, nil
 }
 
-// accessProof is what is kept of an access key's secret: its SHA-256, and the key that
-// HMAC-SHA1 makes of it, which is the secret itself up to 64 bytes and its SHA-1 beyond. It is
-// as long for every secret, so that no work on it tells how long one is, nor whether there is
-// such a key.
+// accessProof is what is kept of the secret of an access key. It is the SHA-256 of the secret, then
+// the key that HMAC-SHA1 derives from it: the secret itself up to 64 bytes, or its SHA-1 if it is
+// longer. It has the same length for every secret, so that the time to work on it tells neither how
+// long a secret is nor whether the key exists.
 type accessProof [sha256.Size + sha1.BlockSize]byte
 
 func newAccessProof(secret []byte) (p accessProof) {
@@ -251,7 +270,7 @@ func newAccessProof(secret []byte) (p accessProof) {
 func (p *accessProof) digest() []byte  { return p[:sha256.Size] }
 func (p *accessProof) hmacKey() []byte { return p[sha256.Size:] }
 
-// accessPurpose is what a sealed secret is bound to. It too is as long for every key.
+// accessPurpose returns what a sealed secret is bound to. It has the same length for every key.
 func accessPurpose(key string) string {
 	var padded [128]byte
 	copy(padded[:], key)
@@ -275,9 +294,11 @@ func (d *Directory) unsealAccess(key, sealed string) (p accessProof, err error) 
 	return p, nil
 }
 
-// accessKey returns an access key and what is kept of its secret, or nil and that of a secret
-// that nobody knows.
-func (d *Directory) accessKey(ctx context.Context, key string) (*record.AccessKey, accessProof, error) {
+// accessKey returns an access key and what is kept of its secret. For an unknown key it returns nil
+// and the proof of a dummy secret that nobody knows.
+func (d *Directory) accessKey(
+	ctx context.Context, key string,
+) (*record.AccessKey, accessProof, error) {
 	if err := d.usable(); err != nil {
 		return nil, accessProof{}, err
 	}
@@ -285,7 +306,7 @@ func (d *Directory) accessKey(ctx context.Context, key string) (*record.AccessKe
 	if err != nil {
 		return nil, accessProof{}, err
 	}
-	// Opening a stranger's secret costs an unknown key what it costs a known one.
+	// Unsealing the dummy secret makes an unknown key take as long as a known one.
 	found := &record.AccessKey{Secret: d.dummySecret}
 	if keys, _ := entries[0].Value().(*record.AccessKeys); keys != nil {
 		for i := range keys.Keys {

@@ -97,7 +97,7 @@ func TestKeys_PuttingAnAccessKeyAgainChangesNothing(t *testing.T) {
 		err := d.PutAccessKey(t.Context(), sys, "the-key-1", secretB)
 		requireRefused(t, err, "PutAccessKey", denizen.ErrTaken, "accessKey")
 		require.Equal(t, before, eventsAfter(t, d, 0))
-		_, err = d.CountUsers(t.Context(), by) // who came with it goes on
+		_, err = d.CountUsers(t.Context(), by) // a principal that rests on it goes on
 		require.NoError(t, err)
 		_, err = d.AuthenticateKey(t.Context(), "the-key-1", secretB)
 		require.ErrorIs(t, err, denizen.ErrUnauthenticated)

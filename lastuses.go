@@ -14,15 +14,15 @@ import (
 	"github.com/denizenhq/denizen/store"
 )
 
-// lastUses is when tokens and access keys were last used, as far as that is not stored yet. A
-// commit for each use would make every request a write.
+// lastUses is when tokens and access keys were last used, as far as it is not stored yet. Storing
+// each use would make every request a write.
 type lastUses struct {
-	mu      sync.Mutex // guards byOwner and what is in it; not held over a call of the store
+	mu      sync.Mutex // guards byOwner and its slices; never held over a call of the store
 	byOwner map[UserID][]record.LastUse
 }
 
-// useMark says when one token of a user, or one access key where the owner is noTarget, was last
-// put into the table, so that it is put there once a minute and not with each request.
+// useMark is when a use of one token or access key was last put into the table, so that this
+// happens once a minute and not with each request. The owner is noTarget for an access key.
 type useMark struct {
 	owner UserID
 	id    string
@@ -31,7 +31,7 @@ type useMark struct {
 
 func newLastUses() *lastUses { return &lastUses{byOwner: map[UserID][]record.LastUse{}} }
 
-// touch notes a use, once a minute.
+// touch notes a use, at most once a minute.
 func (u *useMark) touch(d *Directory, now int64) {
 	if now-u.noted.Load() >= everyMinute.Milliseconds() {
 		u.noted.Store(now)
@@ -57,15 +57,15 @@ func indexOfUse(uses []record.LastUse, id string) int {
 	return slices.IndexFunc(uses, func(l record.LastUse) bool { return l.ID == id })
 }
 
-// of returns the last uses of an owner's tokens or keys that are not stored yet. It is asked before
-// what is stored is read: what is in neither was not used.
+// of returns the uses of an owner's tokens or keys that are not stored yet. Call it before reading
+// the stored ones: a use moves from here to there.
 func (t *lastUses) of(owner UserID) []record.LastUse {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return slices.Clone(t.byOwner[owner])
 }
 
-// owners returns whose uses there are, in the order of their ids: neighbours are stored in the same
+// owners returns the owners in the table, sorted by id, because neighbours are stored in the same
 // pages.
 func (t *lastUses) owners() []UserID {
 	t.mu.Lock()
@@ -73,12 +73,14 @@ func (t *lastUses) owners() []UserID {
 	return slices.Sorted(maps.Keys(t.byOwner))
 }
 
-// stored takes out of the table what was stored, but for uses that came since.
+// stored removes from the table what was stored, but no later use.
 func (t *lastUses) stored(owners []UserID, taken [][]record.LastUse) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for i, owner := range owners {
-		since := slices.DeleteFunc(t.byOwner[owner], func(l record.LastUse) bool { return slices.Contains(taken[i], l) })
+		since := slices.DeleteFunc(t.byOwner[owner], func(l record.LastUse) bool {
+			return slices.Contains(taken[i], l)
+		})
 		if t.byOwner[owner] = since; len(since) == 0 {
 			delete(t.byOwner, owner)
 		}
@@ -98,8 +100,8 @@ func lastUse(id string, noted []record.LastUse, stored *txn.Entry) record.LastUs
 	return record.LastUse{}
 }
 
-// storeUses stores the last uses there are, owner by owner in batches. Those of tokens and
-// keys that do not live any longer are left out, and those of an owner whose tokens are damaged.
+// storeUses stores the table, a batch of owners at a time. It leaves out tokens and keys that are
+// no longer live, and owners whose tokens are damaged.
 func (d *Directory) storeUses(ctx context.Context) (failed error) {
 	for some := range slices.Chunk(d.lastUses.owners(), maxSweep) {
 		failed = errors.Join(failed, d.storeSomeUses(ctx, some))
@@ -118,12 +120,13 @@ func (d *Directory) storeSomeUses(ctx context.Context, owners []UserID) error {
 	}
 	taken := make([][]record.LastUse, len(owners))
 	err := d.writeBackground(ctx, func(tx *txn.Tx) error {
-		// The record is dropped with the tokens, so it is written only while those stand.
+		// Last uses are dropped together with the tokens. So the record of the tokens is a
+		// condition, or this write could bring them back.
 		entries, err := tx.Read(keys...)
 		if err != nil {
 			return err
 		}
-		_ = d.checkDamage(keys, entries) // what is damaged is left out
+		_ = d.checkDamage(keys, entries) // damaged ones are left out
 		nothing := true
 		for i, owner := range owners {
 			taken[i] = d.lastUses.of(owner)
@@ -140,7 +143,9 @@ func (d *Directory) storeSomeUses(ctx context.Context, owners []UserID) error {
 			if len(uses) == 0 {
 				continue
 			}
-			slices.SortFunc(uses, func(a, b record.LastUse) int { return strings.Compare(a.ID, b.ID) })
+			slices.SortFunc(uses, func(a, b record.LastUse) int {
+				return strings.Compare(a.ID, b.ID)
+			})
 			tx.Put(keys[2*i], &record.LastUses{User: string(owner), Uses: uses})
 			nothing = false
 		}

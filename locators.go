@@ -28,8 +28,8 @@ type LocatorID string
 // VerificationStatus is what the application knows of a locator. Only .system sets it.
 type VerificationStatus string
 
-// The statuses. What .system adds without one is StatusNotProvided, what a user adds for
-// itself Unverified.
+// The statuses. A locator that .system adds without one is StatusNotProvided. One that a user adds
+// for itself is Unverified.
 const (
 	Verified                  VerificationStatus = "Verified"
 	Unverified                VerificationStatus = "Unverified"
@@ -56,9 +56,9 @@ func (s VerificationStatus) known() bool {
 type Locator struct {
 	ID         LocatorID
 	Type       LocatorType
-	Address    string // deliver to this: a number as E.164, an e-mail as typed with its domain as A-labels
+	Address    string // for delivery: E.164, or the e-mail as typed with its domain as A-labels
 	Raw        string // as it was typed, for display alone
-	Canonical  string // what it is unique and looked up by
+	Canonical  string // the form it is unique and looked up by
 	Status     VerificationStatus
 	Owned      bool
 	AddedAt    time.Time
@@ -73,32 +73,33 @@ type Locator struct {
 // "email:alice@example.org" or "tele:+14155552672".
 func (l Locator) String() string { return string(l.Type) + ":" + l.Address }
 
-// NewLocator is a locator to be added, in its serialized form; Email and Tele make one. The
-// forms in which a Locator is handed out are taken too: its String and its Canonical.
+// NewLocator is a locator to be added, in its serialized form. [Email] and [Tele] make one.
+// Locator.String and Locator.Canonical are accepted, too.
 //
-// An empty Status says nothing of it: a new locator gets StatusNotProvided, one the user has
-// already keeps what it has. Whether it is owned does not follow from the status, with one
-// exception: in a list for SetLocators, Verified turns a pending claim into an owned locator.
+// Without a Status a new locator gets [StatusNotProvided], and one that the user has already keeps
+// its own. The status does not decide who owns it, with one exception: [Directory.SetLocators]
+// makes a pending claim owned if it is given as [Verified].
 type NewLocator struct {
 	Locator string
 	Status  VerificationStatus // from a user it is ignored
 
-	// Claim says that this was read as a pending claim. SetLocators then leaves it out where the
-	// user has taken it back since, unless Status is Verified. Other methods ignore it.
+	// Claim says that this was read as a pending claim. SetLocators then leaves it out if the user
+	// has removed it since, unless Status is Verified. Other methods ignore it.
 	Claim bool
 	// Override lets .system give a locator of a registered type out though it rests, or though its
 	// rule's Check refuses it. Ignored of any other, and from a user.
 	Override bool
 }
 
-// Email is an e-mail address to be added: a dot-atom address (RFC 5322 §3.4.1), in ASCII but
-// for its domain, which may be internationalised (IDNA2008) and is kept as A-labels; without display name, comment or quoted local part, with a domain of two labels or more;
-// 64 bytes before the @ and 254 in all (RFC 5321 §4.5.3.1). Case does not tell addresses
-// apart; dots and plus signs do.
+// Email returns an e-mail address to be added: a dot-atom address (RFC 5322 §3.4.1) without display
+// name, comment or quoted local part. It has at most 64 bytes before the @ and 254 in all (RFC 5321
+// §4.5.3.1). It is ASCII but for its domain, which has two labels or more, may be internationalised
+// (IDNA2008) and is kept as A-labels. Addresses that differ only in case are the same; dots and
+// plus signs matter.
 func Email(address string) NewLocator { return NewLocator{Locator: "email:" + address} }
 
-// Tele is a telephone number to be added: + and 7 to 15 digits (ITU-T E.164), valid in its
-// country's plan; spaces, dashes, dots and brackets between them are dropped.
+// Tele returns a telephone number to be added: + and 7 to 15 digits (ITU-T E.164), valid in its
+// country's plan. Spaces, dashes, dots and brackets between them are dropped.
 func Tele(number string) NewLocator { return NewLocator{Locator: "tele:" + number} }
 
 // TeleIn is a telephone number to be added as it was typed in a region, two capital letters of ISO
@@ -195,7 +196,7 @@ func newLocator(n NewLocator, now int64) (record.Locator, error) {
 		n.Status = StatusNotProvided
 	}
 	if !n.Status.known() {
-		return record.Locator{}, invalid("verificationStatus", "is none of the five")
+		return record.Locator{}, invalid("verificationStatus", "is not a verification status")
 	}
 	parsed, err := parse(n.Locator)
 	if err != nil {
@@ -217,16 +218,18 @@ func setStatus(l *record.Locator, s VerificationStatus, now int64) {
 	}
 }
 
-// putOwner puts the key that makes l its user's.
+// putOwner puts the key of a locator that its user owns.
 func (p *plan) putOwner(l record.Locator, user *record.User) {
 	p.Put(ownerKey(l), &record.Owner{
 		Locator: l.Type + ":" + l.Canonical, User: user.ID, Incarnation: user.Incarnation, Rule: l.Rule,
 	})
 }
 
-// Locators lists a user's locators, owned ones and pending claims, in the order in which
-// they were added or set.
-func (d *Directory) Locators(ctx context.Context, by Principal, user UserID) (locators []Locator, err error) {
+// Locators returns the locators of a user, owned ones and pending claims, in the order they were
+// added or set.
+func (d *Directory) Locators(
+	ctx context.Context, by Principal, user UserID,
+) (locators []Locator, err error) {
 	defer wrapOp("Locators", &err)
 	c, err := d.enter(ctx, opReadLocators, by, user)
 	if err != nil {
@@ -243,8 +246,10 @@ func (d *Directory) Locators(ctx context.Context, by Principal, user UserID) (lo
 	return locatorsOf(r.Locators), nil
 }
 
-// Locator answers one locator of a user.
-func (d *Directory) Locator(ctx context.Context, by Principal, user UserID, id LocatorID) (l Locator, err error) {
+// Locator returns one locator of a user, or [ErrNotFound] with Field "locator".
+func (d *Directory) Locator(
+	ctx context.Context, by Principal, user UserID, id LocatorID,
+) (l Locator, err error) {
 	defer wrapOp("Locator", &err)
 	c, err := d.enter(ctx, opReadLocators, by, user)
 	if err != nil {
@@ -278,9 +283,9 @@ func locatorIn(r *record.User, id LocatorID) (int, error) {
 // it: see Locator. One of a registered type is the user's own or refused, whoever adds it;
 // ErrDenied if its rule does not let users add it. See also ReplaceLocator.
 //
-// Adding what the user has already returns that and changes nothing, but for two cases. A
-// claim that .system adds becomes the user's own. An owned locator that .system adds with
-// another Status is ErrTaken with Field "locator": SetVerification changes a status.
+// Adding one that the user has already returns that and changes nothing, with two exceptions. A
+// claim that .system adds becomes owned. An owned locator that .system adds with another Status is
+// [ErrTaken] with Field "locator": [Directory.SetVerification] changes a status.
 //
 // A user owns MaxLocators at most, and has MaxClaims claims at most beside them: one more is
 // ErrLimited, and so is one more of a registered type than its rule lets a user have. With ErrTaken
@@ -444,7 +449,7 @@ func room(locators []record.Locator, n int) error {
 	return nil
 }
 
-// claimed returns how many are pending claims.
+// claimed returns how many of the locators are pending claims.
 func claimed(locators []record.Locator) (n int) {
 	for i := range locators {
 		if !locators[i].Owned {
@@ -636,18 +641,20 @@ func (d *Directory) SetLocators(ctx context.Context, by Principal, user UserID, 
 	})
 }
 
-// SetVerification sets the verification status of a locator. Setting a pending claim
-// Verified makes it the user's own, or fails whole with ErrTaken if another user owns it;
-// claims of other users on it stay as they are. It counts against MaxLocators from then on:
-// ErrLimited. For .system only.
-func (d *Directory) SetVerification(ctx context.Context, by Principal, user UserID, id LocatorID, status VerificationStatus, expected ...UserVersion) (set Locator, err error) {
+// SetVerification sets the verification status of a locator. A pending claim that is set [Verified]
+// becomes owned. If another user owns it, it is [ErrTaken] and nothing changes. Claims of other
+// users on it stay. It counts as owned from then on, so it may be [ErrLimited]. Only .system may.
+func (d *Directory) SetVerification(
+	ctx context.Context, by Principal, user UserID, id LocatorID, status VerificationStatus,
+	expected ...UserVersion,
+) (set Locator, err error) {
 	defer wrapOp("SetVerification", &err)
 	c, err := d.enter(ctx, opSetVerification, by, user)
 	if err != nil {
 		return Locator{}, err
 	}
 	if !status.known() {
-		return Locator{}, invalid("verificationStatus", "is none of the five")
+		return Locator{}, invalid("verificationStatus", "is not a verification status")
 	}
 	_, err = d.change(ctx, &c, expected, func(p *plan, r *record.User) error {
 		i, err := locatorIn(r, id)

@@ -19,7 +19,7 @@ const address = "email:shared@example.org"
 
 var shares = denizen.NewLocator{Locator: address}
 
-// eventKinds answers what the events after a place tell of.
+// eventKinds returns what the events after a place tell of.
 func eventKinds(t testing.TB, h *house, after denizen.Seq) (kinds []denizen.EventKind) {
 	t.Helper()
 	for _, e := range eventsAfter(t, h.Directory, after) {
@@ -157,7 +157,7 @@ func TestLocators_AClaimBlocksNobody(t *testing.T) {
 }
 
 // What a user can do with a claim, and what it learns of it, is the same whoever else owns or
-// claims the address. So is what lies in the store of it.
+// claims the address. So is what is stored of it.
 func TestLocators_AClaimRevealsNothingOfOthers(t *testing.T) {
 	inHouses(t, denizen.Options{}, func(t *testing.T, h *house) {
 		ctx := t.Context()

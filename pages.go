@@ -10,34 +10,36 @@ import (
 	"github.com/denizenhq/denizen/store"
 )
 
-// Query asks for a page of users.
+// UserQuery asks for a page of users.
 type UserQuery struct {
 	Limit int        // 1 to MaxPage; 0: MaxPage
-	After UserCursor // where the page before ended; empty: from the start
+	After UserCursor // UserPage.Next of the page before; empty: from the start
 }
 
-// Cursor is where a page ended. It is opaque, of one directory, and refused when it was
-// not made by it: ErrInvalid with Field "after".
+// UserCursor is where a page ended. It is opaque, and valid for the directory that made it. Any
+// other is [ErrInvalid] with Field "after".
 type UserCursor string
 
-// Page is users in the order of their ids.
+// UserPage is a page of users in byte order of their ids.
 type UserPage struct {
 	Users   []User
-	Damaged []UserID   // who is in this page and cannot be read; DeleteUser deletes them
-	Next    UserCursor // where to go on; empty: that was all
+	Damaged []UserID   // users of this page that cannot be read; DeleteUser deletes them
+	Next    UserCursor // where to go on; empty: this is the last page
 }
 
-// MaxPageBytes bounds the users of one page, as they are stored: the page ends before the user
-// with whom it would be more.
+// MaxPageBytes bounds the users of one page as they are stored. The page ends before the user who
+// would exceed it.
 const MaxPageBytes = 4 << 20
 
-// pageStep is how many users the store is asked for at once.
+// pageStep is how many users are read from the store at once.
 const pageStep = 250
 
-// Users returns a page of users in bytewise order of their ids. Users created or
-// deleted meanwhile may be in it or not; all others are, once. A page that is full by
-// MaxPageBytes has fewer users than Limit, at least one, and a Next. For .system only.
-func (d *Directory) Users(ctx context.Context, by Principal, q UserQuery) (page UserPage, err error) {
+// Users returns a page of users in byte order of their ids. Paging to the end returns every user
+// once; users created or deleted meanwhile may be included or not. A page that reaches
+// [MaxPageBytes] has fewer users than Limit, but at least one, and a Next. Only .system may.
+func (d *Directory) Users(
+	ctx context.Context, by Principal, q UserQuery,
+) (page UserPage, err error) {
 	defer wrapOp("Users", &err)
 	c, err := d.enter(ctx, opListUsers, by, noTarget)
 	if err != nil {
@@ -64,7 +66,7 @@ func (d *Directory) Users(ctx context.Context, by Principal, q UserQuery) (page 
 	if err != nil {
 		return UserPage{}, err
 	}
-	// The caller is looked at after the data, as everywhere.
+	// The caller is checked after the data, as in Directory.read.
 	if _, err := d.read(ctx, &c); err != nil {
 		return UserPage{}, err
 	}
@@ -86,9 +88,11 @@ func (d *Directory) Users(ctx context.Context, by Principal, q UserQuery) (page 
 	return page, nil
 }
 
-// listPage lists at most limit users after a key, and at most MaxPageBytes of them, in steps. It
-// reports whether there are more.
-func (d *Directory) listPage(ctx context.Context, after store.Key, limit int) (page []store.Record, more bool, err error) {
+// listPage lists at most limit users after a key, and at most MaxPageBytes of them. It reports
+// whether there are more.
+func (d *Directory) listPage(
+	ctx context.Context, after store.Key, limit int,
+) (page []store.Record, more bool, err error) {
 	for bytes := 0; ; {
 		// One more than asked for tells whether there are more.
 		r := store.Range{Under: record.Users, After: after, Limit: min(limit+1-len(page), pageStep)}
@@ -109,9 +113,9 @@ func (d *Directory) listPage(ctx context.Context, after store.Key, limit int) (p
 	}
 }
 
-// AllUsers goes through all users, page by page; nothing is held open between them. It
-// yields ErrCorrupt with a User of nothing but the ID for each that is damaged, after the others
-// of its page, and goes on; it ends at any other error, which it yields. For .system only.
+// AllUsers yields all users, page by page. It holds nothing open between pages. For each damaged
+// user it yields [ErrCorrupt] beside a User that has only its ID, after the others of its page. It
+// yields any other error once and ends. Only .system may.
 func (d *Directory) AllUsers(ctx context.Context, by Principal) iter.Seq2[User, error] {
 	return func(yield func(User, error) bool) {
 		for q := (UserQuery{}); ; {
@@ -126,7 +130,8 @@ func (d *Directory) AllUsers(ctx context.Context, by Principal) iter.Seq2[User, 
 				}
 			}
 			for _, id := range page.Damaged {
-				if !yield(User{ID: id}, toError("AllUsers", newError(ErrCorrupt, "user", "cannot be read"))) {
+				err := toError("AllUsers", newError(ErrCorrupt, "user", "cannot be read"))
+				if !yield(User{ID: id}, err) {
 					return
 				}
 			}
@@ -138,11 +143,12 @@ func (d *Directory) AllUsers(ctx context.Context, by Principal) iter.Seq2[User, 
 }
 
 func (d *Directory) sealCursor(last UserID) UserCursor {
-	// The nonce is derived from what is sealed: the same page has the same cursor, and no
-	// nonce ever serves two of them.
+	// The nonce is derived from what is sealed. So the same page has the same cursor, and no two
+	// pages share a nonce.
 	digest := sha256.Sum256([]byte(last))
 	nonce := digest[:d.cursors.NonceSize()]
-	return UserCursor(base64.RawURLEncoding.EncodeToString(d.cursors.Seal(nonce, nonce, []byte(last), []byte("users"))))
+	sealed := d.cursors.Seal(nonce, nonce, []byte(last), []byte("users"))
+	return UserCursor(base64.RawURLEncoding.EncodeToString(sealed))
 }
 
 func (d *Directory) openCursor(c UserCursor) (UserID, error) {
@@ -150,11 +156,12 @@ func (d *Directory) openCursor(c UserCursor) (UserID, error) {
 	if len(c) > 256 {
 		return "", refused
 	}
+	size := d.cursors.NonceSize()
 	raw, err := base64.RawURLEncoding.Strict().DecodeString(string(c))
-	if err != nil || len(raw) < d.cursors.NonceSize() || base64.RawURLEncoding.EncodeToString(raw) != string(c) {
+	if err != nil || len(raw) < size || base64.RawURLEncoding.EncodeToString(raw) != string(c) {
 		return "", refused
 	}
-	last, err := d.cursors.Open(nil, raw[:d.cursors.NonceSize()], raw[d.cursors.NonceSize():], []byte("users"))
+	last, err := d.cursors.Open(nil, raw[:size], raw[size:], []byte("users"))
 	if err != nil {
 		return "", refused
 	}

@@ -57,7 +57,7 @@ func TestPages_APageOfUsersEndsEarlyByBytes(t *testing.T) {
 	require.Len(t, page.Users, 300, "a page of several steps")
 }
 
-// cursorOf answers the cursor behind the first user of a directory with two.
+// cursorOf returns the cursor behind the first user of a directory with two.
 func cursorOf(t testing.TB, d *denizen.Directory) denizen.UserCursor {
 	t.Helper()
 	for i := range 2 {

@@ -11,7 +11,8 @@ import (
 	"github.com/denizenhq/denizen/internal/txn"
 )
 
-// The standard states. Any other name of 1 to 128 characters is allowed, and ranks last.
+// The standard states, best first. Any other name of 1 to 128 characters is allowed too, and ranks
+// after them.
 const (
 	StateOnline   = presence.Online
 	StateAway     = presence.Away
@@ -20,22 +21,23 @@ const (
 	StateOffline  = presence.Offline
 )
 
-// Presence is a chain of states: each stays for its time and then the next begins. Each
-// time counts from the instant its own state begins, so
+// Presence is a chain of states. Each state stays for its time, and then the next begins. The time
+// of a state counts from when that state begins, so
 //
 //	Away(10*time.Second).Then(State("Inactive", 10*time.Second)).Then(Offline())
 //
-// is Away for ten seconds, Inactive for the next ten, and Offline from then on. After the
-// last state's time, with nothing after it, there is no presence.
+// is Away for ten seconds, Inactive for the next ten, and Offline from then on. If the last state
+// has a time, there is no presence once it is over.
 //
-// A Presence is never changed once made and may be shared. The zero Presence is none.
+// A Presence is immutable. The zero Presence is none.
 type Presence struct {
 	device string
 	chain  presence.Chain
 }
 
-// State is a state of any name. It stays for ttl, a whole number of seconds, or without
-// one for good. SetPresence judges names and times.
+// State returns a presence of one state. It stays for ttl, a whole number of seconds above zero, or
+// permanently without one. [Directory.SetPresence] checks the name and the time, so a wrong one is
+// refused there.
 func State(name string, ttl ...time.Duration) Presence {
 	seconds := int64(0)
 	if len(ttl) > 0 {
@@ -52,14 +54,14 @@ func State(name string, ttl ...time.Duration) Presence {
 	return Presence{chain: presence.Chain{{State: name, Seconds: seconds}}}
 }
 
-// What State stores for times that are refused.
+// What State stores for times that SetPresence refuses.
 const (
 	noTime       = -1 - iota // zero or less
 	partOfSecond             // not whole seconds
 	twoTimes                 // more than one
 )
 
-// check returns the rule that p's chain breaks, or "".
+// check returns the rule that the chain of p breaks, or "".
 func (p Presence) check() string {
 	for _, l := range p.chain {
 		switch l.Seconds {
@@ -74,38 +76,38 @@ func (p Presence) check() string {
 	return p.chain.Check()
 }
 
-// Online, Away, Sleeping, Missing and Offline are the standard states: see State.
+// Online returns [StateOnline] for ttl, or permanently without one: see [State].
 func Online(ttl ...time.Duration) Presence { return State(StateOnline, ttl...) }
 
-// Away: see Online.
+// Away returns [StateAway] for ttl, or permanently without one: see [State].
 func Away(ttl ...time.Duration) Presence { return State(StateAway, ttl...) }
 
-// Sleeping: see Online.
+// Sleeping returns [StateSleeping] for ttl, or permanently without one: see [State].
 func Sleeping(ttl ...time.Duration) Presence { return State(StateSleeping, ttl...) }
 
-// Missing: see Online.
+// Missing returns [StateMissing] for ttl, or permanently without one: see [State].
 func Missing(ttl ...time.Duration) Presence { return State(StateMissing, ttl...) }
 
-// Offline: see Online.
+// Offline returns [StateOffline] for ttl, or permanently without one: see [State].
 func Offline(ttl ...time.Duration) Presence { return State(StateOffline, ttl...) }
 
-// Then answers p with the states of next after its own.
+// Then returns p with the states of next after its own. The device stays that of p.
 func (p Presence) Then(next Presence) Presence {
 	p.chain = append(slices.Clip(p.chain), next.chain...)
 	return p
 }
 
-// On answers p for one device of a user, by a name of at most 64 characters. A user may
-// have several; without a name it is the default one.
+// On returns p for one device of a user, by a name of at most 64 characters. A user may have
+// several devices. The default one has no name.
 func (p Presence) On(device string) Presence {
 	p.device = device
 	return p
 }
 
-// Device answers the device that p is of.
+// Device returns the name of the device that p is for, "" for the default one.
 func (p Presence) Device() string { return p.device }
 
-// State answers the first state, "" for no presence.
+// State returns the name of the first state, or "" for no presence.
 func (p Presence) State() string {
 	if len(p.chain) == 0 {
 		return ""
@@ -113,7 +115,7 @@ func (p Presence) State() string {
 	return p.chain[0].State
 }
 
-// TTL answers how long the first state stays, as it was set; 0: for good.
+// TTL returns how long the first state stays, as it was set. 0 means permanently.
 func (p Presence) TTL() time.Duration {
 	if len(p.chain) == 0 {
 		return 0
@@ -121,7 +123,7 @@ func (p Presence) TTL() time.Duration {
 	return time.Duration(p.chain[0].Seconds) * time.Second
 }
 
-// Next answers what comes after the first state; false if nothing does.
+// Next returns what follows the first state, and false if nothing does.
 func (p Presence) Next() (Presence, bool) {
 	if len(p.chain) < 2 {
 		return Presence{}, false
@@ -129,40 +131,45 @@ func (p Presence) Next() (Presence, bool) {
 	return Presence{device: p.device, chain: p.chain[1:]}, true
 }
 
-// Equal reports whether p and o are the same chain on the same device.
+// Equal reports whether p and o are the same chain for the same device.
 func (p Presence) Equal(o Presence) bool {
 	return p.device == o.device && presence.Equal(p.chain, o.chain)
 }
 
-// UserPresence is what the presence of a user, or of one of its devices, is now.
-//
-// Presence is the state that is active, with what it still goes on to. Since is when that state
-// began: heartbeats leave it as it is. Until is when it ends, which heartbeats move, or the zero
-// time if it stays. With no presence Since is when the last one ended, or the zero time if none
-// was set or all were cleared. All times are to the millisecond.
+// UserPresence is the presence of a user, or of one of its devices, at the time it was read. All
+// times are to the millisecond.
 type UserPresence struct {
-	User     UserID
+	User UserID
+	// Presence is the active state and what still follows it.
 	Presence Presence
-	Since    time.Time
-	Until    time.Time
+	// Since is when the active state began; heartbeats do not change it. Without a presence it is
+	// when the last one ended, or the zero time if none was set or all were cleared.
+	Since time.Time
+	// Until is when the active state ends, which heartbeats move, or the zero time if it is
+	// permanent.
+	Until time.Time
 }
 
-// MaxDevicesBytes bounds the encoded presence of one user, all of its devices together.
+// MaxDevicesBytes bounds the presence of one user as it is stored, all of its devices together.
 const MaxDevicesBytes = 8 << 10
 
-// SetPresence sets the presence of one device of a user. It is durable on return.
+// SetPresence sets the presence of one device of a user. It is durable on return, unless it is a
+// heartbeat.
 //
-// Setting the same chain again while its first state still runs is a heartbeat: its times
-// count anew from now, or go on if they count from later by a clock that was ahead.
-// Heartbeats are kept in memory for up to Options.HeartbeatInterval, in which a crash loses
-// them and the chain counts from the heartbeat before; they are no events of the feed.
+// Setting the same chain again while its first state is active is a heartbeat: the times count anew
+// from now, or still from a later instant that another process set by a clock ahead of this one.
+// Heartbeats are kept in memory for up to Options.HeartbeatInterval. A crash in that time loses
+// them, and the times count from the heartbeat before. They emit no events.
 //
-// A chain has at most 32 states and lasts 2147483647 seconds at most, and none but its
-// last state stays permanently. A user has at most 16 devices: devices that ran out go when
-// one is set, and a seventeenth replaces the one longest in its last state without a heartbeat.
-// All devices together take at most MaxDevicesBytes as stored: past that it is ErrLimited with
-// Field "presence". For a blocked user it is ErrDenied with Field "user": see BlockUser.
-func (d *Directory) SetPresence(ctx context.Context, by Principal, user UserID, p Presence) (err error) {
+// A chain has at most 32 states and lasts at most 2147483647 seconds. Only its last state may be
+// permanent. A user has at most 16 devices. Setting one drops those that have run out. If 16 others
+// are left, it drops the one that has been in its last state for the longest without a heartbeat.
+//
+// Past [MaxDevicesBytes] the error is [ErrLimited] with Field "presence". For a blocked user it is
+// [ErrDenied] with Field "user".
+func (d *Directory) SetPresence(
+	ctx context.Context, by Principal, user UserID, p Presence,
+) (err error) {
 	defer wrapOp("SetPresence", &err)
 	c, err := d.enter(ctx, opWritePresence, by, user)
 	if err != nil {
@@ -174,8 +181,8 @@ func (d *Directory) SetPresence(ctx context.Context, by Principal, user UserID, 
 	return d.setPresence(ctx, c, p)
 }
 
-// heartbeat keeps p in memory if that is all there is to do: the same chain is set on the same
-// device already, its first state still runs, and the record is remembered.
+// heartbeat keeps p in memory if that is all there is to do: the same chain is already set on the
+// same device, its first state is active, and its record is cached.
 func (d *Directory) heartbeat(ctx context.Context, c *call, p Presence) (done bool, err error) {
 	if !d.records.Caching() {
 		return false, nil
@@ -192,11 +199,11 @@ func (d *Directory) heartbeat(ctx context.Context, c *call, p Presence) (done bo
 		return false, nil
 	}
 	d.background.start()
-	return true, d.usable() // one that came after the last flush was not kept
+	return true, d.usable() // after Close has flushed, a heartbeat is not kept
 }
 
-// setPresence is SetPresence where there is more to do than to keep a heartbeat, which needs
-// no judging: what was set before was judged then.
+// setPresence is SetPresence for what is no heartbeat in memory. Only here p is checked: the chain
+// of a heartbeat was checked when it was first set.
 func (d *Directory) setPresence(ctx context.Context, c call, p Presence) error {
 	if reason := p.check(); reason != "" {
 		return invalid("presence", reason)
@@ -206,7 +213,7 @@ func (d *Directory) setPresence(ctx context.Context, c call, p Presence) error {
 	}
 	d.background.start()
 	_, err := d.write(ctx, &c, func(pl *plan) error {
-		u, r, err := pl.devices()
+		u, r, err := pl.readDevices()
 		if err != nil {
 			return err
 		}
@@ -214,25 +221,28 @@ func (d *Directory) setPresence(ctx context.Context, c call, p Presence) error {
 			return newError(ErrDenied, "user", "is blocked")
 		}
 		before := pl.WithBeats(r)
-		// Beat is there from the start, so that heartbeats make no record longer.
+		// Beat is set from the start, so that heartbeats make no record longer.
 		set := presence.Device{Name: p.device, Start: c.now, Beat: c.now, Chain: p.chain}
 		if same := beatOf(before, &set); same != nil {
 			set.Start = same.Start
 			set.Beat = max(same.Origin(), c.now) // a later heartbeat may have come first
 		} else {
-			pl.emit(EventPresenceSet, u, devices(p.device)...)
+			pl.emit(EventPresenceSet, u, deviceSubjects(p.device)...)
 		}
-		next := record.Devices{User: u.ID, Incarnation: u.Incarnation, Devices: presence.Set(before, set, set.Beat)}
+		next := record.Devices{
+			User: u.ID, Incarnation: u.Incarnation, Devices: presence.Set(before, set, set.Beat),
+		}
 		if pl.Put(record.DevicesKey(u.ID), &next) > MaxDevicesBytes {
-			return newError(ErrLimited, "presence", "the states of all devices must take 8192 bytes at most")
+			const rule = "the states of all devices must take 8192 bytes at most"
+			return newError(ErrLimited, "presence", rule)
 		}
 		return nil
 	})
 	return err
 }
 
-// beatOf returns the device of which setting set is a heartbeat, or nil: the same chain stands
-// on it and its first state still runs.
+// beatOf returns the device that set is a heartbeat of, or nil. It has the same chain, whose first
+// state is active.
 func beatOf(devices []presence.Device, set *presence.Device) *presence.Device {
 	i := presence.IndexOf(devices, set.Name)
 	if i < 0 || !presence.Equal(devices[i].Chain, set.Chain) {
@@ -244,15 +254,17 @@ func beatOf(devices []presence.Device, set *presence.Device) *presence.Device {
 	return &devices[i]
 }
 
-func devices(device string) []string {
+// deviceSubjects returns what an event names for a device: nothing for the default one.
+func deviceSubjects(device string) []string {
 	if device == "" {
 		return nil
 	}
 	return []string{device}
 }
 
-// devices answers the target and its presence for a decision; the latter may be nil.
-func (p *plan) devices() (*record.User, *record.Devices, error) {
+// readDevices returns the target and its devices, and makes both conditions of the write. The
+// devices are nil if there are none.
+func (p *plan) readDevices() (*record.User, *record.Devices, error) {
 	u, _, err := p.user(p.c.target)
 	if err != nil {
 		return nil, nil, err
@@ -265,51 +277,57 @@ func (p *plan) devices() (*record.User, *record.Devices, error) {
 	return u, r, nil
 }
 
-// ClearPresence takes away what is set on one device of a user; "" is the default device. A
-// device that is not there, or ran out, is ErrNotFound with Field "device". It is durable on
-// return. A heartbeat that comes later from the same device is a new presence.
-func (d *Directory) ClearPresence(ctx context.Context, by Principal, user UserID, device string) (err error) {
+// ClearPresence removes what is set on one device of a user; "" is the default device. A device
+// that does not exist or has run out is [ErrNotFound] with Field "device". It is durable on return.
+// A later heartbeat from the same device is a new presence.
+func (d *Directory) ClearPresence(
+	ctx context.Context, by Principal, user UserID, device string,
+) (err error) {
 	defer wrapOp("ClearPresence", &err)
 	c, err := d.enter(ctx, opWritePresence, by, user)
 	if err != nil {
 		return err
 	}
-	return d.clearPresence(ctx, &c, []string{device}, func(set []presence.Device, now int64) ([]presence.Device, error) {
+	without := func(set []presence.Device, now int64) ([]presence.Device, error) {
 		i := presence.IndexOf(set, device)
 		if i < 0 || !set[i].Runs(now) {
 			return nil, newError(ErrNotFound, "device", "")
 		}
 		return slices.Delete(slices.Clone(set), i, i+1), nil
-	})
+	}
+	return d.clearPresence(ctx, &c, []string{device}, without)
 }
 
-// ClearAllPresence takes away what is set on all devices of a user, and changes nothing where
-// nothing is. It is durable on return.
+// ClearAllPresence removes what is set on all devices of a user. If nothing is set it changes
+// nothing. It is durable on return.
 func (d *Directory) ClearAllPresence(ctx context.Context, by Principal, user UserID) (err error) {
 	defer wrapOp("ClearAllPresence", &err)
 	c, err := d.enter(ctx, opWritePresence, by, user)
 	if err != nil {
 		return err
 	}
-	return unchanged(d.clearPresence(ctx, &c, nil, func(set []presence.Device, _ int64) ([]presence.Device, error) {
+	none := func(set []presence.Device, _ int64) ([]presence.Device, error) {
 		if len(set) == 0 {
 			return nil, errUnchanged
 		}
 		return nil, nil
-	}))
+	}
+	return unchanged(d.clearPresence(ctx, &c, nil, none))
 }
 
-// clearPresence stores what left returns of the devices that are set. The event names cleared.
+// clearPresence stores the devices that left returns, given those that are set. The event names
+// cleared.
 func (d *Directory) clearPresence(
-	ctx context.Context, c *call, cleared []string, left func(set []presence.Device, now int64) ([]presence.Device, error),
+	ctx context.Context, c *call, cleared []string,
+	left func(set []presence.Device, now int64) ([]presence.Device, error),
 ) error {
 	_, err := d.write(ctx, c, func(p *plan) error {
-		u, r, err := p.devices()
+		u, r, err := p.readDevices()
 		if err != nil {
 			return err
 		}
 		if p.damaged(record.DevicesKey(u.ID)) {
-			p.Drop(record.DevicesKey(u.ID)) // which of them are there nobody knows
+			p.Drop(record.DevicesKey(u.ID)) // nobody knows which devices are set
 			p.emit(EventPresenceCleared, u)
 			return nil
 		}
@@ -320,7 +338,8 @@ func (d *Directory) clearPresence(
 		if len(rest) == 0 {
 			p.Drop(record.DevicesKey(u.ID))
 		} else {
-			p.Put(record.DevicesKey(u.ID), &record.Devices{User: u.ID, Incarnation: u.Incarnation, Devices: rest})
+			next := record.Devices{User: u.ID, Incarnation: u.Incarnation, Devices: rest}
+			p.Put(record.DevicesKey(u.ID), &next)
 		}
 		p.emit(EventPresenceCleared, u, cleared...)
 		return nil
@@ -328,10 +347,12 @@ func (d *Directory) clearPresence(
 	return err
 }
 
-// Devices returns the presence of each device of a user that has one now, in the byte order of
-// the devices' names: Presence.Device tells which it is, "" for the default one. It is for the
-// user itself and .system; others see the best device alone. The slice is the caller's.
-func (d *Directory) Devices(ctx context.Context, by Principal, user UserID) (devices []UserPresence, err error) {
+// Devices returns the presence of each device of a user that has one now, in byte order of the
+// devices' names. The name is in Presence.Device. Only the user itself and .system may. Peers see
+// the best device alone, by [Directory.Presence].
+func (d *Directory) Devices(
+	ctx context.Context, by Principal, user UserID,
+) (devices []UserPresence, err error) {
 	defer wrapOp("Devices", &err)
 	c, err := d.enter(ctx, opReadDevices, by, user)
 	if err != nil {
@@ -352,25 +373,30 @@ func (d *Directory) Devices(ctx context.Context, by Principal, user UserID) (dev
 	for i := range set {
 		if reading := set[i].Read(c.now); len(reading.Rest) > 0 {
 			devices = append(devices, UserPresence{})
-			c.fill(&devices[len(devices)-1], &reading)
+			c.fillPresence(&devices[len(devices)-1], &reading)
 		}
 	}
 	return devices, nil
 }
 
-// Presence returns the presence of a user: that of its best device. Online is best, then
-// Away, Sleeping, Missing, Offline and all others; among equals the state that began later;
-// among those the device whose name comes first in byte order.
-func (d *Directory) Presence(ctx context.Context, by Principal, user UserID) (p UserPresence, err error) {
+// Presence returns the presence of a user, which is that of its best device. Online is best, then
+// Away, Sleeping, Missing, Offline and all other names. Among equals it is the state that began
+// later, and then the device whose name is first in byte order.
+//
+// A user who is blocked is [ErrNotFound] to its peers.
+func (d *Directory) Presence(
+	ctx context.Context, by Principal, user UserID,
+) (p UserPresence, err error) {
 	defer wrapOp("Presence", &err)
 	c, err := d.enter(ctx, opReadPresence, by, user)
 	if err != nil {
 		return UserPresence{}, err
 	}
-	// What is remembered needs no keys and no slices.
-	if e := d.records.PeekDevices(string(user)); e != nil && d.checkCallerCached(&c, e) && d.usable() == nil {
+	// A record in the cache needs no keys and no slices.
+	e := d.records.PeekDevices(string(user))
+	if e != nil && d.checkCallerCached(&c, e) && d.usable() == nil {
 		reading := e.Pending().Read(e.Value().(*record.Devices), c.now)
-		c.fill(&p, &reading)
+		c.fillPresence(&p, &reading)
 		return p, nil
 	}
 	id := string(user)
@@ -378,13 +404,16 @@ func (d *Directory) Presence(ctx context.Context, by Principal, user UserID) (p 
 	if err != nil {
 		return UserPresence{}, err
 	}
-	err = d.presence(&p, &c, entries[0], entries[1])
+	err = c.showPresence(&p, entries[0], entries[1])
 	return p, err
 }
 
-// Presences returns the presence of several users, at most MaxList, in the order asked. Who is
-// not there is left out: each entry names its user. One refusal refuses the whole.
-func (d *Directory) Presences(ctx context.Context, by Principal, users []UserID) (ps []UserPresence, err error) {
+// Presences returns the presence of several users, at most [MaxList], in the order of users. Users
+// who do not exist are left out: each entry names its user. If the caller may not see one of them,
+// the whole call is refused.
+func (d *Directory) Presences(
+	ctx context.Context, by Principal, users []UserID,
+) (ps []UserPresence, err error) {
 	defer wrapOp("Presences", &err)
 	calls, entries, err := d.readAll(ctx, opReadPresence, by, users, record.DevicesKey)
 	if err != nil {
@@ -401,7 +430,8 @@ func (d *Directory) Presences(ctx context.Context, by Principal, users []UserID)
 			user = found[0]
 		}
 		ps = append(ps, UserPresence{})
-		if err = d.presence(&ps[len(ps)-1], &calls[i], entries[i], user); errors.Is(err, ErrNotFound) {
+		err := calls[i].showPresence(&ps[len(ps)-1], entries[i], user)
+		if errors.Is(err, ErrNotFound) {
 			ps = ps[:len(ps)-1]
 		} else if err != nil {
 			return nil, err
@@ -410,10 +440,12 @@ func (d *Directory) Presences(ctx context.Context, by Principal, users []UserID)
 	return ps, nil
 }
 
-func (d *Directory) presence(p *UserPresence, c *call, devices, user *txn.Entry) error {
+// showPresence makes p what the devices of the target show. The user is read only if there are no
+// devices, and must exist then.
+func (c *call) showPresence(p *UserPresence, devices, user *txn.Entry) error {
 	if r, ok := devices.Value().(*record.Devices); ok {
 		reading := devices.Pending().Read(r, c.now)
-		c.fill(p, &reading)
+		c.fillPresence(p, &reading)
 		return nil
 	}
 	if _, err := c.userIn(user); err != nil {
@@ -423,8 +455,8 @@ func (d *Directory) presence(p *UserPresence, c *call, devices, user *txn.Entry)
 	return nil
 }
 
-// fill makes p what was read.
-func (c *call) fill(p *UserPresence, r *presence.Reading) {
+// fillPresence makes p the presence of the target that was read.
+func (c *call) fillPresence(p *UserPresence, r *presence.Reading) {
 	p.User, p.Since, p.Until = c.target, timeOf(r.Since), timeOf(r.Until)
 	p.Presence.device, p.Presence.chain = r.Device, r.Rest
 }

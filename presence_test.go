@@ -18,6 +18,7 @@ import (
 	"github.com/denizenhq/denizen"
 	"github.com/denizenhq/denizen/internal/clock"
 	"github.com/denizenhq/denizen/internal/invariant"
+	"github.com/denizenhq/denizen/internal/long"
 	"github.com/denizenhq/denizen/store"
 	"github.com/denizenhq/denizen/store/bolt"
 	"github.com/denizenhq/denizen/store/memory"
@@ -46,7 +47,7 @@ func inCounted(t *testing.T, o denizen.Options, test func(t *testing.T, h *house
 	})
 	t.Run("bolt", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			s, err := bolt.Open(context.Background(), filepath.Join(t.TempDir(), "people.db"), bolt.Options{})
+			s, err := bolt.Open(context.Background(), filepath.Join(long.Dir(t), "people.db"), bolt.Options{})
 			require.NoError(t, err)
 			over(t, s)
 		})
@@ -102,7 +103,7 @@ func requireBeat(t testing.TB, h *house, user denizen.UserID, want denizen.Prese
 	require.Equal(t, epoch.Add(last+want.TTL()), p.Until)
 }
 
-// rest answers what is left of a chain after n states.
+// rest returns what is left of a chain after n states.
 func rest(p denizen.Presence, n int) denizen.Presence {
 	for range n {
 		p, _ = p.Next()
@@ -345,7 +346,7 @@ func TestPresence_APeerSeesPresenceWhereTheHostLetsIt(t *testing.T) {
 		h.create(t, alice)
 		h.create(t, bob)
 		h.set(t, alice, denizen.Away())
-		for range 2 { // the second answer is remembered
+		for range 2 { // the second result is from the cache
 			p, err := h.Presence(ctx, h.as(t, bob), alice)
 			require.NoError(t, err)
 			require.Equal(t, denizen.StateAway, p.Presence.State())

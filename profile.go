@@ -15,23 +15,24 @@ import (
 	"github.com/denizenhq/denizen/store"
 )
 
-// Audience is who sees an attribute, or who writes it. The zero value is ToSelf.
+// Audience is who sees an attribute, or who writes it. The zero value stands for [ToSelf].
 type Audience string
 
 // The audiences. .system is in all of them.
 const (
 	ToSelf   Audience = "self"   // the user
-	ToPeers  Audience = "peers"  // the user, and whom Options.MaySee lets see the profile; not for writing
+	ToPeers  Audience = "peers"  // the user, and peers as Options.MaySee allows; not for writing
 	ToSystem Audience = "system" // .system alone
 )
 
-// AttributeDef is what attributes of one key may be.
+// AttributeDef is the definition of an attribute: what its values may be, who sees it and who
+// writes it.
 type AttributeDef struct {
 	Key              string   // 1 to 128 characters, none of them a control or a comma
-	ContentTypes     []string // allowed ones; none: any
-	ContentEncodings []string // allowed ones; none: any
+	ContentTypes     []string // the allowed ones, 32 at most; none: any
+	ContentEncodings []string // the allowed ones, 32 at most; none: any
 	NotEmpty         bool     // the value must not be empty
-	MaxBytes         int      // of the value; 0: MaxAttributeBytes, which is also the most
+	MaxBytes         int      // of the value; 0 stands for MaxAttributeBytes, the most there may be
 	VisibleTo        Audience
 	WritableBy       Audience // ToSelf or ToSystem
 }
@@ -44,32 +45,33 @@ type Attribute struct {
 	Value           string // valid UTF-8 without U+0000, returned byte for byte
 }
 
-// Profile is the attributes of a user, or those that the caller may see, in bytewise order
-// of their keys. A user without any has Version 0.
+// Profile is the attributes of a user that the caller may see, in byte order of their keys.
 type Profile struct {
 	User       UserID
 	Attributes []Attribute
 	Version    ProfileVersion
 }
 
-// ProfileVersion is the state of a profile, as UserVersion is that of a user. An empty profile is
+// ProfileVersion is the state of a profile, as [UserVersion] is that of a user. An empty profile is
 // at version 0.
 type ProfileVersion uint64
 
-// PatchMode is what becomes of the attributes that are not named.
+// PatchMode says what happens to the attributes that are not given.
 type PatchMode uint8
 
 const (
-	// Merge leaves them.
+	// Merge keeps them.
 	Merge PatchMode = iota
-	// Replace removes them, those that the caller may write.
+	// Replace removes those that the caller may write.
 	Replace
 )
 
-// DefineAttribute defines an attribute: ErrTaken if it is defined, unless the definition is
-// damaged: it is replaced. It answers the definition with what was left open filled in. For
-// .system only.
-func (d *Directory) DefineAttribute(ctx context.Context, by Principal, def AttributeDef) (defined AttributeDef, err error) {
+// DefineAttribute defines an attribute, and returns the definition with the defaults filled in. A
+// key that is defined already is [ErrTaken] with Field "key". A damaged definition is replaced. A
+// definition never changes: to change one, drop it first. Only .system may.
+func (d *Directory) DefineAttribute(
+	ctx context.Context, by Principal, def AttributeDef,
+) (defined AttributeDef, err error) {
 	defer wrapOp("DefineAttribute", &err)
 	c, err := d.enter(ctx, opDefine, by, noTarget)
 	if err != nil {
@@ -95,6 +97,7 @@ func (d *Directory) DefineAttribute(ctx context.Context, by Principal, def Attri
 	return definitionOf(&r), nil
 }
 
+// definition checks def, and returns it as it is stored, with the defaults filled in.
 func definition(def AttributeDef) (record.Definition, error) {
 	if reason := checkAttributeKey(def.Key); reason != "" {
 		return record.Definition{}, invalid("key", reason)
@@ -102,13 +105,17 @@ func definition(def AttributeDef) (record.Definition, error) {
 	for _, l := range []struct {
 		field string
 		list  []string
-	}{{"allowedContentTypes", def.ContentTypes}, {"allowedContentEncodings", def.ContentEncodings}} {
+	}{
+		{"allowedContentTypes", def.ContentTypes},
+		{"allowedContentEncodings", def.ContentEncodings},
+	} {
 		if len(l.list) > 32 {
 			return record.Definition{}, invalid(l.field, "must be 32 at most")
 		}
 		for i, s := range l.list {
 			if !printableASCII(s, 128) || slices.Contains(l.list[:i], s) {
-				return record.Definition{}, invalid(l.field, "must each be 1 to 128 visible ASCII characters, and differ")
+				const rule = "must each be 1 to 128 visible ASCII characters, and differ"
+				return record.Definition{}, invalid(l.field, rule)
 			}
 		}
 	}
@@ -124,20 +131,29 @@ func definition(def AttributeDef) (record.Definition, error) {
 		return record.Definition{}, invalid("writableBy", "must be self or system")
 	}
 	return record.Definition{
-		Key: def.Key, ContentTypes: slices.Clone(def.ContentTypes), ContentEncodings: slices.Clone(def.ContentEncodings),
-		NotEmpty: def.NotEmpty, MaxBytes: int64(cmp.Or(def.MaxBytes, MaxAttributeBytes)),
-		VisibleTo: string(def.VisibleTo), WritableBy: string(def.WritableBy),
+		Key:              def.Key,
+		ContentTypes:     slices.Clone(def.ContentTypes),
+		ContentEncodings: slices.Clone(def.ContentEncodings),
+		NotEmpty:         def.NotEmpty,
+		MaxBytes:         int64(cmp.Or(def.MaxBytes, MaxAttributeBytes)),
+		VisibleTo:        string(def.VisibleTo),
+		WritableBy:       string(def.WritableBy),
 	}, nil
 }
 
 func definitionOf(r *record.Definition) AttributeDef {
 	return AttributeDef{
-		Key: r.Key, ContentTypes: slices.Clone(r.ContentTypes), ContentEncodings: slices.Clone(r.ContentEncodings),
-		NotEmpty: r.NotEmpty, MaxBytes: int(r.MaxBytes), VisibleTo: Audience(r.VisibleTo), WritableBy: Audience(r.WritableBy),
+		Key:              r.Key,
+		ContentTypes:     slices.Clone(r.ContentTypes),
+		ContentEncodings: slices.Clone(r.ContentEncodings),
+		NotEmpty:         r.NotEmpty,
+		MaxBytes:         int(r.MaxBytes),
+		VisibleTo:        Audience(r.VisibleTo),
+		WritableBy:       Audience(r.WritableBy),
 	}
 }
 
-// checkAttributeKey answers the rule that s breaks, or "".
+// checkAttributeKey returns the rule that s breaks, or "".
 func checkAttributeKey(s string) string {
 	if n := utf8.RuneCountInString(s); n < 1 || n > 128 || !utf8.ValidString(s) ||
 		strings.ContainsFunc(s, func(r rune) bool { return unicode.IsControl(r) || r == ',' }) {
@@ -152,8 +168,11 @@ func printableASCII(s string, most int) bool {
 		!strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r > '~' })
 }
 
-// AttributeDef answers the definition of an attribute. Any user may ask.
-func (d *Directory) AttributeDef(ctx context.Context, by Principal, key string) (def AttributeDef, err error) {
+// AttributeDef returns the definition of an attribute, or [ErrNotFound] with Field "attributeDef".
+// Any user may.
+func (d *Directory) AttributeDef(
+	ctx context.Context, by Principal, key string,
+) (def AttributeDef, err error) {
 	defer wrapOp("AttributeDef", &err)
 	c, err := d.enter(ctx, opReadDefinitions, by, noTarget)
 	if err != nil {
@@ -173,9 +192,11 @@ func (d *Directory) AttributeDef(ctx context.Context, by Principal, key string) 
 	return definitionOf(r), nil
 }
 
-// AttributeDefs lists all definitions in bytewise order of their keys. Any user may ask. If some
-// are damaged it returns the others beside ErrCorrupt, with Missing saying which.
-func (d *Directory) AttributeDefs(ctx context.Context, by Principal) (defs []AttributeDef, err error) {
+// AttributeDefs returns all definitions in byte order of their keys. If some are damaged it returns
+// the others beside [ErrCorrupt], whose Missing holds the keys of the damaged ones. Any user may.
+func (d *Directory) AttributeDefs(
+	ctx context.Context, by Principal,
+) (defs []AttributeDef, err error) {
 	defer wrapOp("AttributeDefs", &err)
 	c, err := d.enter(ctx, opReadDefinitions, by, noTarget)
 	if err != nil {
@@ -202,7 +223,7 @@ func (d *Directory) AttributeDefs(ctx context.Context, by Principal) (defs []Att
 		}
 		r.After = records[len(records)-1].Key
 	}
-	// The caller is looked at after the data, as everywhere.
+	// The caller is checked after the data, as in Directory.read.
 	if _, err := d.read(ctx, &c); err != nil {
 		return nil, err
 	}
@@ -212,8 +233,9 @@ func (d *Directory) AttributeDefs(ctx context.Context, by Principal) (defs []Att
 	return defs, nil
 }
 
-// DropAttributeDef drops a definition that no user's attribute rests on; one in use is
-// ErrConflict with Field "key". For .system only.
+// DropAttributeDef drops a definition. One that a user's attribute needs is [ErrConflict] with
+// Field "key", and one that does not exist [ErrNotFound] with Field "attributeDef". Only .system
+// may.
 func (d *Directory) DropAttributeDef(ctx context.Context, by Principal, key string) (err error) {
 	defer wrapOp("DropAttributeDef", &err)
 	c, err := d.enter(ctx, opDefine, by, noTarget)
@@ -232,7 +254,7 @@ func (d *Directory) DropAttributeDef(ctx context.Context, by Principal, key stri
 			return newError(ErrNotFound, "attributeDef", "")
 		}
 		if p.Retrying() {
-			used, err := p.dropStaleUses(key)
+			used, err := p.dropStaleRefs(key)
 			if err != nil {
 				return err
 			}
@@ -248,18 +270,19 @@ func (d *Directory) DropAttributeDef(ctx context.Context, by Principal, key stri
 	return err
 }
 
-// dropStaleUses reports whether a user's profile holds an attribute. Uses before the first such
-// one are dropped, a page of them: their users were deleted when nobody could read what they had.
-func (p *plan) dropStaleUses(attribute string) (used bool, err error) {
+// dropStaleRefs reports whether a user's profile holds an attribute. It drops the references before
+// the first such profile, a page of them at most. They are left over from users who were deleted
+// while their profile was damaged, when nobody could read which attributes they had.
+func (p *plan) dropStaleRefs(attribute string) (used bool, err error) {
 	under := record.AttributeRefsOf(attribute)
-	uses, err := p.d.store.List(p.ctx, store.Range{Under: under, Limit: MaxList, KeysOnly: true})
+	refs, err := p.d.store.List(p.ctx, store.Range{Under: under, Limit: MaxList, KeysOnly: true})
 	if err != nil {
 		return false, err
 	}
 	err = p.d.writeBackground(p.ctx, func(tx *txn.Tx) error {
 		nothing := true
-		for _, use := range uses {
-			profile := []store.Key{record.ProfileKey(string(use.Key[len(under):]))}
+		for _, ref := range refs {
+			profile := []store.Key{record.ProfileKey(string(ref.Key[len(under):]))}
 			entries, err := tx.Read(profile...)
 			if err != nil {
 				return err
@@ -272,7 +295,7 @@ func (p *plan) dropStaleUses(attribute string) (used bool, err error) {
 			if used = ok || entries[0].Damaged(); used {
 				break
 			}
-			tx.Drop(use.Key)
+			tx.Drop(ref.Key)
 			nothing = false
 		}
 		if nothing {
@@ -281,14 +304,18 @@ func (p *plan) dropStaleUses(attribute string) (used bool, err error) {
 		return nil
 	})
 	if errors.Is(err, store.ErrConflict) {
-		err = nil // what is left is dropped another time
+		err = nil // the next call drops what is left
 	}
 	return used, err
 }
 
-// SetAttribute sets one attribute of a user. It needs a definition; the user may set only
-// what the definition lets it write: ErrDenied with Field "key" otherwise.
-func (d *Directory) SetAttribute(ctx context.Context, by Principal, user UserID, a Attribute, expected ...ProfileVersion) (p Profile, err error) {
+// SetAttribute sets one attribute of a user, and returns what the caller may see of the profile.
+// The attribute needs a definition: [ErrInvalid] with Field "key" otherwise. One that the user may
+// not write is [ErrDenied] with Field "key". A profile is bounded by [MaxProfileBytes]. A profile
+// that is not at an expected version is [ErrConflict].
+func (d *Directory) SetAttribute(
+	ctx context.Context, by Principal, user UserID, a Attribute, expected ...ProfileVersion,
+) (p Profile, err error) {
 	defer wrapOp("SetAttribute", &err)
 	c, err := d.enter(ctx, opWriteProfile, by, user)
 	if err != nil {
@@ -297,10 +324,16 @@ func (d *Directory) SetAttribute(ctx context.Context, by Principal, user UserID,
 	return d.patch(ctx, &c, []Attribute{a}, Merge, expected)
 }
 
-// SetAttributes sets several attributes of a user, at most MaxList: all or none. Where some
-// have no definition (ErrInvalid) or may not be written by the caller (ErrDenied), Error.Missing
-// holds their keys. A profile that is damaged is replaced by .system with Replace.
-func (d *Directory) SetAttributes(ctx context.Context, by Principal, user UserID, attributes []Attribute, mode PatchMode, expected ...ProfileVersion) (p Profile, err error) {
+// SetAttributes sets several attributes of a user in one commit, at most [MaxList], and returns
+// what the caller may see of the profile.
+//
+// If some have no definition ([ErrInvalid]) or the caller may not write them ([ErrDenied]), nothing
+// changes and Error.Missing holds their keys. The other errors are those of
+// [Directory.SetAttribute]. A damaged profile is [ErrCorrupt]; .system replaces it by [Replace].
+func (d *Directory) SetAttributes(
+	ctx context.Context, by Principal, user UserID, attributes []Attribute, mode PatchMode,
+	expected ...ProfileVersion,
+) (p Profile, err error) {
 	defer wrapOp("SetAttributes", &err)
 	c, err := d.enter(ctx, opWriteProfile, by, user)
 	if err != nil {
@@ -312,8 +345,11 @@ func (d *Directory) SetAttributes(ctx context.Context, by Principal, user UserID
 	return d.patch(ctx, &c, attributes, mode, expected)
 }
 
-// RemoveAttribute removes an attribute of a user.
-func (d *Directory) RemoveAttribute(ctx context.Context, by Principal, user UserID, key string, expected ...ProfileVersion) (err error) {
+// RemoveAttribute removes an attribute of a user. One that the user lacks or may not see is
+// [ErrNotFound] with Field "attribute", and one that it may not write [ErrDenied] with Field "key".
+func (d *Directory) RemoveAttribute(
+	ctx context.Context, by Principal, user UserID, key string, expected ...ProfileVersion,
+) (err error) {
 	defer wrapOp("RemoveAttribute", &err)
 	c, err := d.enter(ctx, opWriteProfile, by, user)
 	if err != nil {
@@ -344,22 +380,28 @@ func (d *Directory) RemoveAttribute(ctx context.Context, by Principal, user User
 	return err
 }
 
-func (d *Directory) patch(ctx context.Context, c *call, attributes []Attribute, mode PatchMode, expected []ProfileVersion) (Profile, error) {
+// patch sets attributes of the target.
+func (d *Directory) patch(
+	ctx context.Context, c *call, attributes []Attribute, mode PatchMode, expected []ProfileVersion,
+) (Profile, error) {
 	return d.editProfile(ctx, c, expected, func(p *plan, r *record.Profile) ([]string, error) {
 		keys, err := p.setAttributes(r, attributes, mode)
 		if p.damaged(record.ProfileKey(r.User)) {
 			if c.role != system || mode != Replace {
 				return nil, record.ErrCorrupt
 			}
-			err = unchanged(err) // replaced, also by nothing
+			err = unchanged(err) // it is replaced even if no attribute is given
 		}
 		return keys, err
 	})
 }
 
-// editProfile rewrites a user's profile: edit is given a copy of it and answers the keys
-// that it changed. It answers what the caller may see of the profile afterwards.
-func (d *Directory) editProfile(ctx context.Context, c *call, expected []ProfileVersion, edit func(*plan, *record.Profile) ([]string, error)) (Profile, error) {
+// editProfile rewrites a user's profile. edit is given a copy to change, and returns the keys that
+// it changed. editProfile returns what the caller may see of the profile afterwards.
+func (d *Directory) editProfile(
+	ctx context.Context, c *call, expected []ProfileVersion,
+	edit func(*plan, *record.Profile) ([]string, error),
+) (Profile, error) {
 	var edited record.Profile
 	var shown Profile
 	var was store.Seq
@@ -372,7 +414,8 @@ func (d *Directory) editProfile(ctx context.Context, c *call, expected []Profile
 		if err != nil {
 			return err
 		}
-		edited, was = record.Profile{User: user.ID, Incarnation: user.Incarnation}, entries[0].Version()
+		edited = record.Profile{User: user.ID, Incarnation: user.Incarnation}
+		was = entries[0].Version()
 		if r, ok := entries[0].Value().(*record.Profile); ok {
 			edited.Attributes = slices.Clone(r.Attributes)
 		}
@@ -383,7 +426,7 @@ func (d *Directory) editProfile(ctx context.Context, c *call, expected []Profile
 		if err != nil && err != errUnchanged {
 			return err
 		}
-		// What is answered is read before the commit: after it nothing may fail any more.
+		// The result is read before the commit, because after it nothing may fail.
 		visible, failed := d.profileOf(p.ctx, c, &edited, math.MaxUint64)
 		if shown = visible; failed != nil || err != nil {
 			return firstOf(failed, err)
@@ -409,8 +452,10 @@ func (d *Directory) editProfile(ctx context.Context, c *call, expected []Profile
 	return shown, nil
 }
 
-// setAttributes sets attributes in a profile and answers the keys that changed.
-func (p *plan) setAttributes(r *record.Profile, attributes []Attribute, mode PatchMode) ([]string, error) {
+// setAttributes sets attributes in a profile and returns the keys that changed.
+func (p *plan) setAttributes(
+	r *record.Profile, attributes []Attribute, mode PatchMode,
+) ([]string, error) {
 	if len(attributes) > MaxList {
 		return nil, tooManyAttributes()
 	}
@@ -431,10 +476,13 @@ func (p *plan) setAttributes(r *record.Profile, attributes []Attribute, mode Pat
 	changed := []string{}
 	for i, a := range attributes {
 		if defs[i] == nil {
-			return nil, newErrorAbout(ErrInvalid, "key", "has no definition", keysWhere(keys, defs, func(def *record.Definition) bool { return def == nil })...)
+			undefined := func(def *record.Definition) bool { return def == nil }
+			which := keysWhere(keys, defs, undefined)
+			return nil, newErrorAbout(ErrInvalid, "key", "has no definition", which...)
 		}
 		if !p.c.mayWrite(defs[i]) {
-			return nil, newErrorAbout(ErrDenied, "key", "", keysWhere(keys, defs, func(def *record.Definition) bool { return def != nil && !p.c.mayWrite(def) })...)
+			closed := func(def *record.Definition) bool { return def != nil && !p.c.mayWrite(def) }
+			return nil, newErrorAbout(ErrDenied, "key", "", keysWhere(keys, defs, closed)...)
 		}
 		stored, err := attribute(a, defs[i])
 		if err != nil {
@@ -444,7 +492,8 @@ func (p *plan) setAttributes(r *record.Profile, attributes []Attribute, mode Pat
 		switch {
 		case !found:
 			r.Attributes = slices.Insert(r.Attributes, j, stored)
-			p.Put(record.AttributeRefKey(a.Key, r.User), &record.AttributeRef{Attribute: a.Key, User: r.User})
+			ref := record.AttributeRef{Attribute: a.Key, User: r.User}
+			p.Put(record.AttributeRefKey(a.Key, r.User), &ref)
 		case r.Attributes[j] == stored:
 			continue
 		default:
@@ -500,7 +549,8 @@ func keysWhere(keys []string, defs []*record.Definition, such func(*record.Defin
 
 func byKey(a record.Attribute, key string) int { return cmp.Compare(a.Key, key) }
 
-// definitions answers the definitions of attributes, nil where there is none.
+// definitions returns the definitions of attributes, nil where there is none, and makes them
+// conditions of the write.
 func (p *plan) definitions(keys []string) ([]*record.Definition, error) {
 	if len(keys) == 0 {
 		return nil, nil
@@ -541,9 +591,9 @@ func attribute(a Attribute, def *record.Definition) (record.Attribute, error) {
 	case !printableASCII(r.ContentEncoding, 128):
 		return r, invalid("contentEncoding", "must be 1 to 128 visible ASCII characters")
 	case len(def.ContentTypes) > 0 && !slices.Contains(def.ContentTypes, r.ContentType):
-		return r, invalid("contentType", "is none that the definition allows")
+		return r, invalid("contentType", "is not allowed by the definition")
 	case len(def.ContentEncodings) > 0 && !slices.Contains(def.ContentEncodings, r.ContentEncoding):
-		return r, invalid("contentEncoding", "is none that the definition allows")
+		return r, invalid("contentEncoding", "is not allowed by the definition")
 	case r.Value == "" && def.NotEmpty:
 		return r, invalid("value", "must not be empty")
 	case int64(len(r.Value)) > def.MaxBytes:
@@ -570,7 +620,8 @@ func (c *call) maySee(def *record.Definition) bool {
 	return false
 }
 
-// Profile answers the attributes of a user that the caller may see.
+// Profile returns the attributes of a user that the caller may see. Peers may as far as
+// Options.MaySee lets them; to them a blocked user is [ErrNotFound].
 func (d *Directory) Profile(ctx context.Context, by Principal, user UserID) (p Profile, err error) {
 	defer wrapOp("Profile", &err)
 	c, err := d.enter(ctx, opReadProfile, by, user)
@@ -580,10 +631,12 @@ func (d *Directory) Profile(ctx context.Context, by Principal, user UserID) (p P
 	return d.profile(ctx, &c)
 }
 
-// Attributes answers some attributes of a user, at most MaxList, in the order asked: all of
-// them, or ErrNotFound if the user lacks some or the caller may not see them. Error.Missing
-// holds those keys, and does not tell the one from the other.
-func (d *Directory) Attributes(ctx context.Context, by Principal, user UserID, keys []string) (attributes []Attribute, err error) {
+// Attributes returns several attributes of a user, at most [MaxList], in the order of keys. If the
+// user lacks some or the caller may not see them, it is [ErrNotFound] and Error.Missing holds their
+// keys, without telling the two cases apart.
+func (d *Directory) Attributes(
+	ctx context.Context, by Principal, user UserID, keys []string,
+) (attributes []Attribute, err error) {
 	defer wrapOp("Attributes", &err)
 	c, err := d.enter(ctx, opReadProfile, by, user)
 	if err != nil {
@@ -604,14 +657,16 @@ func (d *Directory) Attributes(ctx context.Context, by Principal, user UserID, k
 	attributes = make([]Attribute, len(keys))
 	var missing []string
 	for i, key := range keys {
-		j, found := slices.BinarySearchFunc(p.Attributes, key, func(a Attribute, key string) int { return cmp.Compare(a.Key, key) })
+		j, found := slices.BinarySearchFunc(p.Attributes, key, func(a Attribute, key string) int {
+			return cmp.Compare(a.Key, key)
+		})
 		if !found {
 			missing = append(missing, key)
 			continue
 		}
 		attributes[i] = p.Attributes[j]
 	}
-	if len(missing) > 0 { // whether there is none or it may not be seen
+	if len(missing) > 0 { // absent, or not for the caller
 		return nil, newErrorAbout(ErrNotFound, "attribute", "", missing...)
 	}
 	return attributes, nil
@@ -628,16 +683,22 @@ func (d *Directory) profile(ctx context.Context, c *call) (Profile, error) {
 		return Profile{}, err
 	}
 	r, ok := entries[1].Value().(*record.Profile)
-	// A profile that was read after its user was created anew is not this user's.
+	// The user may come from the cache and the profile from the store, which is by then that of
+	// another user of the same id.
 	if !ok || r.Incarnation != user.Incarnation {
 		return Profile{User: c.target, Attributes: []Attribute{}}, nil
 	}
 	return d.profileOf(ctx, c, r, entries[1].Version())
 }
 
-// profileOf answers what the caller may see of a profile.
-func (d *Directory) profileOf(ctx context.Context, c *call, r *record.Profile, version store.Seq) (Profile, error) {
-	p := Profile{User: UserID(r.User), Version: ProfileVersion(version), Attributes: make([]Attribute, 0, len(r.Attributes))}
+// profileOf returns what the caller may see of a profile.
+func (d *Directory) profileOf(
+	ctx context.Context, c *call, r *record.Profile, version store.Seq,
+) (Profile, error) {
+	p := Profile{
+		User: UserID(r.User), Version: ProfileVersion(version),
+		Attributes: make([]Attribute, 0, len(r.Attributes)),
+	}
 	if c.role == system {
 		for _, a := range r.Attributes {
 			p.Attributes = append(p.Attributes, Attribute(a))
@@ -653,8 +714,8 @@ func (d *Directory) profileOf(ctx context.Context, c *call, r *record.Profile, v
 		return Profile{}, err
 	}
 	for i, a := range r.Attributes {
-		// A definition never changes, and is older than whatever rests on it. A newer one is
-		// another definition of the same key, made after the profile was read.
+		// A definition never changes, and is older than the attributes that need it. A newer one
+		// is another definition of the same key, made after the profile was read.
 		def, ok := defs[i].Value().(*record.Definition)
 		if ok && defs[i].Version() < version && c.maySee(def) {
 			p.Attributes = append(p.Attributes, Attribute(a))

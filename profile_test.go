@@ -25,7 +25,7 @@ func (h *house) define(t testing.TB, defs ...denizen.AttributeDef) {
 	}
 }
 
-// text is an attribute as it is answered.
+// text is an attribute as it is returned.
 func text(key, value string) denizen.Attribute {
 	return denizen.Attribute{Key: key, ContentType: "text/plain", ContentEncoding: "identity", Value: value}
 }
@@ -376,7 +376,7 @@ func TestProfile_ADefinitionSaysWhoSeesAnAttribute(t *testing.T) {
 			by   denizen.Principal
 			sees []string
 		}{"a peer": {h.as(t, bob), peers}, "the user": {h.as(t, alice), self}, ".system": {sys, system}} {
-			for range 2 { // what the second call answers is remembered
+			for range 2 { // the second result is from the cache
 				p, err := h.Profile(ctx, row.by, alice)
 				require.NoError(t, err)
 				require.Equal(t, row.sees, keysOf(p), what)

@@ -8,9 +8,9 @@ import (
 	"github.com/denizenhq/denizen/internal/record"
 )
 
-// ProveLocator returns the user of somebody who just proved that it receives what is sent to a
-// locator, such as "email:alice@example.org", by a code or a link. It is called before
-// IssueToken. The locator is Verified afterwards, and the user its only owner:
+// ProveLocator returns the user of somebody who just proved, by a code or a link, that they receive
+// what is sent to a locator such as "email:alice@example.org". Call it before
+// [Directory.IssueToken]. Afterwards the locator is [Verified], and that user owns it:
 //
 //   - Nobody owns it: newcomer is created, with the locator before its own ones.
 //   - Its owner has it Verified: that user is returned, and nothing changes.
@@ -36,7 +36,8 @@ func (d *Directory) ProveLocator(ctx context.Context, by Principal, locator stri
 	if err != nil {
 		return User{}, err
 	}
-	newcomer.Locators = slices.Concat([]NewLocator{{Locator: locator, Status: Verified}}, newcomer.Locators)
+	proved := NewLocator{Locator: locator, Status: Verified}
+	newcomer.Locators = slices.Concat([]NewLocator{proved}, newcomer.Locators)
 	for range maxTries {
 		owners, err := d.owners(ctx, &c, []string{key})
 		if err != nil {
@@ -44,14 +45,16 @@ func (d *Directory) ProveLocator(ctx context.Context, by Principal, locator stri
 		}
 		if owners[0] == nil {
 			u, err = d.CreateUser(ctx, by, newcomer)
-			if e, ok := errors.AsType[*Error](err); ok && e.Kind == ErrTaken && e.Field == "locator" && d.owned(ctx, &c, key) {
-				continue // by the same person, on another device
+			e, ok := errors.AsType[*Error](err)
+			taken := ok && e.Kind == ErrTaken && e.Field == "locator"
+			if taken && d.owned(ctx, &c, key) {
+				continue // perhaps the same person on another device was first
 			}
 			return u, err
 		}
-		c.target = UserID(owners[0].Value().(*record.User).ID)
-		c.now = d.clock.Now()
-		u, err = d.prove(ctx, &c, key)
+		of := c.about(UserID(owners[0].Value().(*record.User).ID))
+		of.now = d.clock.Now()
+		u, err = d.prove(ctx, &of, key)
 		if err != errNotOwner && !errors.Is(err, ErrNotFound) {
 			return u, err
 		}
@@ -59,16 +62,18 @@ func (d *Directory) ProveLocator(ctx context.Context, by Principal, locator stri
 	return User{}, newError(ErrConflict, "locator", "others kept changing who owns it")
 }
 
-// errNotOwner says that a user does not own a locator, not any more.
+// errNotOwner says that a user does not own a locator, or no longer.
 var errNotOwner = errors.New("does not own the locator")
 
-// prove makes a locator of the target Verified, or takes it from the target, which is
-// errNotOwner. What it decides on, the statuses of all locators of the user, is one record.
+// prove makes a locator of the target Verified, or takes it from the target and returns
+// errNotOwner. It decides on the status of all locators of the user, which are in one record.
 func (d *Directory) prove(ctx context.Context, c *call, key string) (User, error) {
 	var left bool
 	u, err := d.change(ctx, c, nil, func(p *plan, r *record.User) error {
 		left = false
-		i := slices.IndexFunc(r.Locators, func(l record.Locator) bool { return l.Owned && l.Is(key) })
+		i := slices.IndexFunc(r.Locators, func(l record.Locator) bool {
+			return l.Owned && l.Is(key)
+		})
 		if i < 0 {
 			return errNotOwner
 		}
@@ -76,7 +81,8 @@ func (d *Directory) prove(ctx context.Context, c *call, key string) (User, error
 		if l.Status == string(Verified) {
 			return errUnchanged
 		}
-		if slices.ContainsFunc(r.Locators, func(l record.Locator) bool { return l.Owned && l.Status == string(Verified) }) {
+		verified := func(l record.Locator) bool { return l.Owned && l.Status == string(Verified) }
+		if slices.ContainsFunc(r.Locators, verified) {
 			left = true
 			p.emit(EventLocatorRemoved, r, l.ID)
 			gone := *l
@@ -107,7 +113,7 @@ func (d *Directory) prove(ctx context.Context, c *call, key string) (User, error
 	return u, err
 }
 
-// owned reports whether somebody owns a locator, as far as that can be told.
+// owned reports whether it is known that somebody owns a locator.
 func (d *Directory) owned(ctx context.Context, c *call, key string) bool {
 	owners, err := d.owners(ctx, c, []string{key})
 	return err == nil && owners[0] != nil

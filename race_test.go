@@ -19,7 +19,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// atOnce runs f many times at once and answers what came of each.
+// atOnce runs f many times at once and returns what came of each.
 func atOnce(n int, f func(i int) error) []error {
 	errs := make([]error, n)
 	start := make(chan struct{})
@@ -149,7 +149,7 @@ func TestRace_NothingIsLetInAfterItsEndReturned(t *testing.T) {
 	})
 }
 
-// dawdling answers a read late: what it answers may be old by then.
+// dawdling returns a read late: what it returns may be old by then.
 type dawdling struct {
 	store.Store
 	slow         atomic.Bool // the next read is the one
@@ -205,7 +205,7 @@ func TestRace_WhatWasReadBeforeARevocationIsNotRememberedAfterIt(t *testing.T) {
 // meddling does something just before the next commit of a kind is handed over.
 type meddling struct {
 	store.Store
-	meddle atomic.Pointer[func(store.Batch) bool] // answers whether that was the one
+	meddle atomic.Pointer[func(store.Batch) bool] // reports whether that was the one
 }
 
 func (s *meddling) Commit(ctx context.Context, b store.Batch) (store.Seq, error) {

@@ -33,7 +33,7 @@ func textOf(t *testing.T, file string) string {
 }
 
 // filesNamed returns the text of the files below the root whose names end so, by their paths.
-// What lies in directories whose names begin with a dot is left out.
+// Directories whose names begin with a dot are left out.
 func filesNamed(t *testing.T, suffix string) map[string]string {
 	t.Helper()
 	texts := map[string]string{}

@@ -23,7 +23,7 @@ func screenNameOf(s string) (name, reason string) {
 	switch {
 	case !utf8.ValidString(s):
 		return "", "must be valid UTF-8"
-	case len(s) > 4096: // more than 128 characters in any form, and nothing to spend work on
+	case len(s) > 4096: // too long in any normal form, so do not normalize it
 		return "", length
 	}
 	name = norm.NFC.String(s)
@@ -68,22 +68,23 @@ func checkScreenName(name []rune) string {
 	return ""
 }
 
-// invisible reports controls, format characters (those that turn the direction and those
-// of no width), separators of lines, and letters that draw nothing.
+// invisible reports whether r is a control, a format character (such as one that turns the
+// direction or has no width), a line separator, or a letter that draws nothing.
 func invisible(r rune) bool {
 	switch r {
 	case '\u034f', '\u115f', '\u1160', '\u17b4', '\u17b5', '\u2028', '\u2029', '\u3164', '\uffa0':
 		return true
 	}
-	return unicode.IsControl(r) || unicode.Is(unicode.Cf, r) || unicode.Is(unicode.Other_Default_Ignorable_Code_Point, r)
+	return unicode.IsControl(r) || unicode.Is(unicode.Cf, r) ||
+		unicode.Is(unicode.Other_Default_Ignorable_Code_Point, r)
 }
 
-// blank reports what takes room and draws nothing.
+// blank reports whether r takes room and draws nothing.
 func blank(r rune) bool { return unicode.IsSpace(r) || r == '\u2800' }
 
-// shapes reports whether a joiner stands where it changes what is drawn: behind a virama, or
-// between letters that join, as CONTEXTJ of RFC 5892 (appendix A) has it; before a virama, as
-// in Bengali and Kannada; or, one that joins, between two emoji.
+// shapes reports whether a joiner is where it changes what is drawn. That is after a virama, or
+// between letters that join, as in CONTEXTJ of RFC 5892 (appendix A). It is also before a virama,
+// as in Bengali and Kannada, and, for ZWJ, between two emoji.
 func shapes(joiner rune, before, after []rune) bool {
 	if len(before) == 0 {
 		return false
@@ -106,13 +107,13 @@ func shapes(joiner rune, before, after []rune) bool {
 	return joins(skipMarks(before, -1)) && joins(skipMarks(after, 1))
 }
 
-// virama reports what suppresses a vowel.
+// virama reports whether r suppresses a vowel.
 func virama(r rune) bool {
 	const suppresses = 9 // the canonical combining class
 	return norm.NFC.PropertiesString(string(r)).CCC() == suppresses
 }
 
-// emojiBase returns the character that a skin tone or a selector at the end is of.
+// emojiBase returns the last character of name that is no skin tone and no emoji style selector.
 func emojiBase(name []rune) rune {
 	for i := len(name) - 1; i >= 0; i-- {
 		if r := name[i]; r != vs16 && (r < 0x1f3fb || r > 0x1f3ff) {
@@ -122,7 +123,8 @@ func emojiBase(name []rune) rune {
 	return 0
 }
 
-// skipMarks returns the first character from an end of name that is no mark, or 0.
+// skipMarks returns the first character of name, from the start or with a negative step from the
+// end, that is no mark. It returns 0 if there is none.
 func skipMarks(name []rune, step int) rune {
 	i := 0
 	if step < 0 {
@@ -136,14 +138,15 @@ func skipMarks(name []rune, step int) rune {
 	return 0
 }
 
-// joins reports a letter of a script whose letters join.
+// joins reports whether r is a letter of a script whose letters join.
 func joins(r rune) bool {
-	return unicode.IsLetter(r) && unicode.In(r, unicode.Arabic, unicode.Syriac, unicode.Mandaic, unicode.Mongolian,
-		unicode.Nko, unicode.Phags_Pa, unicode.Manichaean, unicode.Psalter_Pahlavi, unicode.Adlam,
-		unicode.Hanifi_Rohingya, unicode.Sogdian, unicode.Old_Uyghur, unicode.Chorasmian)
+	return unicode.IsLetter(r) && unicode.In(r, unicode.Arabic, unicode.Syriac, unicode.Mandaic,
+		unicode.Mongolian, unicode.Nko, unicode.Phags_Pa, unicode.Manichaean,
+		unicode.Psalter_Pahlavi, unicode.Adlam, unicode.Hanifi_Rohingya, unicode.Sogdian,
+		unicode.Old_Uyghur, unicode.Chorasmian)
 }
 
-// pictograph reports what may be part of an emoji of several.
+// pictograph reports whether r may be part of an emoji of several characters.
 func pictograph(r rune) bool {
 	switch {
 	case r >= 0x2500 && r <= 0x259f, r >= 0x1f1e6 && r <= 0x1f1ff, r >= 0x1f3fb && r <= 0x1f3ff:
@@ -154,8 +157,8 @@ func pictograph(r rune) bool {
 	return false
 }
 
-// selects reports whether a variation selector may follow base: text or emoji style behind
-// signs, another glyph behind letters of scripts that have those.
+// selects reports whether a variation selector may follow base. Text and emoji style may follow
+// signs; other selectors may follow letters of scripts that have variants.
 func selects(selector, base rune) bool {
 	switch {
 	case selector == vs15 || selector == vs16:
@@ -168,8 +171,9 @@ func selects(selector, base rune) bool {
 	return unicode.In(base, unicode.Han, unicode.Myanmar)
 }
 
-// tags returns how many tags spell a flag at the start of what follows a black flag: none, or
-// up to six letters and digits of a region and the tag that ends them. It is -1 for others.
+// tags returns how many characters after a black flag are tags that spell a region: up to six
+// letters and digits and the tag that ends them. It returns 0 if there are no tags, and -1 if they
+// spell no region.
 func tags(after []rune) int {
 	for i, r := range after {
 		switch {

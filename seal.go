@@ -8,27 +8,28 @@ import (
 	"github.com/denizenhq/denizen/internal/record"
 )
 
-// What is sealed begins with how: in the clear, or under the root key. Under the root key it is
-// bound to the directory and to its purpose, so that it cannot pass for something else.
+// A stored secret begins with how it is stored: in the clear, or sealed under the root key. A
+// sealed one is bound to the directory and to its purpose, so that it cannot stand in for another.
 const (
 	clearPrefix  = "clear:"
 	sealedPrefix = "xchacha20poly1305:"
 )
 
-// seal returns a secret as it is stored. What says its purpose.
-func (d *Directory) seal(what string, secret []byte) string {
+// seal returns a secret as it is stored for a purpose.
+func (d *Directory) seal(purpose string, secret []byte) string {
 	if d.sealer == nil {
 		return clearPrefix + base64.StdEncoding.EncodeToString(secret)
 	}
-	nonce := make([]byte, d.sealer.NonceSize(), d.sealer.NonceSize()+len(secret)+d.sealer.Overhead())
+	size := d.sealer.NonceSize()
+	nonce := make([]byte, size, size+len(secret)+d.sealer.Overhead())
 	rand.Read(nonce)
-	return sealedPrefix + base64.StdEncoding.EncodeToString(d.sealer.Seal(nonce, nonce, secret, []byte(d.id+"/"+what)))
+	sealed := d.sealer.Seal(nonce, nonce, secret, []byte(d.id+"/"+purpose))
+	return sealedPrefix + base64.StdEncoding.EncodeToString(sealed)
 }
 
-// unseal returns the secret that seal was given for the same purpose in the same directory.
-// Anything else is damage: that the root key is the right one was seen when the directory was
-// opened.
-func (d *Directory) unseal(what, text string) ([]byte, error) {
+// unseal returns a secret that was sealed for the same purpose in the same directory. Anything else
+// is damage: a wrong root key is refused when the directory is opened.
+func (d *Directory) unseal(purpose, text string) ([]byte, error) {
 	prefix := clearPrefix
 	if d.sealer != nil {
 		prefix = sealedPrefix
@@ -45,7 +46,7 @@ func (d *Directory) unseal(what, text string) ([]byte, error) {
 		return nil, record.ErrCorrupt
 	}
 	nonce, sealed := secret[:d.sealer.NonceSize()], secret[d.sealer.NonceSize():]
-	secret, err = d.sealer.Open(nil, nonce, sealed, []byte(d.id+"/"+what))
+	secret, err = d.sealer.Open(nil, nonce, sealed, []byte(d.id+"/"+purpose))
 	if err != nil {
 		return nil, record.ErrCorrupt
 	}

@@ -16,7 +16,7 @@ import (
 
 // Sealing
 
-// withSecrets fills a store with secrets of every kind, and answers those that are known.
+// withSecrets fills a store with secrets of every kind, and returns those that are known.
 func withSecrets(t *testing.T, s store.Store, o denizen.Options) []string {
 	t.Helper()
 	d, err := denizen.New(t.Context(), s, o)
@@ -108,7 +108,7 @@ func TestSeal_ARootKeyMayBeOverwrittenAfterwards(t *testing.T) {
 	require.NoError(t, d.Close())
 }
 
-// sealedIn answers records of a store that hold something sealed, decoded.
+// sealedIn returns records of a store that hold something sealed, decoded.
 func sealedIn(t *testing.T, s store.Store) (*record.AccessKeys, *record.SigningKeys) {
 	t.Helper()
 	rs, err := s.Get(t.Context(), record.AccessKeysKey, record.SigningKeysKey)

@@ -15,51 +15,57 @@ import (
 	"github.com/denizenhq/denizen/store"
 )
 
-// SignedRequest is what a request signed with an access key says of itself. The digest is
-// the base64 of HMAC-SHA1, keyed with the decoded secret, over the method in capitals, the
-// content type, the Content-MD5, the date, the path and the nonce, each on a line.
+// SignedRequest is a request that is signed with an access key. Digest is the base64 of an
+// HMAC-SHA1 whose key is the decoded secret. It covers the method in capitals, the content type,
+// the Content-MD5, the date, the path and the nonce, joined by line feeds.
 type SignedRequest struct {
 	AccessKey   string
 	Digest      string
 	Method      string
 	ContentType string // "application/json", or "null" where the method has no body
-	ContentMD5  string // already compared with the body by the caller
-	Date        string // RFC 1123, in GMT or UTC; the weekday is not looked at
+	ContentMD5  string // the caller has compared it with the body
+	Date        string // RFC 1123, in GMT or UTC; the weekday is ignored
 	Path        string
 	Nonce       string // 8 to 128 visible ASCII characters
 }
 
-// SignedWindow is how far the date of a signed request may be from now, either way.
+// SignedWindow is how far the date of a signed request may be from now, in both directions.
 const SignedWindow = 25 * time.Second
 
-// AuthenticateSigned answers .system for a request signed with an access key, once: the
-// nonce is used up, durably, before the answer, so each call is a commit to the store. A
-// request with a bad digest, an unknown key or a nonce that was used is ErrUnauthenticated,
-// one whose date is out of SignedWindow ErrExpired, and one whose nonce or date breaks its
-// rule ErrInvalid. A request that is refused uses nothing up.
-func (d *Directory) AuthenticateSigned(ctx context.Context, r SignedRequest) (by Principal, err error) {
+// AuthenticateSigned returns .system for a request that is signed with an access key. Each request
+// is good for one call: its nonce is used up, durably, before the call returns. So each call is a
+// commit.
+//
+// A bad digest, an unknown key or a nonce that was used before is [ErrUnauthenticated]. A date that
+// is not within [SignedWindow] is [ErrExpired]. A nonce or date of a wrong form is [ErrInvalid]. A
+// refused request uses nothing up.
+func (d *Directory) AuthenticateSigned(
+	ctx context.Context, r SignedRequest,
+) (by Principal, err error) {
 	defer wrapOp("AuthenticateSigned", &err)
 	k, proof, err := d.accessKey(ctx, r.AccessKey)
 	if err != nil {
 		return Principal{}, err
 	}
-	if len(r.Nonce) < 8 || len(r.Nonce) > 128 || strings.ContainsFunc(r.Nonce, func(c rune) bool { return c <= ' ' || c > '~' }) {
+	hidden := func(c rune) bool { return c <= ' ' || c > '~' }
+	if len(r.Nonce) < 8 || len(r.Nonce) > 128 || strings.ContainsFunc(r.Nonce, hidden) {
 		return Principal{}, invalid("nonce", "must be 8 to 128 visible ASCII characters")
 	}
 	date, ok := parseDate(r.Date)
 	if !ok {
 		return Principal{}, invalid("date", "must be an RFC 1123 date in GMT")
 	}
+	lines := []string{r.Method, r.ContentType, r.ContentMD5, r.Date, r.Path, r.Nonce}
 	mac := hmac.New(sha1.New, proof.hmacKey())
-	mac.Write([]byte(strings.Join([]string{r.Method, r.ContentType, r.ContentMD5, r.Date, r.Path, r.Nonce}, "\n")))
+	mac.Write([]byte(strings.Join(lines, "\n")))
 	digest := base64.StdEncoding.EncodeToString(mac.Sum(nil))
 	// A line break inside a field would let two requests share one text.
 	joined := strings.ContainsAny(r.Method+r.ContentType+r.ContentMD5+r.Date+r.Path, "\n\r")
 	if subtle.ConstantTimeCompare([]byte(digest), []byte(r.Digest)) != 1 || joined || k == nil {
 		return Principal{}, newError(ErrUnauthenticated, "digest", "")
 	}
-	now := d.clock.Now()
-	if off := now - date.UnixMilli(); off > SignedWindow.Milliseconds() || off < -SignedWindow.Milliseconds() {
+	now, window := d.clock.Now(), SignedWindow.Milliseconds()
+	if off := now - date.UnixMilli(); off > window || off < -window {
 		return Principal{}, newError(ErrExpired, "date", "is too far from now")
 	}
 	by = Principal{kind: kindSystem, accessKey: k.Key, keyIncarnation: k.Incarnation}
@@ -70,7 +76,7 @@ func (d *Directory) AuthenticateSigned(ctx context.Context, r SignedRequest) (by
 	return by, nil
 }
 
-// parseDate reads an RFC 1123 date whose weekday may be any.
+// parseDate parses an RFC 1123 date with any weekday.
 func parseDate(s string) (time.Time, bool) {
 	_, rest, ok := strings.Cut(s, ", ")
 	if !ok || (!strings.HasSuffix(rest, " GMT") && !strings.HasSuffix(rest, " UTC")) {
@@ -82,18 +88,21 @@ func parseDate(s string) (time.Time, bool) {
 	return t, err == nil && t.Format(layout) == rest // Parse takes fractions and any case
 }
 
-// spendNonce uses a nonce up. It lies under the minute of its date, and a date is good
-// for less than a minute, so a nonce absent from its minute and the ones beside it was
-// not used in any request that could still be good.
-func (d *Directory) spendNonce(ctx context.Context, by Principal, minute int64, nonce string) error {
+// spendNonce uses a nonce up, or refuses it. It is stored under the minute of its date. A date is
+// accepted for less than a minute in all, so the nonce of a request that is still acceptable can
+// only be in that minute or one beside it.
+func (d *Directory) spendNonce(
+	ctx context.Context, by Principal, minute int64, nonce string,
+) error {
 	d.background.start()
 	key := record.NonceKey(minute, by.accessKey, nonce)
 	keys := []store.Key{
-		record.NonceKey(minute-1, by.accessKey, nonce), key, record.NonceKey(minute+1, by.accessKey, nonce),
+		record.NonceKey(minute-1, by.accessKey, nonce), key,
+		record.NonceKey(minute+1, by.accessKey, nonce),
 	}
 	return d.writeBackground(ctx, func(tx *txn.Tx) error {
-		// The commit is the look-up. Only one that was refused is asked for what was in its way: a
-		// nonce, or damage.
+		// The commit itself finds out whether the nonce is new. After it was refused, read why: for
+		// a nonce, or for damage.
 		if tx.Retrying() {
 			entries, err := tx.Read(keys...)
 			if err != nil {
@@ -102,7 +111,8 @@ func (d *Directory) spendNonce(ctx context.Context, by Principal, minute int64, 
 			if err := d.checkDamage(keys, entries); err != nil {
 				return err
 			}
-			if slices.ContainsFunc(entries, func(e *txn.Entry) bool { return e.Value() != nil }) {
+			used := func(e *txn.Entry) bool { return e.Value() != nil }
+			if slices.ContainsFunc(entries, used) {
 				return newError(ErrUnauthenticated, "nonce", "was used before")
 			}
 		}

@@ -30,7 +30,7 @@ type request struct {
 	secret string
 }
 
-// signedNow answers a good request, not signed yet.
+// signedNow returns a good request, not signed yet.
 func signedNow(key, secret string) request {
 	body := md5.Sum([]byte(`{"screenName":{"screenName":"Alice"}}`))
 	return request{denizen.SignedRequest{
@@ -165,7 +165,7 @@ func TestSigned_ANonceIsRefusedInTheMinutesBesideItsOwn(t *testing.T) {
 	}
 }
 
-// A nonce must be known for as long as any date that it came with is good: up to 50 s after
+// A nonce must be known for as long as any date that it was sent with is good: up to 50 s after
 // it was used, across minutes and sweeps.
 func TestSigned_ANonceIsRememberedForLongerThanItsDateIsGood(t *testing.T) {
 	inSignedTime(t, func(t *testing.T, d *denizen.Directory) {

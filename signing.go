@@ -13,7 +13,7 @@ import (
 	"github.com/denizenhq/denizen/store"
 )
 
-// keyRing is the key ring, ready for use, as of a version of its record.
+// keyRing is the signing keys, ready for use, as of one version of their record. It is immutable.
 type keyRing struct {
 	version store.Seq
 	stored  []record.SigningKey // in the order in which they sign
@@ -21,8 +21,8 @@ type keyRing struct {
 	public  []token.PublicKey
 }
 
-// signingIndex returns which key signs at an instant: the last whose time has come, or the first
-// if the clock is behind that too.
+// signingIndex returns which key signs at an instant. That is the last one whose time has come, or
+// the first if the clock is behind even that.
 func (s *keyRing) signingIndex(now int64) int {
 	for i := len(s.stored) - 1; i > 0; i-- {
 		if s.stored[i].Signs <= now {
@@ -32,8 +32,8 @@ func (s *keyRing) signingIndex(now int64) int {
 	return 0
 }
 
-// MaxSigningKeys is how many signing keys there may be at once, those included that only
-// are published until the last token signed with them has expired.
+// MaxSigningKeys is how many signing keys there may be at once. It includes those that no longer
+// sign and stay published until the last token signed with them has expired.
 const MaxSigningKeys = 16
 
 func (d *Directory) newSigningKey(now, signs int64) record.SigningKey {
@@ -57,15 +57,16 @@ func (d *Directory) loadKeyRing(ctx context.Context) (*keyRing, error) {
 	return d.keyRingOf(entries[0])
 }
 
-// keyRingOf returns the key ring of a record, ready for use. Making that of the keys takes longer than
-// reading them, so the last one is kept.
+// keyRingOf returns the key ring of a record. Deriving the keys takes longer than reading them, so
+// the last ring is kept in d.keyRing.
 func (d *Directory) keyRingOf(e *txn.Entry) (*keyRing, error) {
 	r, ok := e.Value().(*record.SigningKeys)
 	if !ok || len(r.Keys) == 0 {
 		return nil, record.ErrCorrupt
 	}
 	// In a store that went back another ring may have the version of one that was lost.
-	if ready := d.keyRing.Load(); ready != nil && ready.version == e.Version() && slices.Equal(ready.stored, r.Keys) {
+	ready := d.keyRing.Load()
+	if ready != nil && ready.version == e.Version() && slices.Equal(ready.stored, r.Keys) {
 		return ready, nil
 	}
 	ring := &keyRing{version: e.Version(), stored: r.Keys}
@@ -84,7 +85,7 @@ func (d *Directory) keyRingOf(e *txn.Entry) (*keyRing, error) {
 	return ring, nil
 }
 
-// readKeyRing returns the key ring for a decision.
+// readKeyRing returns the key ring, and makes it a condition of the write.
 func (p *plan) readKeyRing() (*keyRing, error) {
 	entries, err := p.read(record.SigningKeysKey)
 	if err != nil {
@@ -93,7 +94,7 @@ func (p *plan) readKeyRing() (*keyRing, error) {
 	return p.d.keyRingOf(entries[0])
 }
 
-// signer returns the key that signs now, for a token that expires as given.
+// signer returns the key that signs now, for a token that expires at the given instant.
 func (p *plan) signer(expires int64) (token.SigningKey, error) {
 	ring, err := p.readKeyRing()
 	if err != nil {
@@ -101,7 +102,7 @@ func (p *plan) signer(expires int64) (token.SigningKey, error) {
 	}
 	i := ring.signingIndex(p.c.now)
 	if gone := ring.stored[i].Gone; gone != 0 && gone < expires {
-		// When it was given an end tokens lived for shorter.
+		// MaxTokenTTL was shorter when the key was given an end.
 		keys := slices.Clone(ring.stored)
 		keys[i].Gone = expires
 		p.Put(record.SigningKeysKey, &record.SigningKeys{Keys: keys})
@@ -109,15 +110,19 @@ func (p *plan) signer(expires int64) (token.SigningKey, error) {
 	return ring.keys[i], nil
 }
 
-// RotateSigningKey makes a new key that signs tokens from notice on. Until then it is only
-// announced, so that services that verify offline can fetch the keys again; a key that was
-// announced and would sign no sooner is forgotten. The key before stays published until the
-// last token signed with it has expired. Nobody is logged out. A notice is a year at most;
-// more than MaxSigningKeys at once are ErrLimited. It goes through the tokens of all users.
-// Where the record of the keys is damaged the new one signs at once, and is the only one: until it
-// is rotated no token can be issued, and tokens signed before then no longer verify offline.
-// For .system only.
-func (d *Directory) RotateSigningKey(ctx context.Context, by Principal, notice time.Duration) (err error) {
+// RotateSigningKey makes a new key that signs tokens once notice has passed, which is a year at
+// most. Until then the key is only announced, so that services that verify offline can fetch it in
+// time. A key that was announced and would sign no sooner is dropped.
+//
+// The key before it stays published until the last token signed with it has expired, so no token
+// becomes invalid. More than [MaxSigningKeys] at once are [ErrLimited]. The call reads the tokens
+// of all users.
+//
+// If the record of the keys is damaged, the new key signs at once and is the only one. No token can
+// be issued before that, and tokens signed earlier no longer verify offline. Only .system may.
+func (d *Directory) RotateSigningKey(
+	ctx context.Context, by Principal, notice time.Duration,
+) (err error) {
 	defer wrapOp("RotateSigningKey", &err)
 	c, err := d.enter(ctx, opSigningKeys, by, noTarget)
 	if err != nil {
@@ -153,7 +158,8 @@ func (d *Directory) RotateSigningKey(ctx context.Context, by Principal, notice t
 			}
 		}
 		next.Keys[len(next.Keys)-1].Gone = gone
-		next.Keys = slices.DeleteFunc(next.Keys, func(k record.SigningKey) bool { return k.Gone <= c.now })
+		expired := func(k record.SigningKey) bool { return k.Gone <= c.now }
+		next.Keys = slices.DeleteFunc(next.Keys, expired)
 		if len(next.Keys) >= MaxSigningKeys {
 			return newError(ErrLimited, "signingKeys", "must be 16 at most")
 		}
@@ -166,9 +172,10 @@ func (d *Directory) RotateSigningKey(ctx context.Context, by Principal, notice t
 	return err
 }
 
-// lastEnd returns when the last token expires that is there or will be issued until an
-// instant, and an hour, for what is being issued meanwhile and by other clocks. Tokens may
-// live for longer than Options says now, if it said otherwise when they were issued.
+// lastEnd returns when the last token expires that exists or will be issued before an instant. It
+// adds an hour, for tokens that are being issued meanwhile and for other clocks. It reads all
+// tokens because some may live longer than Options allows now, if it allowed more when they were
+// issued.
 func (d *Directory) lastEnd(ctx context.Context, until int64) (int64, error) {
 	last := until + d.options.MaxTokenTTL.Milliseconds()
 	for r, err := range d.walk(ctx, record.AllTokens) {
@@ -177,7 +184,7 @@ func (d *Directory) lastEnd(ctx context.Context, until int64) (int64, error) {
 		}
 		value, err := record.DecodeStored(r)
 		if err != nil {
-			d.met(r.Key) // whoever's they are, they were issued for no longer than others
+			d.met(r.Key) // they most likely last no longer than others
 			continue
 		}
 		for _, t := range value.(*record.Tokens).Tokens {
@@ -187,11 +194,12 @@ func (d *Directory) lastEnd(ctx context.Context, until int64) (int64, error) {
 	return ceilSecond(last) + everyHour.Milliseconds(), nil
 }
 
-// DropSigningKey takes a key, by its kid, out of the published keys at once, such as one
-// that leaked: services that verify offline refuse all that it signed once they fetch the
-// keys again. Here nobody is logged out: this directory knows what it issued. The key that
-// signs now is ErrConflict with Field "signingKey": rotate first. One that is not there is
-// ErrNotFound. For .system only.
+// DropSigningKey removes a key from the published keys at once, for example because it leaked. id
+// is its kid. Services that verify offline refuse all that it signed once they fetch the keys
+// again. In this directory its tokens stay valid, because the directory knows what it issued.
+//
+// The key that signs now is [ErrConflict] with Field "signingKey": rotate first. A key that does
+// not exist is [ErrNotFound]. Only .system may.
 func (d *Directory) DropSigningKey(ctx context.Context, by Principal, id string) (err error) {
 	defer wrapOp("DropSigningKey", &err)
 	c, err := d.enter(ctx, opSigningKeys, by, noTarget)
@@ -213,7 +221,7 @@ func (d *Directory) DropSigningKey(ctx context.Context, by Principal, id string)
 		}
 		keys := slices.Clone(ring.stored)
 		if i > signing {
-			keys[i-1].Gone = keys[i].Gone // it signs in the other's stead
+			keys[i-1].Gone = keys[i].Gone // it goes on signing for as long
 		}
 		p.Put(record.SigningKeysKey, &record.SigningKeys{Keys: slices.Delete(keys, i, i+1)})
 		p.emit(EventSigningKeyDropped, nil, id)
@@ -222,14 +230,14 @@ func (d *Directory) DropSigningKey(ctx context.Context, by Principal, id string)
 	return err
 }
 
-// KeySet is the public keys of a directory. Encoded as JSON it is a JWK set (RFC 7517, RFC
-// 8037).
+// KeySet is the public keys of a directory. Encoded as JSON it is a JWK set (RFC 7517, RFC 8037).
+// It is immutable but for UnmarshalJSON.
 type KeySet struct {
 	keys []token.PublicKey
 }
 
-// PublicKeys answers the keys that live tokens were signed with or soon will be. They are
-// no secret, and it takes no principal.
+// PublicKeys returns the keys that live tokens were signed with or soon will be. They are no
+// secret, so it takes no Principal.
 func (d *Directory) PublicKeys(ctx context.Context) (keys KeySet, err error) {
 	defer wrapOp("PublicKeys", &err)
 	if err := d.usable(); err != nil {
@@ -248,7 +256,7 @@ func (d *Directory) PublicKeys(ctx context.Context) (keys KeySet, err error) {
 	return keys, nil
 }
 
-// IDs answers the ids of the keys, the kid of the JWK set, oldest first.
+// IDs returns the ids of the keys, oldest first. An id is the kid in the JWK set.
 func (k KeySet) IDs() []string {
 	ids := make([]string, len(k.keys))
 	for i, key := range k.keys {
@@ -257,14 +265,15 @@ func (k KeySet) IDs() []string {
 	return ids
 }
 
-// MarshalJSON answers the JWK set.
+// MarshalJSON returns the JWK set.
 func (k KeySet) MarshalJSON() ([]byte, error) { return token.EncodeKeys(k.keys...), nil }
 
-// UnmarshalJSON reads a JWK set. Keys of other kinds in it are passed over.
+// UnmarshalJSON reads a JWK set, and skips keys of other kinds in it. What is not a JWK set is
+// [ErrInvalid] with Field "keys".
 func (k *KeySet) UnmarshalJSON(set []byte) error {
 	keys, err := token.ParseKeys(set)
 	if err != nil {
-		return &Error{Op: "KeySet", Kind: ErrInvalid, Field: "keys", Reason: "are no JWK set"}
+		return &Error{Op: "KeySet", Kind: ErrInvalid, Field: "keys", Reason: "must be a JWK set"}
 	}
 	k.keys = keys
 	return nil
@@ -273,24 +282,26 @@ func (k *KeySet) UnmarshalJSON(set []byte) error {
 // Claims is what a token says of itself, once its signature was verified.
 type Claims struct {
 	User       UserID
-	InternalID string // tells a user from a later one of the same id
+	InternalID string // User.InternalID: tells a user from a later one of the same id
 	Token      TokenID
 	IssuedAt   time.Time
 	ExpiresAt  time.Time
 }
 
-// Verifier checks tokens of a directory where the directory itself cannot be asked. Its fields are
-// for the program to set, and must not change while it is used; many goroutines may use it at once.
+// Verifier checks tokens where the directory itself cannot be asked. Set its fields before use and
+// do not change them after; then many goroutines may use it at once.
 type Verifier struct {
-	Keys     KeySet // of Directory.PublicKeys
-	Issuer   string // the ID of the directory
-	Audience string // its ApplicationID
+	Keys     KeySet // from Directory.PublicKeys
+	Issuer   string // from Directory.ID
+	Audience string // from Directory.ApplicationID
 }
 
 // Verify checks the signature and the times of a token. It does not see revocation: a token that
-// was revoked passes until it expires. So that a clock that is behind does not refuse a fresh
-// token, one that becomes valid within a minute passes; an end is an end. The errors are ErrExpired
-// and ErrUnauthenticated.
+// was revoked passes until it expires.
+//
+// So that a fresh token passes where the clock is behind, one that becomes valid within a minute
+// counts as valid. There is no such tolerance at the end. The errors are [ErrExpired] and
+// [ErrUnauthenticated].
 func (v Verifier) Verify(signed string) (claims Claims, err error) {
 	defer wrapOp("Verify", &err)
 	want, now := token.Want{Issuer: v.Issuer, Audience: v.Audience}, time.Now()
@@ -302,7 +313,7 @@ func (v Verifier) Verify(signed string) (claims Claims, err error) {
 	case errors.Is(err, token.ErrExpired):
 		return Claims{}, newError(ErrExpired, "token", "")
 	case err != nil:
-		return Claims{}, newError(ErrUnauthenticated, "token", "is none of this directory's")
+		return Claims{}, newError(ErrUnauthenticated, "token", notIssued)
 	}
 	return Claims{
 		User: UserID(c.UserID), InternalID: c.Generation, Token: TokenID(c.ID),

@@ -13,34 +13,34 @@ import (
 	"github.com/denizenhq/denizen/store"
 )
 
-// tokenCache remembers what signed texts stand for, by the text itself. Whoever holds the text holds
-// the token, and the hash of the map is keyed, so looking one up tells a stranger nothing. The nil
-// tokenCache remembers nothing.
+// tokenCache remembers what signed texts stand for, by the text itself. Whoever holds the text
+// holds the token. The hash of the map is keyed, so the time of a look-up tells a stranger nothing.
+// A nil tokenCache remembers nothing.
 type tokenCache struct {
 	shards   [64]tokenShard
-	bound    int64               // what the tokens of a shard may weigh
-	follower *revocationFollower // of a store that others write to; nil of a sole one
+	bound    int64               // the most bytes that the tokens of a shard may weigh
+	follower *revocationFollower // nil over a store that this directory owns alone
 }
 
-// tokenShard is a part of the texts. Its lock is taken alone, and guards what follows it.
+// tokenShard is a part of the texts. While its lock is held no other lock is taken.
 type tokenShard struct {
-	sync.RWMutex
-	byText map[string]*cachedToken
-	weight int64
+	sync.RWMutex // guards the fields below
+	byText       map[string]*cachedToken
+	weight       int64 // of all tokens in byText
 }
 
-// cachedToken is an authenticated token. It is good for as long as both records that it rests on
-// are remembered: the text's and its user's. Where the feed is followed instead of remembering
-// records, it is good for as long as its user is in the same epoch.
+// cachedToken is an authenticated token. It rests on two records: that of the text and that of its
+// user. It is good while neither is stale. Where the feed is followed, it is good while its user is
+// in the same epoch.
 type cachedToken struct {
 	by         Principal
 	expires    int64
-	text, user *txn.Freshness // not the entries: a token holds no records in memory
-	epoch      uint64
+	text, user *txn.Freshness // not the entries, which would keep the records in memory
+	epoch      uint64         // of the user, before its record was read
 	use        useMark
 }
 
-// newTokenCache returns a cache whose tokens weigh some bytes at most.
+// newTokenCache returns a cache whose tokens weigh at most the given bytes.
 func newTokenCache(f *revocationFollower, bytes int64) *tokenCache {
 	t := &tokenCache{follower: f}
 	t.bound = bytes / int64(len(t.shards))
@@ -50,14 +50,15 @@ func newTokenCache(f *revocationFollower, bytes int64) *tokenCache {
 	return t
 }
 
-// shard returns where a text is remembered, by the end of its signature. Its last two characters do
-// not tell texts apart: the last byte of an Ed25519 signature is below 0x11 (RFC 8032, 5.1.7).
+// shard returns where a text is remembered. It goes by the end of the signature, but not by the
+// last two characters: they hardly differ, because the last byte of an Ed25519 signature is below
+// 0x11 (RFC 8032, 5.1.7).
 func (t *tokenCache) shard(text string) *tokenShard {
 	n := len(text)
 	return &t.shards[(uint(text[n-3])+3*uint(text[n-4]))%64]
 }
 
-// get returns what a text stands for, or nil if that is not known, or not any more.
+// get returns what a text stands for, or nil if that is not known, or no longer.
 func (t *tokenCache) get(text string, now int64) *cachedToken {
 	if t == nil || len(text) < 4 || t.follower != nil && !t.follower.isCurrent(now) {
 		return nil
@@ -87,7 +88,7 @@ func (t *tokenCache) good(a *cachedToken) bool {
 	return !a.text.Stale() && !a.user.Stale()
 }
 
-// remember keeps what a text stands for, in place of others if the shard is full.
+// remember keeps what a text stands for. It forgets others if the shard is full.
 func (t *tokenCache) remember(text string, a *cachedToken) {
 	if t == nil || !t.good(a) {
 		return
@@ -107,7 +108,7 @@ func (t *tokenCache) remember(text string, a *cachedToken) {
 	s.weight += weight
 }
 
-// forget takes a text out of a locked shard.
+// forget removes a text. The shard must be locked.
 func (s *tokenShard) forget(text string) {
 	if _, ok := s.byText[text]; ok {
 		delete(s.byText, text)
@@ -115,24 +116,26 @@ func (s *tokenShard) forget(text string) {
 	}
 }
 
-// weighText returns what a remembered token takes in memory, about: with its principal, its names
+// weighText returns roughly what a remembered token takes in memory, with its principal, its ids
 // and its place in the map.
 func weighText(text string) int64 { return int64(512 + len(text)) }
 
-// revocationFollower reads the feed of a store that other processes write to as well, so that an
-// authenticated token may be remembered: what ends a token is an event. Nothing else is remembered
-// of such a store.
+// revocationFollower reads the feed of a store that other processes write to as well. Everything
+// that ends a token is an event, so a directory that follows the feed may remember authenticated
+// tokens. It remembers nothing else of such a store.
 //
-// A cachedToken carries the epoch of its user at a time before its records were read. An event that
-// may end tokens of the user begins another epoch. And a token counts only while the feed was read
-// to its end within the bound: while the feed cannot be read, nothing that is remembered counts.
+// A cachedToken carries the epoch that its user was in before its records were read. An event that
+// may end tokens of the user begins a new epoch. A remembered token counts only if the feed was
+// read to its end within the bound. So while the feed cannot be read no remembered token counts.
+//
+// It has no lock: each field is atomic or never changes.
 type revocationFollower struct {
 	bound int64 // milliseconds
 	seed  maphash.Seed
-	asOf  atomic.Int64
-	epoch atomic.Uint64 // one more when the epochs of all end
-	// ended is one more when the epoch of a user ends, by a hash of its id. Users share one by
-	// chance; the hash is keyed, so that nobody can aim.
+	asOf  atomic.Int64  // when the feed was last known to its end, in Unix milliseconds
+	epoch atomic.Uint64 // counts new epochs of all users
+	// ended counts new epochs of single users, by a hash of the id. Users share a counter by
+	// chance. The hash is keyed, so nobody can choose with whom.
 	ended [1024]atomic.Uint64
 }
 
@@ -142,12 +145,13 @@ func newRevocationFollower(delay time.Duration) *revocationFollower {
 	return f
 }
 
+// of returns the counter of a user's epochs.
 func (f *revocationFollower) of(user UserID) *atomic.Uint64 {
 	return &f.ended[maphash.String(f.seed, string(user))%uint64(len(f.ended))]
 }
 
-// epochOf returns the epoch of a user. It only grows, and is read before the records that a token
-// rests on.
+// epochOf returns the epoch of a user. It only grows. It is read before the records that a token
+// rests on: then an event that comes in between makes the token count as ended, and not as good.
 func (f *revocationFollower) epochOf(user UserID) uint64 {
 	return f.epoch.Load() + f.of(user).Load()
 }
@@ -155,27 +159,28 @@ func (f *revocationFollower) epochOf(user UserID) uint64 {
 // isCurrent reports whether the feed was known to its end within the bound before now.
 func (f *revocationFollower) isCurrent(now int64) bool { return now-f.asOf.Load() <= f.bound }
 
-// apply ends what an event may end. An event of a kind that is not known, from a later version
-// of this package, may end anything of its user.
+// apply begins a new epoch if an event may end tokens. An event of an unknown kind, from a later
+// version of this package, may end any token of its user.
 func (f *revocationFollower) apply(e *record.Event) {
 	if f == nil || e == nil || e.User == "" {
 		return
 	}
 	switch EventKind(e.What) {
 	case EventUserCreated, EventUserRenamed, EventUserUnblocked,
-		EventLocatorAdded, EventLocatorOwned, EventLocatorVerification, EventLocatorRemoved, EventLocatorsSet,
+		EventLocatorAdded, EventLocatorOwned, EventLocatorVerification, EventLocatorRemoved,
+		EventLocatorsSet,
 		EventProfileChanged, EventPresenceSet, EventPresenceCleared,
-		EventTokenIssued: // but not extended: that ends the ninth text
+		EventTokenIssued: // not EventTokenExtended: a ninth text ends another
 		return
 	}
 	f.of(UserID(e.User)).Add(1)
 }
 
 // follow reads the feed until the directory is closed. It asks four times within the bound, and
-// whenever the store says that there is something newer.
+// whenever the store reports something newer.
 func (d *Directory) follow(ctx context.Context, t *duty) {
 	quarter := d.options.MaxRevocationDelay / 4
-	missed := false // by the Wait before
+	missed := false // whether the last Wait returned ErrMissed
 	for seen := store.End; ctx.Err() == nil; {
 		began := d.clock.Now()
 		next, whole, err := d.follower.read(ctx, d.store, seen)
@@ -193,16 +198,17 @@ func (d *Directory) follow(ctx context.Context, t *duty) {
 		if ctx.Err() == nil && waiting.Err() == nil {
 			d.ended(t, waited(err))
 		}
-		// A store that went back says so once: what it knows is read at once.
+		// A store that went back says so once, and is then read at once. After any other error,
+		// or if it goes on saying so, the store cannot report something newer.
 		if err != nil && (missed || !isMissed(err)) {
-			<-waiting.Done() // the store cannot say when there is something newer
+			<-waiting.Done()
 		}
 		missed = isMissed(err)
 		cancel()
 	}
 }
 
-// waited returns the error of a Wait, if it is one: that the store went back is none.
+// waited returns the error of a Wait. That the store went back is no failure.
 func waited(err error) error {
 	if isMissed(err) {
 		return nil
@@ -210,9 +216,9 @@ func waited(err error) error {
 	return err
 }
 
-// read applies the events after a place, and returns the place to go on after and whether that
-// was all of them. Whoever comes too late, or for the first time, starts at the end. So does
-// whoever knows more than the store does, which went back: then all that is remembered ends.
+// read applies the events after a place. It returns the place to go on after, and whether those
+// were all. The first read, and one that comes too late, starts at the end of the feed. So does one
+// from beyond the end, because the store went back. In these cases the epochs of all users end.
 func (f *revocationFollower) read(
 	ctx context.Context, s store.Store, after store.Seq,
 ) (next store.Seq, whole bool, err error) {

@@ -17,8 +17,8 @@ import (
 	"github.com/denizenhq/denizen/store/memory"
 )
 
-// Each part of the table holds its share of the texts: were they spread over a few parts only, a few thousand
-// tokens would push each other out.
+// Each shard holds its share of the texts. If they were spread over a few shards only, a few
+// thousand tokens would push each other out.
 func TestTokenCache_TokensAreRememberedAllOverTheTable(t *testing.T) {
 	const texts = 64 * 50
 	_, private, err := ed25519.GenerateKey(nil)

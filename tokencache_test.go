@@ -59,7 +59,7 @@ func (p *pair) remember(t *testing.T) {
 	require.Zero(t, p.costs(t))
 }
 
-// costs answers how often two asks the store to authenticate Alice's token, which must be good.
+// costs returns how often two reads the store to authenticate Alice's token, which must be good.
 func (p *pair) costs(t *testing.T) int64 {
 	t.Helper()
 	synctest.Wait() // what goes on in the background at this moment asks, too
@@ -232,7 +232,7 @@ func TestTokenCache_AProcessThatMissedEventsForgetsAll(t *testing.T) {
 	})
 }
 
-// lagging is a store whose answers to Get come late.
+// lagging is a store whose Get returns late.
 type lagging struct {
 	store.Store
 	late func()

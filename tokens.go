@@ -13,47 +13,53 @@ import (
 	"github.com/denizenhq/denizen/store"
 )
 
-// TokenID names one token of one user: every signed text that was ever issued for it.
+// TokenID names one token of one user, whatever signed texts were issued for it.
 type TokenID string
 
-// TokenOptions are what a token is issued with.
+// TokenOptions are the settings of one token. The zero value is good.
 type TokenOptions struct {
-	TTL time.Duration // a whole number of seconds, at most MaxTTL; 0: Options.TokenTTL, or MaxTTL if that is less
-	// MaxTTL bounds the whole life of the token: no extension, by whomever, goes further from
-	// the issue. A whole number of seconds, at most Options.MaxTokenTTL, which is the default.
+	// TTL is how long the token lives: whole seconds, at most MaxTTL. The default is
+	// Options.TokenTTL, or MaxTTL if that is shorter.
+	TTL time.Duration
+	// MaxTTL bounds the life of the token with all extensions, whoever extends it: whole seconds,
+	// at most Options.MaxTokenTTL, which is the default.
 	MaxTTL time.Duration
-	Label  string // for people, such as the name of a device: may be empty, else as a screen name
-	// RefuseWhenFull makes a token beyond MaxTokens ErrLimited. Otherwise it ends the one that
-	// was unused for longest.
+	// Label is for people, such as the name of a device. It may be empty; otherwise the rules of
+	// a screen name hold.
+	Label string
+	// RefuseWhenFull makes a token beyond MaxTokens ErrLimited. Without it the token that was
+	// unused for the longest is revoked instead.
 	RefuseWhenFull bool
 }
 
-// IssuedToken is a token that was just issued or extended: the only time that the signed
-// text is seen.
+// IssuedToken is a token that was just issued or extended. It is the only time that the signed text
+// is shown.
 type IssuedToken struct {
 	ID        TokenID
 	Signed    string // a JWT signed with Ed25519 (RFC 7519, RFC 8037)
 	ExpiresAt time.Time
 }
 
-// Token is a live token, as it is listed: never with its signed text.
+// Token is a live token as it is listed, without a signed text.
 type Token struct {
 	ID         TokenID
 	Label      string
-	AccessKey  string // that it was issued with, if with one
+	AccessKey  string // the access key it was issued with; may be empty
 	IssuedAt   time.Time
-	ExpiresAt  time.Time // of its longest living text
+	ExpiresAt  time.Time // when the last of its texts expires
 	LastUsedAt time.Time // to the minute; zero if never
 }
 
-// IssueToken issues a token for a user; for a blocked user it is ErrDenied with Field "user".
+// IssueToken issues a token for a user. It is durable on return. For a blocked user it is
+// [ErrDenied] with Field "user".
 //
-// A user has MaxTokens live ones at most. One more first ends the token that was unused for
-// longest, by its last use or else its issue, as RevokeTokens does and with the same event; or
-// it is ErrLimited with Field "tokens" where TokenOptions.RefuseWhenFull is set. The end and
-// the issue are two commits: if the second fails, a token has ended and nothing replaced it.
-// For .system only.
-func (d *Directory) IssueToken(ctx context.Context, by Principal, user UserID, o TokenOptions) (issued IssuedToken, err error) {
+// A user has at most [MaxTokens] live tokens. One more first revokes the one that was unused for
+// the longest, counted from its last use or else its issue, with the event of a revocation. With
+// TokenOptions.RefuseWhenFull it is [ErrLimited] with Field "tokens" instead. Revoking and issuing
+// are two commits: if the second fails, a token was revoked and none replaces it. Only .system may.
+func (d *Directory) IssueToken(
+	ctx context.Context, by Principal, user UserID, o TokenOptions,
+) (issued IssuedToken, err error) {
 	defer wrapOp("IssueToken", &err)
 	c, err := d.enter(ctx, opIssueToken, by, user)
 	if err != nil {
@@ -81,7 +87,7 @@ func (d *Directory) IssueToken(ctx context.Context, by Principal, user UserID, o
 	return issued, nil
 }
 
-// fill checks options of a token and makes those that were left out what they stand for.
+// fill checks the options of a token and fills in the defaults.
 func (o *TokenOptions) fill(d *Options) error {
 	const rule = "must be whole seconds, and no longer than the longest life of a token"
 	if o.MaxTTL == 0 {
@@ -106,11 +112,13 @@ func (o *TokenOptions) fill(d *Options) error {
 	return nil
 }
 
-// errFull says that a user has as many live tokens as it may.
+// errFull says that a user has as many live tokens as it may have.
 var errFull = errors.New("a user has the most tokens there may be")
 
 // issue issues a token, or returns errFull.
-func (d *Directory) issue(ctx context.Context, c *call, o *TokenOptions) (issued IssuedToken, err error) {
+func (d *Directory) issue(
+	ctx context.Context, c *call, o *TokenOptions,
+) (issued IssuedToken, err error) {
 	_, err = d.write(ctx, c, func(p *plan) error {
 		u, tokens, err := p.tokens()
 		if err != nil {
@@ -137,8 +145,8 @@ func (d *Directory) issue(ctx context.Context, c *call, o *TokenOptions) (issued
 	return issued, err
 }
 
-// endUnused ends the token of a user that was unused for longest, if the user still has as
-// many as it may: of several callers at once each ends one, or finds room that another made.
+// endUnused ends the token of a user that was unused for the longest, if the user still has as many
+// as it may. Several callers at once each end one, or find the room that another made.
 func (d *Directory) endUnused(ctx context.Context, c *call) error {
 	_, err := d.write(ctx, c, func(p *plan) error {
 		u, r, err := p.tokens()
@@ -149,11 +157,14 @@ func (d *Directory) endUnused(ctx context.Context, c *call) error {
 			return errUnchanged
 		}
 		noted := d.lastUses.of(c.target)
-		entries, err := d.load(ctx, record.LastUsesKey(u.ID)) // no condition: a use must not fail it
+		// Last uses are no condition: a use in the meantime must not fail the write.
+		entries, err := d.load(ctx, record.LastUsesKey(u.ID))
 		if err != nil {
 			return err
 		}
-		used := func(t record.Token) int64 { return max(t.Issued, lastUse(t.ID, noted, entries[0]).At) }
+		used := func(t record.Token) int64 {
+			return max(t.Issued, lastUse(t.ID, noted, entries[0]).At)
+		}
 		i := 0
 		for j, t := range r.Tokens {
 			if used(t) < used(r.Tokens[i]) {
@@ -169,11 +180,11 @@ func (d *Directory) endUnused(ctx context.Context, c *call) error {
 	return unchanged(err)
 }
 
-// ceilSecond rounds milliseconds up to a second: a token's times are whole seconds, and it lives
-// no shorter than it was asked to.
+// ceilSecond rounds milliseconds up to a second. The times of a token are whole seconds, and it
+// lives no shorter than asked.
 func ceilSecond(ms int64) int64 { return (ms + 999) / 1000 * 1000 }
 
-// mint signs a text for a token of a user and puts what it stands for.
+// mint signs a text for a token of a user, adds it to t and puts the record of the text.
 func (p *plan) mint(t *record.Token, u *record.User, expires int64) (IssuedToken, error) {
 	signer, err := p.signer(expires)
 	if err != nil {
@@ -193,13 +204,14 @@ func (p *plan) mint(t *record.Token, u *record.User, expires int64) (IssuedToken
 	t.Texts = append(t.Texts, text)
 	p.Absent(record.TokenTextKey(digest))
 	p.Put(record.TokenTextKey(digest), &record.TokenText{
-		Digest: text.Digest, User: u.ID, Incarnation: u.Incarnation, Token: t.ID, Expires: expires, Epoch: u.TokenEpoch,
+		Digest: text.Digest, User: u.ID, Incarnation: u.Incarnation, Token: t.ID,
+		Expires: expires, Epoch: u.TokenEpoch,
 	})
 	return IssuedToken{ID: TokenID(t.ID), Signed: signed, ExpiresAt: timeOf(expires)}, nil
 }
 
-// tokens answers the target and a copy of its live tokens for a decision. What expired is
-// dropped with the batch.
+// tokens returns the target and a copy of its live tokens, and makes both conditions of the write.
+// The write drops the expired ones.
 func (p *plan) tokens() (*record.User, *record.Tokens, error) {
 	u, live, err := p.tokensToEnd()
 	if err == nil && (live == nil || len(p.bad) > 0) {
@@ -208,8 +220,9 @@ func (p *plan) tokens() (*record.User, *record.Tokens, error) {
 	return u, live, err
 }
 
-// tokensToEnd is tokens for who ends some: the tokens are nil where their record is damaged.
-// Where the user's is, the user has nothing but what names it in an event.
+// tokensToEnd is like tokens, but also works on damaged records, so that tokens can be ended. The
+// tokens are nil if their record is damaged. If the user's record is damaged, the user has only
+// what an event names of it.
 func (p *plan) tokensToEnd() (*record.User, *record.Tokens, error) {
 	id := string(p.c.target)
 	entries, err := p.readAny(record.UserKey(id), record.TokensKey(id))
@@ -240,8 +253,8 @@ func (p *plan) tokensToEnd() (*record.User, *record.Tokens, error) {
 	return u, live, nil
 }
 
-// dropExpired returns a copy of tokens without the texts that expired by now, nor the tokens that
-// have no other, and the keys of what those texts stood for.
+// dropExpired returns a copy of tokens without the texts that have expired by now, and without
+// tokens that have no other text. It also returns the keys of those texts.
 func dropExpired(tokens []record.Token, now int64) (live []record.Token, ended []store.Key) {
 	for _, t := range tokens {
 		texts := make([]record.Text, 0, len(t.Texts)+1)
@@ -268,7 +281,7 @@ func textKey(t record.Text) store.Key {
 	return record.TokenTextKey(digest)
 }
 
-// putTokens puts a user's tokens, or drops the record of one who has none.
+// putTokens puts the tokens of a user, or drops the record if there are none.
 func (p *plan) putTokens(r *record.Tokens) {
 	if len(r.Tokens) == 0 {
 		p.Drop(record.TokensKey(r.User), record.LastUsesKey(r.User))
@@ -277,8 +290,9 @@ func (p *plan) putTokens(r *record.Tokens) {
 	p.Put(record.TokensKey(r.User), r)
 }
 
-// dropTokens ends all tokens of a user whose record is put or dropped with the batch. u is a
-// copy of it.
+// dropTokens ends all tokens of a user in a write that also puts or drops the user's record. u is a
+// copy of that record. If the tokens are damaged, u gets another TokenEpoch, so that all texts
+// become invalid.
 func (p *plan) dropTokens(u *record.User) error {
 	entries, err := p.readAny(record.TokensKey(u.ID))
 	if err != nil {
@@ -299,9 +313,9 @@ func (p *plan) dropTokens(u *record.User) error {
 	return nil
 }
 
-// endBlind ends all tokens of a user whose record of them is damaged, so that nobody knows
-// which they are: their texts carry a number that is not the user's any more. The texts leave
-// the store once they expired.
+// endBlind ends all tokens of a user whose record of tokens is damaged. The texts are not known, so
+// the user gets another TokenEpoch instead, and texts of the old one are refused. They are swept
+// once they have expired.
 func (p *plan) endBlind(u *record.User) error {
 	next := *u
 	next.TokenEpoch++
@@ -317,15 +331,18 @@ func (p *plan) dropTexts(t record.Token) {
 	}
 }
 
-// Tokens lists a user's live tokens, oldest first.
-func (d *Directory) Tokens(ctx context.Context, by Principal, user UserID) (tokens []Token, err error) {
+// Tokens returns the live tokens of a user, oldest first.
+func (d *Directory) Tokens(
+	ctx context.Context, by Principal, user UserID,
+) (tokens []Token, err error) {
 	defer wrapOp("Tokens", &err)
 	c, err := d.enter(ctx, opReadTokens, by, user)
 	if err != nil {
 		return nil, err
 	}
 	id, noted := string(user), d.lastUses.of(user)
-	entries, err := d.read(ctx, &c, record.UserKey(id), record.TokensKey(id), record.LastUsesKey(id))
+	keys := []store.Key{record.UserKey(id), record.TokensKey(id), record.LastUsesKey(id)}
+	entries, err := d.read(ctx, &c, keys...)
 	if err != nil {
 		return nil, err
 	}
@@ -341,11 +358,17 @@ func (d *Directory) Tokens(ctx context.Context, by Principal, user UserID) (toke
 	live, _ := dropExpired(r.Tokens, c.now)
 	for _, t := range live {
 		tokens = append(tokens, Token{
-			ID: TokenID(t.ID), Label: t.Label, AccessKey: t.AccessKey, IssuedAt: timeOf(t.Issued), ExpiresAt: timeOf(expiry(t)),
+			ID: TokenID(t.ID), Label: t.Label, AccessKey: t.AccessKey,
+			IssuedAt: timeOf(t.Issued), ExpiresAt: timeOf(expiry(t)),
 			LastUsedAt: timeOf(lastUse(t.ID, noted, entries[2]).At),
 		})
 	}
 	return tokens, nil
+}
+
+// indexOfToken returns where the token of an id is, or -1.
+func indexOfToken(tokens []record.Token, id TokenID) int {
+	return slices.IndexFunc(tokens, func(t record.Token) bool { return t.ID == string(id) })
 }
 
 // expiry returns when the last text of a token expires.
@@ -357,11 +380,15 @@ func expiry(t record.Token) int64 {
 	return last
 }
 
-// RevokeTokens ends tokens of a user, at most MaxList: all of them, or none and ErrNotFound
-// if one does not live: Error.Missing holds those. Every text of each is refused from now on.
-// Where what is stored of the user's tokens is damaged all of them end, whichever were named: so
-// it is with every method that ends one.
-func (d *Directory) RevokeTokens(ctx context.Context, by Principal, user UserID, ids ...TokenID) (err error) {
+// RevokeTokens ends tokens of a user, at most [MaxList], in one commit. If one of them is not live,
+// it ends none and returns [ErrNotFound]; Error.Missing holds those. All signed texts of a token
+// end with it.
+//
+// If the record of the user's tokens is damaged, all of them end, whichever were given. That holds
+// for every method that revokes tokens.
+func (d *Directory) RevokeTokens(
+	ctx context.Context, by Principal, user UserID, ids ...TokenID,
+) (err error) {
 	defer wrapOp("RevokeTokens", &err)
 	c, err := d.enter(ctx, opRevokeToken, by, user)
 	if err != nil {
@@ -390,7 +417,7 @@ func (d *Directory) revoke(ctx context.Context, c *call, ids []TokenID) error {
 			if slices.Contains(ended, string(id)) || slices.Contains(missing, string(id)) {
 				continue
 			}
-			i := slices.IndexFunc(r.Tokens, func(t record.Token) bool { return t.ID == string(id) })
+			i := indexOfToken(r.Tokens, id)
 			if i < 0 {
 				missing = append(missing, string(id))
 				continue
@@ -409,7 +436,7 @@ func (d *Directory) revoke(ctx context.Context, c *call, ids []TokenID) error {
 	return unchanged(err)
 }
 
-// RevokeAllTokens ends all tokens of a user.
+// RevokeAllTokens ends all tokens of a user in one commit. If there is none it changes nothing.
 func (d *Directory) RevokeAllTokens(ctx context.Context, by Principal, user UserID) (err error) {
 	defer wrapOp("RevokeAllTokens", &err)
 	c, err := d.enter(ctx, opRevokeToken, by, user)
@@ -431,18 +458,22 @@ func (d *Directory) RevokeAllTokens(ctx context.Context, by Principal, user User
 			ended[i] = t.ID
 		}
 		p.emit(EventTokenRevoked, u, ended...)
-		still := *u // not damaged, so not changed
+		still := *u // dropTokens changes it only where the tokens are damaged
 		return p.dropTokens(&still)
 	})
 	return unchanged(err)
 }
 
-// RevokeTokensIssuedBy ends all tokens that were issued with an access key, user by user,
-// and answers how many those were. On an error some are ended and others not: call it
-// again. Delete the key first, or it goes on issuing. A user whose tokens are damaged loses all
-// of them, and those are not counted; one whose own record is damaged too is passed over, and
-// the error at the end is ErrCorrupt with Missing saying who. For .system only.
-func (d *Directory) RevokeTokensIssuedBy(ctx context.Context, by Principal, accessKey string) (n int, err error) {
+// RevokeTokensIssuedBy ends all tokens that were issued with an access key, and returns how many.
+// Delete the key first, or more are issued meanwhile.
+//
+// It takes one commit for each user. After an error some tokens have ended and others not: call it
+// again. A user whose tokens are damaged loses all of them, which are not counted. A user whose own
+// record is damaged too is skipped; the error at the end is then [ErrCorrupt], and Error.Missing
+// holds those users. Only .system may.
+func (d *Directory) RevokeTokensIssuedBy(
+	ctx context.Context, by Principal, accessKey string,
+) (n int, err error) {
 	defer wrapOp("RevokeTokensIssuedBy", &err)
 	c, err := d.enter(ctx, opAccessKeys, by, noTarget)
 	if err != nil {
@@ -460,9 +491,9 @@ func (d *Directory) RevokeTokensIssuedBy(ctx context.Context, by Principal, acce
 			return n, err
 		}
 		_, user := record.Parts(r.Key)
-		c.target = UserID(user)
+		of := c.about(UserID(user))
 		var ended []string
-		_, err = d.write(ctx, &c, func(p *plan) error {
+		_, err = d.write(ctx, &of, func(p *plan) error {
 			ended = nil
 			u, r, err := p.tokensToEnd()
 			if err != nil {
@@ -490,20 +521,21 @@ func (d *Directory) RevokeTokensIssuedBy(ctx context.Context, by Principal, acce
 			damaged = append(damaged, user)
 			continue
 		}
-		// A user deleted meanwhile has no tokens any more.
+		// A user that was deleted meanwhile has no tokens.
 		if err = unchanged(err); err != nil && !errors.Is(err, ErrNotFound) {
 			return n, err
 		}
 		n += len(ended)
 	}
 	if len(damaged) > 0 {
-		return n, newErrorAbout(ErrCorrupt, "user", "what is stored of some is damaged: delete those", damaged...)
+		const rule = "what is stored of some is damaged: delete those"
+		return n, newErrorAbout(ErrCorrupt, "user", rule, damaged...)
 	}
 	return n, nil
 }
 
-// Logout ends the token that the user came with. For .system, .anonymous and a user that
-// the application acts for it is ErrDenied.
+// Logout ends the token that the user authenticated with. For .system, .anonymous and a user that
+// the application acts for it is [ErrDenied].
 func (d *Directory) Logout(ctx context.Context, by Principal) (err error) {
 	defer wrapOp("Logout", &err)
 	c, err := d.enter(ctx, opLogout, by, by.user)
@@ -511,17 +543,21 @@ func (d *Directory) Logout(ctx context.Context, by Principal) (err error) {
 		return err
 	}
 	if by.token == "" {
-		return newError(ErrDenied, "token", "the caller came without one")
+		return newError(ErrDenied, "token", "the caller has none")
 	}
 	return d.revoke(ctx, &c, []TokenID{by.token})
 }
 
-// ExtendToken gives a live token a new signed text that expires ttl from now; the texts
-// before keep their own ends, and revoking the token ends all. At most MaxTokenTexts live:
-// one more ends the one that would expire first. An end that is not later than the present
-// one, or further from the issue than the token's MaxTTL, is ErrLimited with Field "ttl"; a
-// token past its end is ErrExpired if that is still known, and otherwise ErrNotFound.
-func (d *Directory) ExtendToken(ctx context.Context, by Principal, user UserID, id TokenID, ttl time.Duration) (issued IssuedToken, err error) {
+// ExtendToken issues a new signed text for a live token. It expires ttl from now, in whole seconds.
+// Earlier texts keep their own ends, and revoking the token ends all. At most [MaxTokenTexts] of a
+// token live: one more ends the text that would expire first.
+//
+// An end that is not later than the present one, or further from the issue than the token's MaxTTL,
+// is [ErrLimited] with Field "ttl". A token past its end is [ErrExpired] while it is still listed,
+// and [ErrNotFound] later.
+func (d *Directory) ExtendToken(
+	ctx context.Context, by Principal, user UserID, id TokenID, ttl time.Duration,
+) (issued IssuedToken, err error) {
 	defer wrapOp("ExtendToken", &err)
 	c, err := d.enter(ctx, opExtendToken, by, user)
 	if err != nil {
@@ -538,9 +574,9 @@ func (d *Directory) ExtendToken(ctx context.Context, by Principal, user UserID, 
 		if err != nil {
 			return err
 		}
-		i := slices.IndexFunc(r.Tokens, func(t record.Token) bool { return t.ID == string(id) })
+		i := indexOfToken(r.Tokens, id)
 		if i < 0 {
-			return p.ended(id)
+			return p.notLive(id)
 		}
 		t := &r.Tokens[i]
 		expires := ceilSecond(c.now + ttl.Milliseconds())
@@ -573,22 +609,21 @@ func (d *Directory) ExtendToken(ctx context.Context, by Principal, user UserID, 
 	return issued, nil
 }
 
-// ended says why a token does not live: it expired, if it is still listed.
-func (p *plan) ended(id TokenID) error {
+// notLive returns why a token is not live: ErrExpired if it is still listed.
+func (p *plan) notLive(id TokenID) error {
 	entries, err := p.read(record.TokensKey(string(p.c.target)))
 	if err != nil {
 		return err
 	}
-	if r, ok := entries[0].Value().(*record.Tokens); ok {
-		if slices.ContainsFunc(r.Tokens, func(t record.Token) bool { return t.ID == string(id) }) {
-			return newError(ErrExpired, "token", "")
-		}
+	r, ok := entries[0].Value().(*record.Tokens)
+	if ok && indexOfToken(r.Tokens, id) >= 0 {
+		return newError(ErrExpired, "token", "")
 	}
 	return newError(ErrNotFound, "token", "")
 }
 
-// String hides the signed text from logs.
+// String returns the id of the token without its signed text, so that no log shows that.
 func (t IssuedToken) String() string { return "token " + string(t.ID) + " (text not shown)" }
 
-// GoString: see String.
+// GoString returns what String does, so that no format shows the signed text.
 func (t IssuedToken) GoString() string { return t.String() }

@@ -15,6 +15,7 @@ import (
 	"github.com/denizenhq/denizen"
 	"github.com/denizenhq/denizen/internal/clock"
 	"github.com/denizenhq/denizen/internal/invariant"
+	"github.com/denizenhq/denizen/internal/long"
 	"github.com/denizenhq/denizen/internal/record"
 	"github.com/denizenhq/denizen/internal/token"
 	"github.com/denizenhq/denizen/store"
@@ -262,7 +263,7 @@ func TestTokens_ATokenIsItsUser(t *testing.T) {
 	})
 }
 
-// authenticated answers the kind of refusal of a text, nil if there is none.
+// authenticated returns the kind of refusal of a text, nil if there is none.
 func authenticated(t testing.TB, d *denizen.Directory, signed string) error {
 	t.Helper()
 	by, err := d.Authenticate(context.Background(), signed)
@@ -280,7 +281,7 @@ func authenticated(t testing.TB, d *denizen.Directory, signed string) error {
 	return nil
 }
 
-// kindOf answers the kind of an error, nil for none.
+// kindOf returns the kind of an error, nil for none.
 func kindOf(t testing.TB, err error) error {
 	t.Helper()
 	if err == nil {
@@ -377,8 +378,9 @@ func TestTokens_OnlyTheVeryBytesAreAccepted(t *testing.T) {
 							others = append(others, flipped)
 						}
 					}
-					for _, c := range others {
-						if c != signed[i] {
+					every := long.Of(8, 1)
+					for j, c := range others {
+						if c != signed[i] && (i+j)%every == 0 {
 							refused(t, signed[:i]+string([]byte{c})+signed[i+1:])
 						}
 					}
@@ -797,7 +799,7 @@ func lastUseOf(t testing.TB, d *denizen.Directory) time.Time {
 
 // Signing keys
 
-// kids answers the ids of the published keys.
+// kids returns the ids of the published keys.
 func kids(t testing.TB, d *denizen.Directory) []string {
 	t.Helper()
 	keys, err := d.PublicKeys(context.Background())
@@ -816,7 +818,7 @@ func kids(t testing.TB, d *denizen.Directory) []string {
 	return ids
 }
 
-// signerOf answers the id of the key that a token says it was signed with.
+// signerOf returns the id of the key that a token says it was signed with.
 func signerOf(t testing.TB, signed string) string {
 	t.Helper()
 	head, _, _ := strings.Cut(signed, ".")
@@ -827,7 +829,7 @@ func signerOf(t testing.TB, signed string) string {
 	return header.Kid
 }
 
-// signsNow answers the id of the key that signs now.
+// signsNow returns the id of the key that signs now.
 func signsNow(t testing.TB, d *denizen.Directory) string {
 	t.Helper()
 	issued := newToken(t, d, "alice-user", denizen.TokenOptions{TTL: time.Second})

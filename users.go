@@ -11,38 +11,42 @@ import (
 	"github.com/denizenhq/denizen/store"
 )
 
-// UserVersion is the state of a user's record: it changes with every write to it. A method that
-// takes expected versions is ErrConflict with Field "version", and changes nothing, unless the
-// user is at each of them; without any it writes whatever the version. Nobody is at version 0.
+// UserVersion is the state of a user's record. Each write to the record changes it.
+//
+// A method that takes expected versions changes nothing and returns [ErrConflict] with Field
+// "version" unless the user is at each of them. Without any it writes whatever the version is. No
+// user is at version 0.
 type UserVersion uint64
 
-// User is a user with its locators. A peer is shown the ID and the ScreenName alone.
+// User is a user with its locators. A peer is shown only ID and ScreenName. All times are to the
+// millisecond.
 type User struct {
 	ID         UserID
-	InternalID string // never another user's, also when the ID is taken again
+	InternalID string // no other user ever has it, even one that gets the same ID later
 	ScreenName string
 	Locators   []Locator // owned ones and pending claims, in the order they were added or set
 	Blocked    bool
-	CreatedAt  time.Time // to the millisecond, as all times here
+	CreatedAt  time.Time
 	UpdatedAt  time.Time
 	Version    UserVersion
 
-	// Peer reports whether this is what a peer is shown: the ID and the ScreenName, and nothing
-	// of the rest.
+	// Peer reports whether this is what a peer is shown, so that all but ID and ScreenName is
+	// empty.
 	Peer bool
 }
 
-// User returns a user. A peer, where Options.MaySee lets it, is shown the id and the
-// screen name alone, and of a blocked user nothing: that is ErrNotFound, as if it were absent.
+// User returns a user, or [ErrNotFound]. A peer whom Options.MaySee lets see it is shown only the
+// id and the screen name. A blocked user is [ErrNotFound] to its peers, as if it did not exist.
 func (d *Directory) User(ctx context.Context, by Principal, id UserID) (u User, err error) {
 	defer wrapOp("User", &err)
 	c, err := d.enter(ctx, opReadUser, by, id)
 	if err != nil {
 		return User{}, err
 	}
-	// What is remembered needs no keys and no slices.
-	if m := d.records.PeekUser(string(id)); m != nil && d.checkCallerCached(&c, m) && d.usable() == nil {
-		err = c.show(&u, m)
+	// A record in the cache needs no keys and no slices.
+	e := d.records.PeekUser(string(id))
+	if e != nil && d.checkCallerCached(&c, e) && d.usable() == nil {
+		err = c.show(&u, e)
 		return u, err
 	}
 	entries, err := d.read(ctx, &c, record.UserKey(string(id)))
@@ -53,12 +57,14 @@ func (d *Directory) User(ctx context.Context, by Principal, id UserID) (u User, 
 	return u, err
 }
 
-// UsersByID returns several users, at most MaxList, in the order asked: all of them or
-// ErrNotFound, where Error.Missing holds those that are not there. What is shown of each is as
-// with User.
-func (d *Directory) UsersByID(ctx context.Context, by Principal, ids []UserID) (users []User, err error) {
+// UsersByID returns several users, at most [MaxList], in the order of ids. What is shown of each is
+// as with [Directory.User]. If one does not exist it returns none of them and [ErrNotFound], and
+// Error.Missing holds those. If the caller may not see one of them, the whole call is refused.
+func (d *Directory) UsersByID(
+	ctx context.Context, by Principal, ids []UserID,
+) (users []User, err error) {
 	defer wrapOp("UsersByID", &err)
-	calls, entries, err := d.readAll(ctx, opReadUser, by, ids, func(id string) store.Key { return record.UserKey(id) })
+	calls, entries, err := d.readAll(ctx, opReadUser, by, ids, record.UserKey)
 	if err != nil {
 		return nil, err
 	}
@@ -77,14 +83,16 @@ func (d *Directory) UsersByID(ctx context.Context, by Principal, ids []UserID) (
 	return users, nil
 }
 
-// readAll enters an operation for each of several users and reads a record of each. One
-// refusal refuses the whole.
-func (d *Directory) readAll(ctx context.Context, op op, by Principal, ids []UserID, key func(string) store.Key) ([]call, []*txn.Entry, error) {
+// readAll enters an operation for each of several users and reads one record of each. One refusal
+// refuses all.
+func (d *Directory) readAll(
+	ctx context.Context, op op, by Principal, ids []UserID, key func(string) store.Key,
+) ([]call, []*txn.Entry, error) {
 	if len(ids) > MaxList {
 		return nil, nil, invalid("users", "must be 100 at most")
 	}
 	if len(ids) == 0 {
-		// Nobody is asked about, but the caller is looked at all the same.
+		// There is no target, but the caller is checked all the same.
 		c, err := d.enter(ctx, opResolveUser, by, by.user)
 		if err != nil {
 			return nil, nil, err
@@ -106,8 +114,8 @@ func (d *Directory) readAll(ctx context.Context, op op, by Principal, ids []User
 }
 
 // show makes u what the caller is shown of a user.
-func (c *call) show(u *User, m *txn.Entry) error {
-	r, err := c.userIn(m)
+func (c *call) show(u *User, e *txn.Entry) error {
+	r, err := c.userIn(e)
 	if err != nil {
 		return err
 	}
@@ -115,21 +123,22 @@ func (c *call) show(u *User, m *txn.Entry) error {
 		u.ID, u.ScreenName, u.Peer = UserID(r.ID), r.ScreenName, true
 		return nil
 	}
-	u.fill(r, m.Version())
+	u.fill(r, e.Version())
 	return nil
 }
 
-func userIn(m *txn.Entry) (*record.User, error) {
-	r, ok := m.Value().(*record.User)
+// userIn returns the user of an entry, or ErrNotFound.
+func userIn(e *txn.Entry) (*record.User, error) {
+	r, ok := e.Value().(*record.User)
 	if !ok {
 		return nil, newError(ErrNotFound, "user", "")
 	}
 	return r, nil
 }
 
-// userIn is userIn for the caller: to a peer a blocked user is not there.
-func (c *call) userIn(m *txn.Entry) (*record.User, error) {
-	r, err := userIn(m)
+// userIn is the function userIn for the caller: a blocked user does not exist for its peers.
+func (c *call) userIn(e *txn.Entry) (*record.User, error) {
+	r, err := userIn(e)
 	if err == nil && r.Blocked && c.role == other {
 		return nil, newError(ErrNotFound, "user", "")
 	}
@@ -149,9 +158,11 @@ func (u *User) fill(r *record.User, version store.Seq) {
 	u.Locators = locatorsOf(r.Locators)
 }
 
-// SetScreenName changes a user's screen name. See NewUser for what may be one; it is stored in
-// Unicode normalization form C, whatever the form it was given in.
-func (d *Directory) SetScreenName(ctx context.Context, by Principal, id UserID, screenName string, expected ...UserVersion) (u User, err error) {
+// SetScreenName changes the screen name of a user. The rules are those of NewUser.ScreenName. It is
+// stored in Unicode normalization form C, whatever form it was given in.
+func (d *Directory) SetScreenName(
+	ctx context.Context, by Principal, id UserID, screenName string, expected ...UserVersion,
+) (u User, err error) {
 	defer wrapOp("SetScreenName", &err)
 	c, err := d.enter(ctx, opSetScreenName, by, id)
 	if err != nil {
@@ -171,11 +182,12 @@ func (d *Directory) SetScreenName(ctx context.Context, by Principal, id UserID, 
 	})
 }
 
-// BlockUser blocks a user, and ends all its tokens and its presence in the same commit. Until it
-// is unblocked no presence can be set, and to its peers it is as if it were absent: its screen
-// name, profile and presence are ErrNotFound. Blocking one who is blocked changes nothing. For
-// .system only.
-func (d *Directory) BlockUser(ctx context.Context, by Principal, id UserID, expected ...UserVersion) (u User, err error) {
+// BlockUser blocks a user, and ends all its tokens and its presence in the same commit. Until
+// [Directory.UnblockUser] it gets no token and no presence, and to its peers it is [ErrNotFound].
+// Blocking a blocked user changes nothing. Only .system may.
+func (d *Directory) BlockUser(
+	ctx context.Context, by Principal, id UserID, expected ...UserVersion,
+) (u User, err error) {
 	defer wrapOp("BlockUser", &err)
 	c, err := d.enter(ctx, opBlockUser, by, id)
 	if err != nil {
@@ -192,9 +204,11 @@ func (d *Directory) BlockUser(ctx context.Context, by Principal, id UserID, expe
 	})
 }
 
-// UnblockUser lets a blocked user in again, with new tokens: the old ones stay ended, and so
-// does its presence. For .system only.
-func (d *Directory) UnblockUser(ctx context.Context, by Principal, id UserID, expected ...UserVersion) (u User, err error) {
+// UnblockUser ends a block. The tokens and the presence that the block ended do not come back. Only
+// .system may.
+func (d *Directory) UnblockUser(
+	ctx context.Context, by Principal, id UserID, expected ...UserVersion,
+) (u User, err error) {
 	defer wrapOp("UnblockUser", &err)
 	c, err := d.enter(ctx, opBlockUser, by, id)
 	if err != nil {
@@ -210,9 +224,11 @@ func (d *Directory) UnblockUser(ctx context.Context, by Principal, id UserID, ex
 	})
 }
 
-// change rewrites a user's record: edit is given a copy of it. It answers the user as it
-// is afterwards.
-func (d *Directory) change(ctx context.Context, c *call, expected []UserVersion, edit func(*plan, *record.User) error) (User, error) {
+// change rewrites a user's record: edit is given a copy to change. It returns the user as it is
+// afterwards.
+func (d *Directory) change(
+	ctx context.Context, c *call, expected []UserVersion, edit func(*plan, *record.User) error,
+) (User, error) {
 	var edited record.User
 	var was store.Seq
 	seq, err := d.write(ctx, c, func(p *plan) error {
@@ -244,7 +260,7 @@ func (d *Directory) change(ctx context.Context, c *call, expected []UserVersion,
 	return userOf(&edited, seq), nil
 }
 
-// user answers a user's record for a decision. It must not be changed.
+// user returns a user's record, which must not be changed, and makes it a condition of the write.
 func (p *plan) user(id UserID) (*record.User, store.Seq, error) {
 	entries, err := p.read(record.UserKey(string(id)))
 	if err != nil {
@@ -254,7 +270,7 @@ func (p *plan) user(id UserID) (*record.User, store.Seq, error) {
 	return r, entries[0].Version(), err
 }
 
-// expect refuses unless a record is at every version that the caller expects.
+// expect returns ErrConflict unless a record is at each version that the caller expects.
 func expect[V UserVersion | ProfileVersion](expected []V, version store.Seq) error {
 	for _, v := range expected {
 		if v != V(version) {
@@ -275,7 +291,11 @@ func (d *Directory) DeleteUser(ctx context.Context, by Principal, id UserID, exp
 	}
 	_, err = d.write(ctx, &c, func(p *plan) error {
 		name := string(id)
-		entries, err := p.readAny(record.UserKey(name), record.ProfileKey(name), record.DevicesKey(name), record.LastUsesKey(name))
+		keys := []store.Key{
+			record.UserKey(name), record.ProfileKey(name),
+			record.DevicesKey(name), record.LastUsesKey(name),
+		}
+		entries, err := p.readAny(keys...)
 		if err != nil {
 			return err
 		}
@@ -303,21 +323,21 @@ func (d *Directory) DeleteUser(ctx context.Context, by Principal, id UserID, exp
 				p.Drop(record.AttributeRefKey(a.Key, name))
 			}
 		}
-		p.Drop(record.UserKey(name), record.ProfileKey(name), record.DevicesKey(name), record.LastUsesKey(name))
+		p.Drop(keys...)
 		p.emit(EventUserDeleted, &gone)
 		return p.dropTokens(&gone)
 	})
 	return err
 }
 
-// leaving returns a copy of a user who is to be deleted: no more than the id where the record is
-// damaged. What else of such a one stays in the store counts no longer: the keys of its
-// locators, and the uses of attributes.
-func leaving(id string, m *txn.Entry) (record.User, error) {
-	if m.Damaged() {
+// leaving returns a copy of a user who is to be deleted, with only the id if the record is damaged.
+// Then the keys of its locators and its references to attributes stay in the store. They no longer
+// count: see ownerIsCurrent and dropStaleRefs.
+func leaving(id string, e *txn.Entry) (record.User, error) {
+	if e.Damaged() {
 		return record.User{ID: id}, nil
 	}
-	r, err := userIn(m)
+	r, err := userIn(e)
 	if err != nil {
 		return record.User{}, err
 	}

@@ -327,7 +327,7 @@ func furnish(t testing.TB, h *house, id denizen.UserID) {
 	synctest.Wait()
 }
 
-// of answers the kinds of the records that name a user, by its id or its incarnation.
+// of returns the kinds of the records that name a user, by its id or its incarnation.
 func of(t testing.TB, h *house, u denizen.User) (kinds []string) {
 	t.Helper()
 	for _, r := range invariant.Of(t, h.store).Records {
@@ -510,7 +510,7 @@ func TestUsers_AnIdempotencyKeyWhoseUserWasDeletedCreatesNoOther(t *testing.T) {
 		require.NoError(t, h.DeleteUser(ctx, sys, alice))
 		_, err = h.CreateUser(ctx, sys, n)
 		requireField(t, err, denizen.ErrNotFound, "user")
-		// Nor does it answer a stranger who has the id by now.
+		// Nor does it return a stranger who has the id by now.
 		h.create(t, alice)
 		_, err = h.CreateUser(ctx, sys, n)
 		requireField(t, err, denizen.ErrNotFound, "user")
@@ -552,7 +552,7 @@ func TestUsers_WhatIsReturnedBelongsToTheCaller(t *testing.T) {
 		ctx := t.Context()
 		want := h.create(t, alice, denizen.Email("alice@example.org"))
 		want.Locators = slices.Clone(want.Locators)
-		for range 2 { // what the second call answers is remembered
+		for range 2 { // the second result is from the cache
 			u, err := h.User(ctx, sys, alice)
 			require.NoError(t, err)
 			require.Equal(t, want, u)

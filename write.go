@@ -10,15 +10,15 @@ import (
 	"github.com/denizenhq/denizen/store"
 )
 
-// Everything in this package reads records and writes through here or through d.records, which puts
-// what was read for a write into its conditions. Nothing else builds a batch or a condition. What
-// is here adds who asks: the records that the caller rests on are read with the data.
+// This package reads and writes records through this file or through d.records, which makes what a
+// write has read conditions of its commit. Nothing else builds a batch or a condition. This file
+// adds the caller: the records that it rests on are read with the data.
 
-// read returns the records under keys, and refuses unless the caller is still what it was when it
-// was authenticated.
+// read returns the records under keys, and ErrRevoked unless the caller is still what it was when
+// it was authenticated.
 //
-// Without a cache both are one snapshot of the store. With one, what is remembered is exact, and
-// the caller is looked at after the data: if it is valid then it was so when the data was read.
+// Without a cache both are one snapshot of the store. With a cache, entries are exact, and the
+// caller is read after the data: if it is valid then, it was so when the data was read.
 func (d *Directory) read(ctx context.Context, c *call, keys ...store.Key) ([]*txn.Entry, error) {
 	if err := d.usable(); err != nil {
 		return nil, err
@@ -42,8 +42,8 @@ func (d *Directory) read(ctx context.Context, c *call, keys ...store.Key) ([]*tx
 	return entries, c.checkCaller(callers)
 }
 
-// load returns the records under keys, for whoever asks. One that is damaged is an error, except
-// those that are disposable: they count as absent.
+// load returns the records under keys without checking a caller. A damaged one is ErrCorrupt,
+// except a disposable one, which counts as absent.
 func (d *Directory) load(ctx context.Context, keys ...store.Key) ([]*txn.Entry, error) {
 	entries, err := d.records.Read(ctx, keys...)
 	if err != nil {
@@ -55,8 +55,8 @@ func (d *Directory) load(ctx context.Context, keys ...store.Key) ([]*txn.Entry, 
 	return entries, nil
 }
 
-// checkDamage notes which records are damaged, for Health, and returns ErrCorrupt if one of them
-// is not disposable.
+// checkDamage notes damaged records for Health. It returns ErrCorrupt if one of them is not
+// disposable.
 func (d *Directory) checkDamage(keys []store.Key, entries []*txn.Entry) (err error) {
 	for i, e := range entries {
 		if !e.Damaged() {
@@ -71,7 +71,7 @@ func (d *Directory) checkDamage(keys []store.Key, entries []*txn.Entry) (err err
 }
 
 // callerKeys returns the keys of the records that the caller rests on: the acting user, and the
-// access key that it came with or that acts for it.
+// access key that its Principal was made with.
 func (c *call) callerKeys() []store.Key {
 	switch {
 	case c.by.kind == kindUser && c.by.accessKey != "":
@@ -84,15 +84,15 @@ func (c *call) callerKeys() []store.Key {
 	return nil
 }
 
-// checkCaller returns ErrRevoked if the caller is not what it was when it was authenticated: the
-// user is gone, blocked or another one, or the access key was deleted. Callers are the records
+// checkCaller returns ErrRevoked if the caller is not what it was when it was authenticated: its
+// user is deleted, blocked or another one, or its access key was deleted. callers are the records
 // under callerKeys.
 func (c *call) checkCaller(callers []*txn.Entry) error {
 	for _, e := range callers {
 		switch r := e.Value().(type) {
 		case *record.User:
 			if r.Blocked || r.Incarnation != c.by.incarnation {
-				return newError(ErrRevoked, "", "the acting user is blocked or is another one")
+				return newError(ErrRevoked, "", "the acting user is blocked or another one")
 			}
 		case *record.AccessKeys:
 			if !hasKey(r, c.by.accessKey, c.by.keyIncarnation) {
@@ -114,9 +114,8 @@ func hasKey(keys *record.AccessKeys, key, incarnation string) bool {
 	return false
 }
 
-// checkCallerCached reports whether the caller is known to be valid without asking the store. E is
-// what is remembered of the target, which leads to a user who asks about itself; it may be nil
-// where the target is no user.
+// checkCallerCached reports whether the cache shows that the caller is valid. e is an entry of the
+// target, which leads to the user if that is the caller. It may be nil if there is no target.
 func (d *Directory) checkCallerCached(c *call, e *txn.Entry) bool {
 	var user *txn.Entry
 	switch {
@@ -136,8 +135,8 @@ func (d *Directory) checkCallerCached(c *call, e *txn.Entry) bool {
 	return !r.Blocked && r.Incarnation == c.by.incarnation
 }
 
-// plan is a write being decided, on behalf of a caller. It is a Tx that also knows who asks, which
-// records are damaged, and which event the feed tells.
+// plan is a write that is being decided on behalf of a caller. It is a Tx that also knows the
+// caller, the damaged records it has read, and the event.
 type plan struct {
 	*txn.Tx
 	d     *Directory
@@ -161,8 +160,8 @@ func (p *plan) read(keys ...store.Key) ([]*txn.Entry, error) {
 	return entries, nil
 }
 
-// readAny is read for a decision that can be made where records are damaged. That they are damaged
-// is then the condition.
+// readAny is like read, but returns damaged records too. That they are damaged is then the
+// condition.
 func (p *plan) readAny(keys ...store.Key) ([]*txn.Entry, error) {
 	entries, _, err := p.readDamaged(keys)
 	return entries, err
@@ -183,11 +182,10 @@ func (p *plan) readDamaged(keys []store.Key) (entries []*txn.Entry, damaged, err
 	return entries, p.d.checkDamage(keys, entries), nil
 }
 
-// damaged reports whether what was read under key is damaged.
+// damaged reports whether the record that was read under key is damaged.
 func (p *plan) damaged(key store.Key) bool { return slices.Contains(p.bad, key) }
 
-// errUnchanged, returned by the function that decides a write, says that all is already as it
-// should be.
+// errUnchanged is returned by a function that decides a write and finds nothing to change.
 var errUnchanged = errors.New("nothing to change")
 
 func unchanged(err error) error {
@@ -197,10 +195,12 @@ func unchanged(err error) error {
 	return err
 }
 
-// write commits what decide plans. Decide runs once, and again after every conflict: it reads
+// write commits what decide plans. decide runs once, and again after every conflict. It reads
 // through the plan, refuses by an error, and otherwise fills the plan. That the caller is still
-// valid is a condition of the write too.
-func (d *Directory) write(ctx context.Context, c *call, decide func(*plan) error) (store.Seq, error) {
+// valid is a condition of the commit too.
+func (d *Directory) write(
+	ctx context.Context, c *call, decide func(*plan) error,
+) (store.Seq, error) {
 	if err := d.usable(); err != nil {
 		return 0, err
 	}
@@ -223,12 +223,12 @@ func (d *Directory) write(ctx context.Context, c *call, decide func(*plan) error
 			return err
 		}
 		if event = p.event; event != nil {
-			d.background.start() // which trims the feed
+			d.background.start() // somebody must trim the feed
 			p.Emit(event)
 		}
 		return nil
 	})
-	d.follower.apply(event) // whatever came of it
+	d.follower.apply(event) // even after an error: the commit may have been made
 	if err != nil && paid && !errors.Is(err, store.ErrOutcomeUnknown) {
 		d.buckets.giveBack(c.by.user)
 	}
@@ -241,11 +241,11 @@ func (d *Directory) write(ctx context.Context, c *call, decide func(*plan) error
 	return seq, err
 }
 
-// maxQueued bounds the writers that wait in one user's queue. What a user ends there is room for
-// beyond that, and for .system beyond both: nobody escapes a block by a queue it keeps full.
+// maxQueued bounds the writers that wait in one user's queue. A user who ends tokens may wait
+// beyond that, and .system beyond both. So nobody escapes a block by keeping its queue full.
 const maxQueued = 256
 
-// queue returns where the call waits after a conflict: with others about the same user.
+// queue returns where the call waits after a conflict: with other calls about the same user.
 func (c *call) queue() txn.Queue {
 	q := txn.Queue{Key: record.UserKey(string(c.target)), Room: maxQueued}
 	switch {
@@ -257,8 +257,8 @@ func (c *call) queue() txn.Queue {
 	return q
 }
 
-// writeBackground commits what decide plans on behalf of nobody. It waits in no queue, and tries
-// again at once after a conflict. That nothing is to be changed is no error of it.
+// writeBackground commits what decide plans, with no caller. It waits in no queue, and retries at
+// once after a conflict. That there is nothing to change is no error.
 func (d *Directory) writeBackground(ctx context.Context, decide func(*txn.Tx) error) error {
 	_, err := d.records.Write(ctx, txn.Queue{}, decide)
 	return unchanged(err)

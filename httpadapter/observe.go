@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"log/slog"
 	"net/http"
-
 	"time"
 
 	"github.com/denizenhq/denizen"

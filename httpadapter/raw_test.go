@@ -79,7 +79,7 @@ func rawServe(t *testing.T, mount rawMount, tune func(*http.Server), test func(*
 		_ = server.Close()
 		require.ErrorIs(t, <-served, http.ErrServerClosed)
 		require.NoError(t, s.dir.Close())
-		require.Eventually(t, func() bool { return len(rawLeft(before)) == 0 }, 10*time.Second, 5*time.Millisecond, "goroutines are left")
+		require.Eventually(t, func() bool { return len(rawLeft(before)) == 0 }, time.Minute, 5*time.Millisecond, "goroutines are left")
 		s.logged.Lock()
 		defer s.logged.Unlock()
 		require.NotContains(t, s.logged.String(), "panic")
@@ -124,10 +124,10 @@ func TestAGoroutineThatIsLeftIsSeen(t *testing.T) {
 	end := make(chan struct{})
 	done := make(chan struct{})
 	go func() { <-end; close(done) }()
-	require.Eventually(t, func() bool { return len(rawLeft(before)) == 1 }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return len(rawLeft(before)) == 1 }, time.Minute, time.Millisecond)
 	close(end)
 	<-done
-	require.Eventually(t, func() bool { return len(rawLeft(before)) == 0 }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return len(rawLeft(before)) == 0 }, time.Minute, time.Millisecond)
 }
 
 // fill puts what is there into a text of a request.
@@ -148,7 +148,7 @@ func (s *rawServer) raw(t *testing.T, raw string, half bool, answers int) (got [
 	conn, err := net.Dial("tcp", s.address)
 	require.NoError(t, err)
 	defer conn.Close()
-	require.NoError(t, conn.SetDeadline(time.Now().Add(20*time.Second)))
+	require.NoError(t, conn.SetDeadline(time.Now().Add(time.Minute)))
 	go func() {
 		_, _ = io.WriteString(conn, raw)
 		if half {
@@ -406,29 +406,33 @@ func TestARequestThatBreaksOffIsNoFailure(t *testing.T) {
 // No body here is as long as it says, and no header is ended: the server has to give up waiting.
 func TestARequestThatStopsIsGivenUp(t *testing.T) {
 	hasty := func(s *http.Server) {
-		s.ReadHeaderTimeout, s.ReadTimeout, s.IdleTimeout = 150*time.Millisecond, 300*time.Millisecond, 150*time.Millisecond
+		s.ReadHeaderTimeout, s.ReadTimeout, s.IdleTimeout = 500*time.Millisecond, time.Second, 500*time.Millisecond
+	}
+	probes := []struct {
+		name, raw string
+		want      []int
+	}{
+		{"nothing", "", []int{0}},
+		{"a method", "GET", []int{400, 0}},
+		{"a header", "GET /v1/users HTTP/1.1\r\nHost: h\r\n{auth}", []int{0}},
+		{"a body", "PUT /v1/users/{alice}/screenname" + rawJSON + "Content-Length: 19\r\n\r\n" + rawName, []int{400, 0}},
+		{"a body without its first byte", "PUT /v1/users/{alice}/screenname" + rawJSON + "Content-Length: 19\r\n\r\n", []int{400, 0}},
+		{"chunks", "PUT /v1/users/{alice}/screenname" + rawJSON + "Transfer-Encoding: chunked\r\n\r\n12\r\n" + rawName + "\r\n", []int{400, 0}},
+		{"a body of another type", "PUT /v1/users/{alice}/screenname HTTP/1.1\r\nHost: h\r\n{auth}Content-Length: 19\r\n\r\n" + rawName, []int{415, 0}},
+		{"a body nobody reads", "GET /v1/users/{alice} HTTP/1.1\r\nHost: h\r\n{auth}Content-Length: 19\r\n\r\n", []int{200, 0}},
+		{"a body of nobody", "PUT /v1/users/{alice}/screenname HTTP/1.1\r\nHost: h\r\nContent-Length: 19\r\n\r\n", []int{401, 0}},
+		{"after an answer", "GET /v1/users/{alice}" + rawGood, []int{200, 0}},
 	}
 	rawServe(t, rawAtRoot, hasty, func(s *rawServer) {
-		for _, probe := range []struct {
-			name, raw string
-			want      []int
-		}{
-			{"nothing", "", []int{0}},
-			{"a method", "GET", []int{400, 0}},
-			{"a header", "GET /v1/users HTTP/1.1\r\nHost: h\r\n{auth}", []int{0}},
-			{"a body", "PUT /v1/users/{alice}/screenname" + rawJSON + "Content-Length: 19\r\n\r\n" + rawName, []int{400, 0}},
-			{"a body without its first byte", "PUT /v1/users/{alice}/screenname" + rawJSON + "Content-Length: 19\r\n\r\n", []int{400, 0}},
-			{"chunks", "PUT /v1/users/{alice}/screenname" + rawJSON + "Transfer-Encoding: chunked\r\n\r\n12\r\n" + rawName + "\r\n", []int{400, 0}},
-			{"a body of another type", "PUT /v1/users/{alice}/screenname HTTP/1.1\r\nHost: h\r\n{auth}Content-Length: 19\r\n\r\n" + rawName, []int{415, 0}},
-			{"a body nobody reads", "GET /v1/users/{alice} HTTP/1.1\r\nHost: h\r\n{auth}Content-Length: 19\r\n\r\n", []int{200, 0}},
-			{"a body of nobody", "PUT /v1/users/{alice}/screenname HTTP/1.1\r\nHost: h\r\nContent-Length: 19\r\n\r\n", []int{401, 0}},
-			{"after an answer", "GET /v1/users/{alice}" + rawGood, []int{200, 0}},
-		} {
-			t.Run(probe.name, func(t *testing.T) {
-				rawHeld(t, s.raw(t, s.fill(probe.raw), false, len(probe.want)), probe.want...)
-				s.alive(t, "")
-			})
-		}
+		t.Run("probes", func(t *testing.T) { // ends with the last of them
+			for _, probe := range probes {
+				t.Run(probe.name, func(t *testing.T) {
+					t.Parallel()
+					rawHeld(t, s.raw(t, s.fill(probe.raw), false, len(probe.want)), probe.want...)
+					s.alive(t, "")
+				})
+			}
+		})
 		alice, err := s.dir.User(t.Context(), denizen.System(), s.alice)
 		require.NoError(t, err)
 		require.Equal(t, "Alice", alice.ScreenName)
@@ -448,7 +452,7 @@ func TestAServerThatClosesLeavesNobodyWaiting(t *testing.T) {
 		s.alive(t, "")
 	})
 	for _, conn := range hanging {
-		require.NoError(t, conn.SetReadDeadline(time.Now().Add(10*time.Second)))
+		require.NoError(t, conn.SetReadDeadline(time.Now().Add(time.Minute)))
 		_, err := io.ReadAll(conn)
 		timeout, is := err.(net.Error)
 		require.False(t, is && timeout.Timeout())
@@ -582,7 +586,7 @@ func TestABodyThatIsRefusedAheadIsNotAskedFor(t *testing.T) {
 		} {
 			conn, err := net.Dial("tcp", s.address)
 			require.NoError(t, err)
-			require.NoError(t, conn.SetDeadline(time.Now().Add(10*time.Second)))
+			require.NoError(t, conn.SetDeadline(time.Now().Add(time.Minute)))
 			_, err = io.WriteString(conn, s.fill(raw+"Expect: 100-continue\r\n\r\n"))
 			require.NoError(t, err)
 			first, err := http.ReadResponse(bufio.NewReader(conn), nil)

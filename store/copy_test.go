@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/denizenhq/denizen/internal/long"
 	"github.com/denizenhq/denizen/store"
 	"github.com/denizenhq/denizen/store/bolt"
 	"github.com/denizenhq/denizen/store/memory"
@@ -24,7 +25,7 @@ var kinds = map[string]func(t *testing.T) store.Store{
 	"memory": func(*testing.T) store.Store { return memory.New() },
 	"bolt": func(t *testing.T) store.Store {
 		t.Helper()
-		s, err := bolt.Open(t.Context(), filepath.Join(t.TempDir(), "people.db"), bolt.Options{})
+		s, err := bolt.Open(t.Context(), filepath.Join(long.Dir(t), "people.db"), bolt.Options{})
 		require.NoError(t, err)
 		return s
 	},

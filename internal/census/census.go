@@ -5,7 +5,6 @@ package census
 import (
 	"context"
 	"errors"
-	"sync"
 
 	"github.com/denizenhq/denizen/internal/record"
 	"github.com/denizenhq/denizen/store"
@@ -14,25 +13,35 @@ import (
 // Census is the number of users, as of a place in the feed.
 type Census struct {
 	store      store.Store
-	came, went string // what the events are called that tell of it
+	came, went string // the kinds of the events about a user who was created or deleted
 
-	mu    sync.Mutex // guards what follows; held over calls of the store, so that one counts for all
-	known bool
+	// lock guards the fields below; who has put a value in holds it. It is held over calls of the
+	// store, so that one caller counts for all. It is a channel because a count may be slow, and a
+	// caller whose context ends must not wait for that of another.
+	lock  chan struct{}
+	known bool // whether users is the number of users as of upTo
 	users int
 	upTo  store.Seq
 }
 
-// New returns a census of the users in a store. Came and went are what the events are called that
-// tell of a user who was created or deleted.
-func New(s store.Store, came, went string) *Census { return &Census{store: s, came: came, went: went} }
+// New returns a census of the users in a store. came and went are the kinds of the events about a
+// user who was created or deleted.
+func New(s store.Store, came, went string) *Census {
+	return &Census{store: s, came: came, went: went, lock: make(chan struct{}, 1)}
+}
 
-// maxTries is how often the users are counted at most where the feed is forgotten meanwhile.
+// maxTries is how often the users are counted if the feed is trimmed or goes back meanwhile.
 const maxTries = 16
 
-// Count returns how many users there are, or were a moment ago if somebody writes meanwhile.
+// Count returns how many users there are, or were a moment ago if somebody writes meanwhile. It
+// returns the error of ctx once that ends.
 func (c *Census) Count(ctx context.Context) (int, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
+	select {
+	case c.lock <- struct{}{}:
+	case <-ctx.Done():
+		return 0, ctx.Err()
+	}
+	defer func() { <-c.lock }()
 	for range maxTries {
 		var err error
 		if c.known {
@@ -48,11 +57,11 @@ func (c *Census) Count(ctx context.Context) (int, error) {
 		}
 		c.known = false
 	}
-	return 0, store.ErrUnavailable // the feed went back or was damaged all the while
+	return 0, store.ErrUnavailable // the feed was trimmed, went back or was damaged each time
 }
 
-// follow goes on to the end of the feed. Counts says of a user who came or went whether that
-// changes the number.
+// follow reads the feed to its end. counts reports whether a user who came or went changes the
+// number.
 func (c *Census) follow(ctx context.Context, counts func(user store.Key, came bool) bool) error {
 	for {
 		feed, err := c.store.Changes(ctx, c.upTo, store.MaxPage)
@@ -65,7 +74,7 @@ func (c *Census) follow(ctx context.Context, counts func(user store.Key, came bo
 		for _, ch := range feed.Changes {
 			event, err := record.DecodeChange(ch)
 			if err != nil {
-				return store.ErrMissed // it may have told of a user: the keys are counted again
+				return store.ErrMissed // it may be about a user, so count the keys again
 			}
 			switch user := record.UserKey(event.User); {
 			case event.What == c.came && counts(user, true):
@@ -82,8 +91,8 @@ func (c *Census) follow(ctx context.Context, counts func(user store.Key, came bo
 	}
 }
 
-// walk counts the keys of users page by page, and after each follows the feed as far as it
-// tells of users up to there, so that one who comes or goes meanwhile is counted right.
+// walk counts the keys of users page by page. After each page it follows the feed as far as it is
+// about users up to there, so that one who comes or goes meanwhile is counted right.
 func (c *Census) walk(ctx context.Context) error {
 	feed, err := c.store.Changes(ctx, store.End, 1)
 	if err != nil {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -100,4 +102,37 @@ func TestCountWalksAgainWhereTheFeedWasForgotten(t *testing.T) {
 	require.NoError(t, err)
 	commit(t, s, store.Batch{Trim: head.Head})
 	requireCount(t, c, 2)
+}
+
+func TestCountEndsWithItsContextWhileAnotherCounts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &listing{Store: memory.New()}
+		slow := make(chan struct{})
+		s.afterPage = func([]store.Record) { <-slow }
+		c := New(s, "came", "went")
+		first := make(chan error)
+		go func() {
+			_, err := c.Count(t.Context())
+			first <- err
+		}()
+		synctest.Wait()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		second := make(chan error, 1)
+		go func() {
+			_, err := c.Count(ctx)
+			second <- err
+		}()
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		select {
+		case err := <-second:
+			require.ErrorIs(t, err, context.DeadlineExceeded)
+		default:
+			t.Error("the second caller waits for the first after its context has ended")
+		}
+		close(slow)
+		require.NoError(t, <-first)
+		requireCount(t, c, 0)
+	})
 }

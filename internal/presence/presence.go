@@ -85,7 +85,7 @@ func (c Chain) Check() string {
 			return "has a time to live outside 0 to 2147483647 seconds"
 		}
 		if l.Seconds == 0 && i < len(c)-1 {
-			return "goes on after a state that stays for good"
+			return "goes on after a state that is permanent"
 		}
 		if total += l.Seconds; total > MaxSeconds {
 			return "lasts longer than 2147483647 seconds"

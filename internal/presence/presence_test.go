@@ -133,7 +133,7 @@ func TestCheckNamesTheRuleThatAChainBreaks(t *testing.T) {
 		"a time below zero":              {chain(presence.Link{State: "x", Seconds: -1}), "has a time to live"},
 		"the longest time":               {chain(presence.Link{State: "x", Seconds: 1<<31 - 1}), ""},
 		"too long a time":                {chain(presence.Link{State: "x", Seconds: 1 << 31}), "has a time to live"},
-		"more after a static state":      {append(named("x"), deep(1)...), "goes on after a state that stays for good"},
+		"more after a static state":      {append(named("x"), deep(1)...), "goes on after a state that is permanent"},
 		"the longest of several":         {chain(presence.Link{State: "x", Seconds: 1<<31 - 2}, presence.Link{State: "y", Seconds: 1}, presence.Link{State: "z"}), ""},
 		"too long together":              {chain(presence.Link{State: "x", Seconds: 1<<31 - 1}, presence.Link{State: "y", Seconds: 1}), "lasts longer"},
 		"a time that wraps around zero":  {chain(presence.Link{State: "x", Seconds: 1 << 62}, presence.Link{State: "y", Seconds: 1 << 62}), "has a time to live"},

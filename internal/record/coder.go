@@ -11,27 +11,26 @@ import (
 	"github.com/denizenhq/denizen/store"
 )
 
-// ErrCorrupt says that a stored value is not the record its key promises. It is a
+// ErrCorrupt says that a stored value is not the record that its key promises. It is a
 // [store.ErrCorrupt].
 var ErrCorrupt = fmt.Errorf("%w: a value is not the record that its key promises", store.ErrCorrupt)
 
-// coder goes over the members of one object in one direction: it appends them to out, or
-// it looks them up in members. One description of a record therefore serves both ways.
+// coder goes through the members of one object in one direction: it appends them to out, or looks
+// them up in members. So one description of a record serves both ways.
 //
-// It is here, in place of encoding/json, because a read from bbolt takes about a
-// microsecond and decoding by reflection takes ten.
+// It replaces encoding/json because a read from bbolt takes about a microsecond, and decoding by
+// reflection takes ten.
 //
-// What is read is taken to be spelled as encode spells it: each member is then where the
-// one before it ended. Another spelling, as a store may give, is split into its members
-// first.
+// The text is expected to be spelled as encode spells it: then each member begins where the one
+// before it ended. A store may spell it otherwise. Such text is split into its members first.
 type coder struct {
 	reading bool
 	bad     bool
 	out     []byte
-	text    string // what is read as it is spelled, "" if it was split
-	pos     int    // in text, behind a bracket or a value
+	text    string // what is read, if it is spelled as encode spells it; "" if it was split
+	pos     int    // in text, after a bracket or a value
 	members []member
-	next    int // where the member after the last one found would be
+	next    int // in members: where the member after the last one found should be
 }
 
 // member is a member of an object: its name and the JSON text of its value.
@@ -50,7 +49,7 @@ func encode(r Record) []byte {
 	return out
 }
 
-// decode fills r from one JSON object, whose text r may keep. Members it does not know
+// decode fills r from one JSON object. Strings of r may share the memory of text. Unknown members
 // are ignored.
 func decode(text string, r Record) error {
 	c := coders.Get().(*coder)
@@ -66,7 +65,7 @@ func decode(text string, r Record) error {
 	return nil
 }
 
-// straight fills r from text if that is spelled as encode spells it.
+// straight fills r from text, and reports whether text is spelled as encode spells it.
 func (c *coder) straight(text string, r Record) bool {
 	if text == "" || text[0] != '{' {
 		return false
@@ -76,7 +75,7 @@ func (c *coder) straight(text string, r Record) bool {
 	return c.take('}') && c.pos == len(text) && !c.bad
 }
 
-// begin turns c to reading the object that text spells in any way.
+// begin makes c read the object in text, however it is spelled.
 func (c *coder) begin(text string) (ok bool) {
 	c.text = ""
 	c.members, ok = split(c.members[:0], text)
@@ -84,10 +83,10 @@ func (c *coder) begin(text string) (ok bool) {
 	return ok
 }
 
-// find answers the text of a member's value, "" if it is absent.
+// find returns the text of a member's value, or "" if it is absent.
 func (c *coder) find(name string) string {
 	if c.text != "" {
-		if !c.at(name) {
+		if !c.takeName(name) {
 			return ""
 		}
 		n := value(c.text[c.pos:])
@@ -108,8 +107,8 @@ func (c *coder) find(name string) string {
 	return ""
 }
 
-// at reports whether a member of that name is the next, and goes on to its value.
-func (c *coder) at(name string) bool {
+// takeName reports whether the next member has the given name, and moves on to its value if so.
+func (c *coder) takeName(name string) bool {
 	rest := c.text[c.pos:]
 	if c.text[c.pos-1] != '{' {
 		if rest == "" || rest[0] != ',' {
@@ -118,14 +117,15 @@ func (c *coder) at(name string) bool {
 		rest = rest[1:]
 	}
 	n := len(name)
-	if len(rest) < n+3 || rest[0] != '"' || rest[1:n+1] != name || rest[n+1] != '"' || rest[n+2] != ':' {
+	if len(rest) < n+3 || rest[0] != '"' || rest[1:n+1] != name ||
+		rest[n+1] != '"' || rest[n+2] != ':' {
 		return false
 	}
 	c.pos = len(c.text) - len(rest) + n + 3
 	return true
 }
 
-// take goes on behind b if that is the next.
+// take reports whether the next byte is b, and moves past it if so.
 func (c *coder) take(b byte) bool {
 	if c.pos >= len(c.text) || c.text[c.pos] != b {
 		return false
@@ -145,7 +145,7 @@ func (c *coder) open(name string) {
 
 func (c *coder) close(bracket byte) { c.out = append(c.out, bracket) }
 
-// kind writes what sort of record this is, and refuses any other on the way in.
+// kind writes the kind of the record, or checks it when reading.
 func (c *coder) kind(kind string) {
 	got := kind
 	c.str("kind", &got)
@@ -154,7 +154,7 @@ func (c *coder) kind(kind string) {
 	}
 }
 
-// str goes over a string; an empty one is left out.
+// str reads or writes a string. An empty one is left out.
 func (c *coder) str(name string, v *string) {
 	if c.reading {
 		*v = c.unquote(c.find(name))
@@ -164,7 +164,7 @@ func (c *coder) str(name string, v *string) {
 	}
 }
 
-// num goes over a number; zero is left out.
+// num reads or writes a number. Zero is left out.
 func (c *coder) num(name string, v *int64) {
 	if c.reading {
 		*v = 0
@@ -179,7 +179,7 @@ func (c *coder) num(name string, v *int64) {
 	}
 }
 
-// flag goes over a truth; false is left out.
+// flag reads or writes a bool. False is left out.
 func (c *coder) flag(name string, v *bool) {
 	if c.reading {
 		text := c.find(name)
@@ -191,7 +191,7 @@ func (c *coder) flag(name string, v *bool) {
 	}
 }
 
-// strs goes over a list of strings; an empty one is left out.
+// strs reads or writes a list of strings. An empty one is left out.
 func (c *coder) strs(name string, v *[]string) {
 	if c.reading {
 		*v = nil
@@ -214,11 +214,11 @@ func (c *coder) strs(name string, v *[]string) {
 	c.close(']')
 }
 
-// list goes over a list of objects; an empty one is left out.
+// list reads or writes a list of objects. An empty one is left out.
 func list[T any](c *coder, name string, v *[]T, fields func(*T, *coder)) {
 	if c.reading && c.text != "" {
 		*v = nil
-		if !c.at(name) {
+		if !c.takeName(name) {
 			return
 		}
 		for next := c.take('['); next; next = c.take(',') {
@@ -264,7 +264,7 @@ func list[T any](c *coder, name string, v *[]T, fields func(*T, *coder)) {
 	c.close(']')
 }
 
-// first answers the first element of the list under name and the text after it.
+// first returns the first element of the list under name, and the text after it.
 func (c *coder) first(name string) (element, rest string, ok bool) {
 	text := c.find(name)
 	if text == "" {
@@ -281,7 +281,7 @@ func (c *coder) first(name string) (element, rest string, ok bool) {
 	return c.element(rest)
 }
 
-// following answers the element after a comma, if there is one.
+// following returns the element after a comma, if there is one, and the text after that.
 func (c *coder) following(rest string) (element, after string, ok bool) {
 	if rest = skipSpace(rest); rest == "" || rest[0] != ',' {
 		c.bad = c.bad || rest != "]"
@@ -299,7 +299,7 @@ func (c *coder) element(text string) (element, rest string, ok bool) {
 	return text[:n], text[n:], true
 }
 
-// unquote answers the string that JSON text spells; "" for no text at all.
+// unquote returns the string that JSON text spells, or "" for no text.
 func (c *coder) unquote(text string) string {
 	if text == "" {
 		return ""
@@ -316,14 +316,13 @@ func (c *coder) unquote(text string) string {
 	return text[1 : len(text)-1]
 }
 
-// escaped answers the string that JSON text with escapes spells.
+// escaped returns the string that JSON text with escapes spells.
 func escaped(text string) (s string, ok bool) {
 	err := json.Unmarshal([]byte(text), &s)
 	return s, err == nil
 }
 
-// split appends the members of the object that text spells. A member that stands twice
-// makes it no object.
+// split appends the members of the object in text. If a name occurs twice, it is no object.
 func split(into []member, text string) ([]member, bool) {
 	rest := skipSpace(text)
 	if rest == "" || rest[0] != '{' {
@@ -372,8 +371,8 @@ func split(into []member, text string) ([]member, bool) {
 	}
 }
 
-// value answers the length of the JSON value that text begins with, 0 if there is none.
-// Of what lies inside brackets it sees only strings and brackets.
+// value returns the length of the JSON value at the start of text, or 0 if there is none. Inside
+// brackets it looks only at strings and brackets.
 func value(text string) int {
 	if text == "" {
 		return 0
@@ -402,13 +401,14 @@ func value(text string) int {
 		return 0
 	}
 	n := 0
-	for n < len(text) && text[n] > ' ' && text[n] != ',' && text[n] != '}' && text[n] != ']' && text[n] != '"' {
+	for n < len(text) && text[n] > ' ' && text[n] != '"' &&
+		text[n] != ',' && text[n] != '}' && text[n] != ']' {
 		n++
 	}
 	return n
 }
 
-// quoted answers the length of the JSON string that text begins with, 0 if there is none.
+// quoted returns the length of the JSON string at the start of text, or 0 if there is none.
 func quoted(text string) int {
 	if text == "" || text[0] != '"' {
 		return 0
@@ -440,7 +440,7 @@ func skipSpace(s string) string {
 
 const hex = "0123456789abcdef"
 
-// appendString appends s as JSON. What is not UTF-8 becomes U+FFFD, as in encoding/json.
+// appendString appends s as JSON. Invalid UTF-8 becomes U+FFFD, as in encoding/json.
 func appendString(out []byte, s string) []byte {
 	out = append(out, '"')
 	start := 0

@@ -27,18 +27,20 @@ const (
 	kindTokenText    = 'x' // digest, 32 bytes
 )
 
-// Remembered is the kinds that are worth remembering: small records of a key of one part,
-// which are read with every call.
-var Remembered = []byte{kindUser, kindOwner, kindTokenText, kindDevices, kindDefinition, kindAccessKeys}
+// Remembered is the kinds that are worth caching: small records with a key of one part, which are
+// read with almost every call.
+var Remembered = []byte{
+	kindUser, kindOwner, kindTokenText, kindDevices, kindDefinition, kindAccessKeys,
+}
 
-// The keys of which there is one.
+// The keys of single records.
 const (
 	DirectoryKey   store.Key = "d"
 	SigningKeysKey store.Key = "s"
 	AccessKeysKey  store.Key = "a"
 )
 
-// The ranges that are walked.
+// The prefixes of ranges that are walked.
 const (
 	Users       store.Key = "u"
 	Definitions store.Key = "f"
@@ -49,22 +51,23 @@ const (
 	Rests       store.Key = "q"
 )
 
-// UserKey is of the user with an id.
+// UserKey returns the key of a user.
 func UserKey(id string) store.Key { return Users + store.Key(id) }
 
-// ProfileKey is of the profile of a user.
+// ProfileKey returns the key of a user's profile.
 func ProfileKey(id string) store.Key { return "o" + store.Key(id) }
 
-// DevicesKey is of the presence of a user.
+// DevicesKey returns the key of a user's presence.
 func DevicesKey(id string) store.Key { return "p" + store.Key(id) }
 
-// TokensKey is of the tokens of a user.
+// TokensKey returns the key of a user's tokens.
 func TokensKey(id string) store.Key { return AllTokens + store.Key(id) }
 
-// UsesKey is of the last uses of a user's tokens, or of the access keys without an id.
+// LastUsesKey returns the key of the last uses of a user's tokens, or those of the access keys for
+// an empty id.
 func LastUsesKey(id string) store.Key { return "w" + store.Key(id) }
 
-// OwnerKey is of the owner of a canonical serialized locator.
+// OwnerKey returns the key of the owner of a locator, given as type:canonical.
 func OwnerKey(locator string) store.Key { return "l" + store.Key(locator) }
 
 // UniqueKey is of the owner of all locators that share a unique form, given as type:form.
@@ -76,37 +79,40 @@ func RestKey(digest [32]byte) store.Key { return Rests + store.Key(digest[:]) }
 // DefinitionKey is of the definition of an attribute.
 func DefinitionKey(key string) store.Key { return Definitions + store.Key(key) }
 
-// GrantKey is of what the signed text with a digest stands for.
+// TokenTextKey returns the key of what the signed text with a digest stands for.
 func TokenTextKey(digest [32]byte) store.Key { return "x" + store.Key(digest[:]) }
 
-// UsesOf is the prefix of the uses of an attribute.
+// AttributeRefsOf returns the prefix of the references of users to an attribute.
 func AttributeRefsOf(attribute string) store.Key { return keyOf(kindAttributeRef, attribute, "") }
 
-// UseKey is of the use of an attribute by a user.
+// AttributeRefKey returns the key of a user's reference to an attribute.
 func AttributeRefKey(attribute, user string) store.Key {
 	return keyOf(kindAttributeRef, attribute, user)
 }
 
-// CreatedKey is of an idempotency key used on a day, counted from 1970.
+// CreatedKey returns the key of an idempotency key that was used on a day, counted from 1970.
 func CreatedKey(day int64, key string) store.Key {
 	return keyOf(kindCreated, number(day), key)
 }
 
-// NonceKey is of a nonce used with an access key in a minute, counted from 1970.
+// NonceKey returns the key of a nonce that was used with an access key in a minute, counted from
+// 1970.
 func NonceKey(minute int64, accessKey, nonce string) store.Key {
 	return keyOf(kindNonce, number(minute), accessKey, nonce)
 }
 
-// CreationsBefore reports whether a CreatedKey is of a day before one.
-func CreationsBefore(key store.Key, day int64) bool { return key < keyOf(kindCreated, number(day), "") }
+// CreationsBefore reports whether a CreatedKey is of a day before the given one.
+func CreationsBefore(key store.Key, day int64) bool {
+	return key < keyOf(kindCreated, number(day), "")
+}
 
-// NoncesBefore reports whether a NonceKey is of a minute before one.
+// NoncesBefore reports whether a NonceKey is of a minute before the given one.
 func NoncesBefore(key store.Key, minute int64) bool {
 	return key < keyOf(kindNonce, number(minute), "")
 }
 
-// Of returns the name of a key's kind, for people, and the user whose record it is of, empty
-// where it is of no user alone. It names no locator.
+// Of returns the name of a key's kind, for people, and the user whose record it is, or "" if it is
+// of no single user. It returns no locator.
 func Of(key store.Key) (kind, user string) {
 	switch first, rest := Parts(key); first {
 	case kindUser:
@@ -139,11 +145,11 @@ func Of(key store.Key) (kind, user string) {
 	return "other", ""
 }
 
-// Disposable reports whether a record that is damaged counts as absent, and is replaced by the
-// next write: last uses and presence, which are set anew all the time.
+// Disposable reports whether a damaged record counts as absent and is replaced by the next write.
+// That holds for last uses and presence, which are set anew all the time.
 func Disposable(key store.Key) bool { return key[0] == kindLastUses || key[0] == kindDevices }
 
-// Parts answers the kind of a key and what follows it: the whole of a key of one part.
+// Parts returns the kind of a key and the rest of it, which is all of a key of one part.
 func Parts(key store.Key) (kind byte, rest string) { return key[0], string(key[1:]) }
 
 func keyOf(kind byte, parts ...string) store.Key {

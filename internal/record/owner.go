@@ -10,7 +10,7 @@ func (r *User) Owns(locator string) bool {
 	return false
 }
 
-// Is reports whether l is the locator type:canonical. It builds no string.
+// Is reports whether l is the locator type:canonical. It allocates nothing.
 func (l *Locator) Is(locator string) bool {
 	n := len(l.Type)
 	return len(locator) == n+1+len(l.Canonical) &&

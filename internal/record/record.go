@@ -1,12 +1,11 @@
-// Package record knows how the directory lies in its store: the layout of the keys, and the
-// JSON of every kind of record. Nothing else knows either.
+// Package record knows how a directory is stored: the layout of the keys, and the JSON of every
+// kind of record. No other package knows either.
 //
-// A key is a letter for its kind and then its parts. Each part but the last is preceded by
-// its length in two bytes, so no two lists of parts share a key and what lies under a part
-// can be told from what lies under a longer one; user ids may hold any of @ # $ - _.
+// A key is a letter for its kind, followed by its parts. Each part but the last is preceded by its
+// length in two bytes. So two lists of parts never share a key, and a range under a part has no key
+// of a longer part. No separator could do that, because user ids may hold any of @ # $ - _.
 //
-// Times are Unix milliseconds, or 0 for never. Members that are empty, zero or false are
-// left out.
+// Times are Unix milliseconds, or 0 for never. Members that are empty, zero or false are left out.
 package record
 
 import (
@@ -36,7 +35,7 @@ func (r *Directory) fields(c *coder) {
 	c.num("created", &r.Created)
 }
 
-// SigningKeys is the key ring for tokens, newest last.
+// SigningKeys is the signing keys of tokens, newest last.
 type SigningKeys struct {
 	Keys []SigningKey
 }
@@ -46,8 +45,8 @@ func (r *SigningKeys) fields(c *coder) {
 	list(c, "keys", &r.Keys, (*SigningKey).fields)
 }
 
-// SigningKey is one key of the ring. It signs from Signs until a later key does, and is
-// published from Created until Gone.
+// SigningKey is one signing key. It signs from Signs until a later key does, and is published from
+// Created until Gone.
 type SigningKey struct {
 	ID      string
 	Seed    string // sealed if there is a root key
@@ -67,8 +66,8 @@ func (r *SigningKey) fields(c *coder) {
 // AccessKeys is the application's access keys.
 type AccessKeys struct {
 	Keys []AccessKey
-	// Deleted is the digests of keys that were deleted, oldest first, one behind the other: it is
-	// read with every request that is signed.
+	// Deleted is the digests of deleted keys, oldest first, joined into one string: it is decoded
+	// with every signed request.
 	Deleted string
 }
 
@@ -78,8 +77,8 @@ func (r *AccessKeys) fields(c *coder) {
 	c.str("deleted", &r.Deleted)
 }
 
-// AccessKey is one access key. Its incarnation is its own, also when the same key is put
-// again after it was deleted.
+// AccessKey is one access key. Its incarnation is its own, even if the same key is put again after
+// it was deleted.
 type AccessKey struct {
 	Key         string
 	Incarnation string
@@ -97,7 +96,7 @@ func (r *AccessKey) fields(c *coder) {
 // User is a user with its locators.
 type User struct {
 	ID          string
-	Incarnation string // the internal id: no other user ever gets it
+	Incarnation string // the internal id; no other user ever has it
 	ScreenName  string
 	Blocked     bool
 	Created     int64
@@ -160,7 +159,7 @@ func (r *Locator) fields(c *coder) {
 	c.str("unique", &r.Unique)
 }
 
-// Owner says who owns a locator. That there can be one only is that it is a key.
+// Owner says which user owns a locator. There can be only one owner because the locator is the key.
 type Owner struct {
 	Locator     string // type:canonical
 	User        string
@@ -241,7 +240,7 @@ func (r *Attribute) fields(c *coder) {
 	c.str("value", &r.Value)
 }
 
-// Definition is what attributes of one key may be, who sees them and who writes them.
+// Definition is the definition of an attribute.
 type Definition struct {
 	Key              string
 	ContentTypes     []string
@@ -263,7 +262,7 @@ func (r *Definition) fields(c *coder) {
 	c.str("writableBy", &r.WritableBy)
 }
 
-// Use says that a user has an attribute, so that its definition stays.
+// AttributeRef says that a user has an attribute, so that its definition cannot be dropped.
 type AttributeRef struct {
 	Attribute string
 	User      string
@@ -318,13 +317,13 @@ func (r *Tokens) fields(c *coder) {
 	list(c, "tokens", &r.Tokens, (*Token).fields)
 }
 
-// Token is one token: every text that was issued for it and still lives.
+// Token is one token with the texts that were issued for it and are still live.
 type Token struct {
 	ID        string
 	Label     string
-	AccessKey string // that it was issued by, if by one
+	AccessKey string // the access key it was issued with; may be empty
 	Issued    int64
-	Latest    int64 // it may never be extended past this
+	Latest    int64 // no extension goes past this
 	Texts     []Text
 }
 
@@ -348,14 +347,14 @@ func (r *Text) fields(c *coder) {
 	c.num("expires", &r.Expires)
 }
 
-// Grant is what a signed text stands for.
+// TokenText is what a signed text stands for.
 type TokenText struct {
 	Digest      string
 	User        string
 	Incarnation string
 	Token       string
 	Expires     int64
-	Epoch       int64 // its user's TokenEpoch: with another one the text is ended
+	Epoch       int64 // the user's TokenEpoch when it was issued; the text is valid only in that
 }
 
 func (r *TokenText) fields(c *coder) {
@@ -368,7 +367,7 @@ func (r *TokenText) fields(c *coder) {
 	c.num("epoch", &r.Epoch)
 }
 
-// Uses is when the tokens of a user, or the access keys, were last used.
+// LastUses is when the tokens of a user, or the access keys, were last used.
 type LastUses struct {
 	User string // empty: of the access keys
 	Uses []LastUse
@@ -380,7 +379,8 @@ func (r *LastUses) fields(c *coder) {
 	list(c, "uses", &r.Uses, (*LastUse).fields)
 }
 
-// LastUse is when one token or key was last used, and for a key what it last did.
+// LastUse is when one token or access key was last used, and for an access key what it was used
+// for.
 type LastUse struct {
 	ID     string
 	At     int64
@@ -405,8 +405,8 @@ func (r *Nonce) fields(c *coder) {
 	c.str("nonce", &r.Nonce)
 }
 
-// Created says that a user was created under an idempotency key. Key and Digest are the
-// SHA-256 of the caller's, in hexadecimal.
+// Created says that a user was created under an idempotency key. Key and Digest are the SHA-256 of
+// the caller's, in hexadecimal.
 type Created struct {
 	Key         string
 	Digest      string
@@ -424,13 +424,13 @@ func (r *Created) fields(c *coder) {
 	c.num("at", &r.At)
 }
 
-// Event is one change as the feed tells it.
+// Event is one change as it is in the feed.
 type Event struct {
 	At          int64
 	What        string
 	Actor       string // .system or a user's id
-	AccessKey   string // that the actor came with, or that acts for it
-	User        string // whom it is about, if a user
+	AccessKey   string // the access key that the actor's principal rests on; may be empty
+	User        string // whom it is about; may be empty
 	Incarnation string
 	Subjects    []string // the ids or keys of what changed: tokens, locators, attributes
 }
@@ -449,15 +449,15 @@ func (r *Event) fields(c *coder) {
 // Encode returns the value that r is stored as.
 func Encode(r Record) []byte { return encode(r) }
 
-// DecodeEvent reads an event of the feed.
+// DecodeEvent decodes an event of the feed.
 func DecodeEvent(value []byte) (Event, error) {
 	var e Event
 	err := decode(string(value), &e)
 	return e, err
 }
 
-// Decode reads the record stored under key: a pointer to the struct of its kind. Its strings
-// lie in value, which must not be changed any more.
+// Decode decodes the record stored under key, and returns a pointer to the struct of its kind. Its
+// strings share the memory of value, which must not be changed after.
 func Decode(key store.Key, value []byte) (any, error) {
 	text := unsafe.String(unsafe.SliceData(value), len(value))
 	switch key[0] {

@@ -16,8 +16,8 @@ import (
 	"github.com/denizenhq/denizen/store"
 )
 
-// kinds is every kind of record: its name in the value, a key it may lie under, and an
-// empty one. An event lies under no key.
+// kinds is every kind of record: its name in the value, a key it may have, and an
+// empty one. An event has no key.
 var kinds = []struct {
 	name string
 	key  store.Key
@@ -121,7 +121,7 @@ func TestEncodingTwiceIsTheSame(t *testing.T) {
 	})
 }
 
-// plain answers what encoding/json should find in the value of a record: its fields by
+// plain returns what encoding/json should find in the value of a record: its fields by
 // their names, but for those that are empty, zero or false.
 func plain(v reflect.Value) any {
 	switch v.Kind() {
@@ -148,7 +148,7 @@ func plain(v reflect.Value) any {
 	return members
 }
 
-// memberOf answers the member that a field becomes: ApplicationID is applicationId.
+// memberOf returns the member that a field becomes: ApplicationID is applicationId.
 func memberOf(field string) string {
 	name := []rune(strings.Replace(field, "ID", "Id", 1))
 	name[0] = unicode.ToLower(name[0])
@@ -387,7 +387,7 @@ func FuzzDecode(f *testing.F) {
 		}
 		encoded := Encode(got.(Record))
 		require.True(t, json.Valid(encoded), "%s", encoded)
-		// What is not UTF-8 in a value is so for good once it is encoded.
+		// What is not UTF-8 in a value stays so once it is encoded.
 		again, err := decodeAs(k.key, encoded)
 		require.NoError(t, err, "%s", encoded)
 		require.Equal(t, string(encoded), string(Encode(again.(Record))))

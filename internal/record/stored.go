@@ -2,7 +2,7 @@ package record
 
 import "github.com/denizenhq/denizen/store"
 
-// DecodeStored reads a record of the store, which may be damaged: see [Decode].
+// DecodeStored decodes a record of the store as [Decode] does. A damaged one is ErrCorrupt.
 func DecodeStored(r store.Record) (any, error) {
 	if r.Damaged {
 		return nil, ErrCorrupt
@@ -10,7 +10,7 @@ func DecodeStored(r store.Record) (any, error) {
 	return Decode(r.Key, r.Value)
 }
 
-// DecodeChange reads an event of the feed, which may be damaged: see [DecodeEvent].
+// DecodeChange decodes an event of the feed as [DecodeEvent] does. A damaged one is ErrCorrupt.
 func DecodeChange(ch store.Change) (Event, error) {
 	if ch.Damaged {
 		return Event{}, ErrCorrupt

@@ -144,7 +144,7 @@ func (m *model) now() int64 {
 	return mono + m.ahead
 }
 
-// id answers what is random in a directory. In this form it comes before every id that the
+// id returns what is random in a directory. In this form it comes before every id that the
 // scripts give, as UUIDs of version 7 do, and later ones come later.
 func (m *model) id() string {
 	m.ids++
@@ -362,7 +362,7 @@ func validScreenName(s string) bool {
 	return utf8.ValidString(s) && strings.TrimSpace(s) != "" && utf8.RuneCountInString(s) <= 128 && !strings.ContainsFunc(s, unicode.IsControl)
 }
 
-// shown answers a copy.
+// shown returns a copy.
 func (u *modelUser) shown() denizen.User {
 	shown := u.User
 	shown.Locators = slices.Clone(u.Locators)
@@ -574,7 +574,7 @@ func (m *model) DeleteUser(_ context.Context, by modelPrincipal, id denizen.User
 
 // Locators.
 
-// owner answers who owns a locator.
+// owner returns who owns a locator.
 func (m *model) owner(l denizen.Locator) *modelUser {
 	for _, u := range m.users {
 		if i := u.has(l); i >= 0 && u.Locators[i].Owned {
@@ -601,7 +601,7 @@ var statuses = []denizen.VerificationStatus{
 	denizen.Verified, denizen.Unverified, denizen.StatusNotProvided, denizen.VerificationPending, denizen.VerificationNotApplicable,
 }
 
-// locator answers a new locator of .system's.
+// locator returns a new locator of .system's.
 func (m *model) locator(n denizen.NewLocator) (denizen.Locator, error) {
 	n.Status = cmp.Or(n.Status, denizen.StatusNotProvided)
 	if !slices.Contains(statuses, n.Status) {
@@ -945,7 +945,7 @@ func (m *model) maySee(by modelPrincipal, u *modelUser, key string) bool {
 	return by.IsSystem() || to == denizen.ToPeers || to == denizen.ToSelf && by.user == u.ID
 }
 
-// patch sets attributes of u, or changes nothing and says why not. It answers the keys of
+// patch sets attributes of u, or changes nothing and says why not. It returns the keys of
 // those that changed.
 func (m *model) patch(by modelPrincipal, u *modelUser, attributes []denizen.Attribute, mode denizen.PatchMode) (changed []string, err error) {
 	var keys []string
@@ -1055,7 +1055,7 @@ func (m *model) RemoveAttribute(_ context.Context, by modelPrincipal, id denizen
 	return nil
 }
 
-// profile answers what by sees of u's attributes.
+// profile returns what by sees of u's attributes.
 func (m *model) profile(by modelPrincipal, u *modelUser) denizen.Profile {
 	p := denizen.Profile{User: u.ID, Version: u.version}
 	for _, a := range u.attributes {
@@ -1102,7 +1102,7 @@ func (m *model) Attributes(_ context.Context, by modelPrincipal, id denizen.User
 
 // Presence.
 
-// states answers the states of p, one in each.
+// states returns the states of p, one in each.
 func states(p denizen.Presence) (chain []denizen.Presence) {
 	for more := p.State() != ""; more; p, more = p.Next() {
 		if p.TTL() == 0 {
@@ -1129,7 +1129,7 @@ func validChain(chain []denizen.Presence) bool {
 	return len(chain) >= 1 && len(chain) <= 32 && total <= 2147483647*time.Second
 }
 
-// at answers which state is active, len(chain) if none is, and when it began or the last
+// at returns which state is active, len(chain) if none is, and when it began or the last
 // one ended.
 func (d modelDevice) at(now int64) (active int, since int64) {
 	since = max(d.start, d.beat)
@@ -1142,7 +1142,7 @@ func (d modelDevice) at(now int64) (active int, since int64) {
 	return len(d.chain), since
 }
 
-// last answers when the last state begins.
+// last returns when the last state begins.
 func (d modelDevice) last() int64 {
 	at := max(d.start, d.beat)
 	for _, s := range d.chain[:len(d.chain)-1] {
@@ -1273,7 +1273,7 @@ func (m *model) Presences(_ context.Context, by modelPrincipal, ids []denizen.Us
 
 var ranks = []string{denizen.StateOnline, denizen.StateAway, denizen.StateSleeping, denizen.StateMissing, denizen.StateOffline}
 
-// presence answers that of the best device.
+// presence returns that of the best device.
 func (u *modelUser) presence(now int64) denizen.UserPresence {
 	rank := func(d modelDevice) int {
 		active, _ := d.at(now)
@@ -1319,7 +1319,7 @@ const (
 
 func wholeSecond(ms int64) int64 { return (ms + 999) / 1000 * 1000 }
 
-// live answers the tokens of u that did not expire; each holds only the texts that did not.
+// live returns the tokens of u that did not expire; each holds only the texts that did not.
 func (m *model) live(u *modelUser) (tokens []*modelToken) {
 	for _, t := range u.tokens {
 		token := *t
@@ -1335,7 +1335,7 @@ func find(tokens []*modelToken, id denizen.TokenID) int {
 	return slices.IndexFunc(tokens, func(t *modelToken) bool { return t.ID == id })
 }
 
-// end answers when the last text of a token ends.
+// end returns when the last text of a token ends.
 func (m *model) end(t *modelToken) (end int64) {
 	for _, s := range t.texts {
 		end = max(end, m.texts[s].expires)
@@ -1468,7 +1468,7 @@ func (m *model) RevokeAllTokens(_ context.Context, by modelPrincipal, id denizen
 	return nil
 }
 
-// revoke ends some of u's tokens and answers how many.
+// revoke ends some of u's tokens and returns how many.
 func (m *model) revoke(by modelPrincipal, u *modelUser, which func(*modelToken) bool) int {
 	var ended []string
 	left := slices.DeleteFunc(m.live(u), func(t *modelToken) bool {
@@ -1636,7 +1636,7 @@ func (m *model) DeleteAccessKey(_ context.Context, by modelPrincipal, key string
 	return nil
 }
 
-// came answers the principal of who came with a key.
+// came returns the principal of whoever authenticated with a key.
 func (m *model) came(k *modelKey, how string) modelPrincipal {
 	k.LastUsedAt, k.LastAction = time.UnixMilli(m.now()), how
 	return modelPrincipal{name: ".system", key: k.Key, born: k.born}
@@ -1665,7 +1665,7 @@ func (m *model) AuthenticateSigned(_ context.Context, r denizen.SignedRequest) (
 	if off := m.now() - date.UnixMilli(); off > 25_000 || off < -25_000 {
 		return modelPrincipal{}, refused(denizen.ErrExpired, "date")
 	}
-	// A nonce lies under the minute of its date, and is looked for in the ones beside it.
+	// A nonce is stored under the minute of its date, and is looked for in the ones beside it.
 	nonce := func(minute int64) string { return fmt.Sprintln(minute, r.AccessKey, r.Nonce) }
 	minute := date.Unix() / 60
 	if m.nonces[nonce(minute-1)] || m.nonces[nonce(minute)] || m.nonces[nonce(minute+1)] {
@@ -1686,7 +1686,7 @@ func digestOf(r denizen.SignedRequest, secret string) string {
 
 // Signing keys.
 
-// signing answers which key signs now: the last whose time has come.
+// signing returns which key signs now: the last whose time has come.
 func (m *model) signing() int {
 	for i := len(m.ring) - 1; i > 0; i-- {
 		if m.ring[i].signs <= m.now() {
@@ -1747,7 +1747,7 @@ func (m *model) DropSigningKey(_ context.Context, by modelPrincipal, id string) 
 	return nil
 }
 
-// published answers how many keys must be published now, and how many may be.
+// published returns how many keys must be published now, and how many may be.
 func (m *model) published() (least, most int) {
 	now := m.now()
 	for i, k := range m.ring {
@@ -1761,7 +1761,7 @@ func (m *model) published() (least, most int) {
 	return least, most
 }
 
-// verify answers what a service learns of a text that it checks by itself.
+// verify returns what a service learns of a text that it checks by itself.
 func (m *model) verify(signed string) (denizen.Claims, error) {
 	t, ok := m.texts[signed]
 	switch {

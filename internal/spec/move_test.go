@@ -15,6 +15,7 @@ import (
 
 	"github.com/denizenhq/denizen"
 	"github.com/denizenhq/denizen/internal/invariant"
+	"github.com/denizenhq/denizen/internal/long"
 	"github.com/denizenhq/denizen/store"
 	"github.com/denizenhq/denizen/store/bolt"
 	"github.com/denizenhq/denizen/store/postgres"
@@ -40,7 +41,7 @@ func TestADirectoryMovesToPostgreSQLAndBack(t *testing.T) {
 		users, err = strconv.Atoi(text)
 		require.NoError(t, err)
 	}
-	path := filepath.Join(t.TempDir(), "people.db")
+	path := filepath.Join(long.Dir(t), "people.db")
 	d, err := denizen.Open(ctx, path, denizen.Options{})
 	require.NoError(t, err)
 	_, err = d.DefineAttribute(ctx, system, denizen.AttributeDef{Key: "colour"})
@@ -72,7 +73,7 @@ func TestADirectoryMovesToPostgreSQLAndBack(t *testing.T) {
 	require.NoError(t, err)
 	defer func() { require.NoError(t, s.Close()) }()
 	require.NoError(t, move(ctx, s, path))
-	back, err := bolt.Open(ctx, filepath.Join(t.TempDir(), "back.db"), bolt.Options{})
+	back, err := bolt.Open(ctx, filepath.Join(long.Dir(t), "back.db"), bolt.Options{})
 	require.NoError(t, err)
 	defer func() { require.NoError(t, back.Close()) }()
 	require.NoError(t, store.Copy(ctx, back, s))

@@ -98,7 +98,7 @@ func TestEveryOperationOfTheOpenAPIDocumentHasItsOwnName(t *testing.T) {
 	}
 }
 
-// exchange is a request and its answer, as the adapter's tests write them down.
+// exchange is a request and its response, as the adapter's tests write them down.
 type exchange struct {
 	Method         string      `json:"method"`
 	Target         string      `json:"target"` // path and query as sent, from /v1 on
@@ -113,7 +113,7 @@ type exchange struct {
 type judge struct {
 	paths   []judgedPath // those with more fixed segments first
 	unknown *openapi3.Schema
-	method  *openapi3.Response // the answer to a method that a path does not have
+	method  *openapi3.Response // the response to a method that a path does not have
 }
 
 type judgedPath struct {
@@ -139,7 +139,7 @@ func newJudge(doc *openapi3.T) *judge {
 	return j
 }
 
-// match answers the values of the path's parameters, each decoded once. A fixed segment has
+// match returns the values of the path's parameters, each decoded once. A fixed segment has
 // one spelling.
 func (p *judgedPath) match(segments []string) (map[string]string, bool) {
 	if len(segments) != len(p.segments) {
@@ -165,7 +165,7 @@ func (p *judgedPath) match(segments []string) (map[string]string, bool) {
 	return values, true
 }
 
-// judge answers the operation that x is of, "" for none, and why x does not fit the document.
+// judge returns the operation that x is of, "" for none, and why x does not fit the document.
 func (j *judge) judge(x *exchange) (operation string, err error) {
 	method := x.Method
 	if method == http.MethodHead {
@@ -214,7 +214,7 @@ func (j *judge) judge(x *exchange) (operation string, err error) {
 	return "", short("response body", j.unknown.VisitJSON(value))
 }
 
-// fits reports where an answer differs from what is declared.
+// fits reports where a response differs from what is declared.
 func fits(x *exchange, declared *openapi3.Response) error {
 	for _, name := range slices.Sorted(maps.Keys(declared.Headers)) {
 		header, values := declared.Headers[name], x.ResponseHeader.Values(name)
@@ -405,7 +405,7 @@ func grants(op *openapi3.Operation) bool {
 	return false
 }
 
-// read judges exchanges, one a line. It answers the operations that were seen to succeed, and
+// read judges exchanges, one a line. It returns the operations that were seen to succeed, and
 // what does not fit: of each kind the first, and how many there are.
 func (j *judge) read(r io.Reader) (seen map[string]bool, refusals []string, err error) {
 	type refusal struct {
@@ -446,7 +446,7 @@ const (
 	wrong = `{"errorCode":%q,"message":"no","diagnostics":%s,"timestamp":1420070400000,"requestId":"r"}`
 )
 
-// answered is an exchange with the headers that every answer has.
+// answered is an exchange with the headers that every response has.
 func answered(method, target, body string, status int, response string, headers ...string) exchange {
 	x := exchange{
 		Method: method, Target: target, Body: []byte(body), Header: http.Header{}, Status: status,

@@ -41,7 +41,7 @@ var schemas struct {
 	names []string
 }
 
-// newSchema answers a schema's name that no other test has. It is dropped at the end.
+// newSchema returns a schema's name that no other test has. It is dropped at the end.
 func newSchema() string {
 	schemas.Lock()
 	defer schemas.Unlock()

@@ -26,6 +26,7 @@ import (
 	"github.com/denizenhq/denizen"
 	"github.com/denizenhq/denizen/internal/clock"
 	"github.com/denizenhq/denizen/internal/invariant"
+	"github.com/denizenhq/denizen/internal/long"
 	"github.com/denizenhq/denizen/store"
 	"github.com/denizenhq/denizen/store/bolt"
 	"github.com/denizenhq/denizen/store/memory"
@@ -34,7 +35,7 @@ import (
 
 // A script is operations by principals, with the directory closed and opened again between
 // any two of them. It does the same to a model and to a directory over each kind of store,
-// step by step, and every answer must be the same.
+// step by step, and every result must be the same.
 //
 // DENIZEN_SEED chooses other scripts than the usual ones, and DENIZEN_SCRIPTS multiplies
 // how many there are. A script that fails is made as short as it goes and printed; put
@@ -65,7 +66,7 @@ func (s script) String() string {
 	return b.String()
 }
 
-// parseScript reads what String prints. What follows a # is not looked at.
+// parseScript reads what String prints. What follows a # is ignored.
 func parseScript(t testing.TB, text string) (s script) {
 	t.Helper()
 	for line := range strings.Lines(text) {
@@ -155,7 +156,7 @@ func maySee(_ context.Context, viewer, subject denizen.UserID, what denizen.Face
 	return v >= 0 && s >= 0 && (v+2*s+int(what))%3 != 0, nil
 }
 
-// anyOf answers one of a pool. Places beyond it go around.
+// anyOf returns one of a pool. Places beyond it go around.
 func anyOf[T any](pool []T, n int) T { return pool[n%len(pool)] }
 
 // subject is what a script drives: a Directory or a model.
@@ -228,8 +229,8 @@ type caller interface {
 	MayParticipate() bool
 }
 
-// side is one of the two that a script drives, with what it answered so far. What is random
-// or counted has a name here by the order in which it came up: two sides that answered the
+// side is one of the two that a script drives, with what it returned so far. What is random
+// or counted has a name here by the order in which it came up: two sides that returned the
 // same have the same names.
 type side[P caller] struct {
 	subject[P]
@@ -251,10 +252,10 @@ type side[P caller] struct {
 	keys     []denizen.NewAccessKey
 	signing  []string
 	cursors  []denizen.UserCursor
-	used     []time.Time // the last uses that this step answered
+	used     []time.Time // the last uses that this step returned
 }
 
-// ownedBy is an id together with the user that it was answered for.
+// ownedBy is an id together with the user that it was returned for.
 type ownedBy[ID ~string] struct {
 	user denizen.UserID
 	id   ID
@@ -264,8 +265,8 @@ func newSide[P caller](s subject[P], c *scriptClock, sys P) *side[P] {
 	return &side[P]{subject: s, clock: c, sys: sys, names: map[string]string{}, versions: map[string][]uint64{}}
 }
 
-// answer is what a step was answered: the call and what may come of it, of which a
-// Directory answers one.
+// answer is what a step returned: the call and what may come of it, of which a
+// Directory returns one.
 type answer struct {
 	call string
 	says []string
@@ -292,7 +293,7 @@ func (s *side[P]) name(kind, raw string) string {
 	return s.names[raw]
 }
 
-// known answers the name of what came up before, and otherwise raw.
+// known returns the name of what came up before, and otherwise raw.
 func (s *side[P]) known(raw string) string {
 	if name := s.names[raw]; name != "" {
 		return name
@@ -310,7 +311,7 @@ func (s *side[P]) id(id denizen.UserID) string {
 	return strconv.Quote(string(id))
 }
 
-// number answers the name of a version or sequence, with how many that came up before are
+// number returns the name of a version or sequence, with how many that came up before are
 // greater.
 func (s *side[P]) number(n uint64) string {
 	if n == 0 {
@@ -498,7 +499,7 @@ func (s *side[P]) by(st step) P {
 	}
 }
 
-// target answers the user that a step is about: the one who acts, if a user, half of the time.
+// target returns the user that a step is about: the one who acts, if a user, half of the time.
 func (s *side[P]) target(st step) denizen.UserID {
 	if by := s.by(st).User(); by != "" && st.who%2 == 0 {
 		return by
@@ -555,7 +556,7 @@ func (s *side[P]) newLocator(n, status int) denizen.NewLocator {
 	return denizen.NewLocator{Locator: anyOf(locators, n), Status: anyOf(statuses, status)}
 }
 
-// ofTarget answers the id of something of the target's, or of anybody's, and whose that is.
+// ofTarget returns the id of something of the target's, or of anybody's, and whose that is.
 func ofTarget[ID ~string](list []ownedBy[ID], target denizen.UserID, n int) (denizen.UserID, ID) {
 	if len(list) == 0 {
 		return target, "none such"
@@ -589,7 +590,7 @@ func (s *side[P]) accessKey(n int) denizen.NewAccessKey {
 	return s.keys[len(s.keys)-1-n%len(s.keys)]
 }
 
-// place answers a place in the feed that is an event.
+// place returns a place in the feed that is an event.
 func (s *side[P]) place(n int) denizen.Seq {
 	if n%4 == 0 || len(s.numbers) == 0 {
 		return 0
@@ -1141,7 +1142,7 @@ func operations[P caller]() []operation[P] {
 	}
 }
 
-// some answers a few users.
+// some returns a few users.
 func (s *side[P]) some(st step) (some []denizen.UserID) {
 	for i := range st.args[0] % 4 {
 		st.who += st.args[1] * i
@@ -1326,7 +1327,7 @@ type failure struct {
 	history   []string
 }
 
-// told is the script with what was answered beside it.
+// told is the script with what was returned beside it.
 func (f *failure) told(s script) string {
 	lines := strings.SplitAfter(s.String(), "\n")
 	for i, h := range f.history {
@@ -1335,7 +1336,7 @@ func (f *failure) told(s script) string {
 	return strings.Join(lines, "")
 }
 
-// run runs a script over a kind of store and answers where it fails.
+// run runs a script over a kind of store and returns where it fails.
 func run(t *testing.T, s script, kind, path string, seen outcomes) (f *failure) {
 	if !s.sleeps || kind == "postgres" { // a connection is nothing that a bubble can wait for
 		s.sleeps = false
@@ -1490,7 +1491,7 @@ func (d *stand) first(by denizen.Principal, after denizen.Seq) (e denizen.Event,
 	return denizen.Event{}, errWouldWait
 }
 
-// newScript answers a random script. It mostly begins with some users, so that there is
+// newScript returns a random script. It mostly begins with some users, so that there is
 // something to work on.
 func newScript(r *rand.Rand) script {
 	s := script{sleeps: r.IntN(4) == 0}
@@ -1545,7 +1546,7 @@ func newScript(r *rand.Rand) script {
 	return s
 }
 
-// shrink answers a script that still fails and has no step that could go.
+// shrink returns a script that still fails and has no step that could go.
 func shrink(s script, fails func(script) bool) script {
 	for again := true; again; {
 		again = false
@@ -1613,7 +1614,7 @@ func TestAScriptHasOneHistoryOverEveryStore(t *testing.T) {
 				requirePostgres(t)
 			}
 			t.Parallel()
-			dir, files := t.TempDir(), 0
+			dir, files := long.Dir(t), 0
 			try := func(s script) *failure {
 				files++
 				path := filepath.Join(dir, strconv.Itoa(files))
@@ -1621,8 +1622,10 @@ func TestAScriptHasOneHistoryOverEveryStore(t *testing.T) {
 				return run(t, s, over.kind, path, nil)
 			}
 			n := over.scripts * int(times)
-			if testing.Short() || raceBuilt() {
+			if raceBuilt() {
 				n /= 10
+			} else {
+				n /= long.Of(5, 1)
 			}
 			seen := outcomes{}
 			for i := range n {

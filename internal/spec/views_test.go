@@ -23,12 +23,12 @@ import (
 	"github.com/denizenhq/denizen/store"
 )
 
-// in answers a statement in which the names in braces are those of a schema.
+// in returns a statement in which the names in braces are those of a schema.
 func in(schema, sql string) string {
 	return strings.NewReplacer("{", pgx.Identifier{schema}.Sanitize()+".", "}", "").Replace(sql)
 }
 
-// selected answers the rows of a query.
+// selected returns the rows of a query.
 func selected[T any](t *testing.T, p *process, sql string, args ...any) []T {
 	t.Helper()
 	rows, err := p.pool.Query(t.Context(), sql, args...)
@@ -388,7 +388,7 @@ type activeRow struct {
 	Since, Until  pgtype.Int8
 }
 
-// devicesAtRandom answers devices and an instant, mostly one at which something begins or
+// devicesAtRandom returns devices and an instant, mostly one at which something begins or
 // ends, or one beside it. There is so little to choose from that much comes out alike.
 func devicesAtRandom(r *rand.Rand) (devices []presence.Device, now int64) {
 	const base = 1_800_000_000_123

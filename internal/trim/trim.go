@@ -1,4 +1,4 @@
-// Package trim forgets the events of a feed that are too old or too many.
+// Package trim drops the events of a feed that are too old or too many.
 package trim
 
 import (
@@ -10,38 +10,41 @@ import (
 	"github.com/denizenhq/denizen/store"
 )
 
-// page is how many events the store is asked for at once, and maxForgotten how many, or a few more,
-// are forgotten by one commit.
 const (
-	page         = 1000
-	maxForgotten = 1000
+	page       = 1000 // events that are read at once
+	maxDropped = 1000 // events that one commit drops, or a few more
 )
 
-// Trimmer trims the feed of a store. It is used by one goroutine.
+// Trimmer trims the feed of a store. Only one goroutine may use it.
+//
+// The Seqs of a feed also count commits without an event, so a Trimmer counts the events itself as
+// they come. It keeps the place of every step-th one, which makes it cheap to find where the newest
+// events begin.
 type Trimmer struct {
 	store store.Store
 	db    *txn.DB // of store
-	most  int     // events that may stay
-	step  int     // events between marks
+	most  int     // events that may be kept
+	step  int     // events between two marks
 	progress
 }
 
 // progress is how far the feed was trimmed and counted.
 type progress struct {
-	trimmed store.Seq
-	next    int64 // the time of an event after that, or 0: until it is too old none is
-	counted store.Seq
-	marks   []store.Seq // every step-th event that was counted, and is not forgotten
-	since   int         // events counted after the last mark
+	trimmed store.Seq   // the events up to here are dropped
+	next    int64       // the time of the first event that was not too old; 0: not known
+	counted store.Seq   // the events up to here are counted
+	marks   []store.Seq // every step-th event that was counted and is not dropped
+	since   int         // events that were counted after the last mark
 }
 
-// New returns a Trimmer that leaves most events at most, and fewer by less than a thousandth.
+// New returns a Trimmer that keeps the newest events, as many as most or fewer by less than a
+// thousandth.
 func New(s store.Store, db *txn.DB, most int) *Trimmer {
-	return &Trimmer{store: s, db: db, most: most, step: min(max(1, most/1000), maxForgotten)}
+	return &Trimmer{store: s, db: db, most: most, step: min(max(1, most/1000), maxDropped)}
 }
 
-// Trim forgets the events from before oldest, in Unix milliseconds, and those that are too many, a
-// bounded number in one commit.
+// Trim drops the events from before oldest, in Unix milliseconds, and those that are too many. One
+// commit drops a bounded number.
 func (t *Trimmer) Trim(ctx context.Context, oldest int64) error {
 	for t.next < oldest {
 		feed, err := t.store.Changes(ctx, t.trimmed, page)
@@ -50,7 +53,7 @@ func (t *Trimmer) Trim(ctx context.Context, oldest int64) error {
 			continue
 		}
 		if isMissed(err) {
-			t.trimmed = feed.First - 1 // somebody else trimmed
+			t.trimmed = feed.First - 1 // another process trimmed
 			continue
 		}
 		if err != nil {
@@ -60,7 +63,7 @@ func (t *Trimmer) Trim(ctx context.Context, oldest int64) error {
 		for i, ch := range feed.Changes {
 			event, err := record.DecodeChange(ch)
 			if err != nil {
-				continue // as old as the one after it
+				continue // a damaged event counts as old as the next one
 			}
 			if event.At >= oldest {
 				t.next, newer = event.At, true
@@ -83,9 +86,9 @@ func (t *Trimmer) Trim(ctx context.Context, oldest int64) error {
 	return t.count(ctx)
 }
 
-// trimMany forgets the events that are too many, maxForgotten or so in one commit.
+// trimMany drops the events that are too many, about maxDropped in one commit.
 func (t *Trimmer) trimMany(ctx context.Context) error {
-	hop := max(1, maxForgotten/t.step)
+	hop := max(1, maxDropped/t.step)
 	for {
 		for len(t.marks) > 0 && t.marks[0] <= t.trimmed {
 			t.marks = t.marks[1:]
@@ -113,7 +116,7 @@ func (t *Trimmer) trimTo(ctx context.Context, upTo store.Seq) error {
 	return err
 }
 
-// count counts the events that came since it last did, and forgets those that are too many.
+// count counts the events since the last count, and drops those that are too many.
 func (t *Trimmer) count(ctx context.Context) error {
 	for {
 		feed, err := t.store.Changes(ctx, t.counted, page)

@@ -5,6 +5,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/denizenhq/denizen/internal/long"
 	"github.com/denizenhq/denizen/store"
 	"github.com/denizenhq/denizen/store/bolt"
 	"github.com/denizenhq/denizen/store/storetest"
@@ -24,7 +25,7 @@ func TestTheContractHolds(t *testing.T) {
 	storetest.Run(t, storetest.Harness{
 		New: func(t testing.TB) store.Store {
 			t.Helper()
-			return open(t, filepath.Join(t.TempDir(), "people.db"))
+			return open(t, filepath.Join(long.Dir(t), "people.db"))
 		},
 		Reopen: func(t testing.TB, s store.Store) store.Store {
 			t.Helper()

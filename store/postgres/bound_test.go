@@ -3,6 +3,7 @@ package postgres_test
 import (
 	"bytes"
 	"context"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -118,7 +119,7 @@ func TestACallerBehindAStuckLeaderWaitsNoLongerThanItsLockTimeout(t *testing.T) 
 
 func TestCloseEndsThoughTheNetworkSwallowsEverything(t *testing.T) {
 	p := newProxy(t)
-	s := open(t, connect(t, p.dsn(t), plainly), postgres.Options{Schema: schema(t), LockTimeout: 500 * time.Millisecond, Timeout: time.Hour})
+	s := open(t, connect(t, p.dsn(t), plainly), postgres.Options{Schema: schema(t), LockTimeout: 3 * time.Second, Timeout: time.Hour})
 	commit(t, s, put("k", `{}`))
 	waiting := make(chan error, 1)
 	go func() { waiting <- s.Wait(context.Background(), 1) }()
@@ -161,7 +162,7 @@ func TestAHostsTransactionThatSitsOnTheLockIsEnded(t *testing.T) {
 }
 
 func TestWhoIsStoppedWithTheLockIsCutOffBeforeOthersGiveUp(t *testing.T) {
-	const bound = 6 * time.Second // half of it is for a slow machine
+	const bound = 9 * time.Second // a third of it is for a slow machine
 	witness, pool, name := fresh(t)
 	p := newProxy(t)
 	s := open(t, connect(t, p.dsn(t), plainly), postgres.Options{Schema: name, LockTimeout: bound, PollOnly: true})
@@ -178,4 +179,32 @@ func TestWhoIsStoppedWithTheLockIsCutOffBeforeOthersGiveUp(t *testing.T) {
 	<-stopped
 	require.Equal(t, store.Seq(1), commit(t, other, put("other", `{}`)))
 	require.Zero(t, get(t, witness, "k").Version)
+}
+
+func TestAStoppedClientThatIsCutOffIsToldThatNothingWasApplied(t *testing.T) {
+	t.Parallel()
+	witness, _, name := fresh(t)
+	p := newProxy(t)
+	tag := strings.ReplaceAll(name, " ", "-")
+	pool := connect(t, p.dsn(t), plainly, func(c *pgxpool.Config) { c.ConnConfig.RuntimeParams["application_name"] = tag })
+	s := open(t, pool, postgres.Options{Schema: name, LockTimeout: 3 * time.Second, PollOnly: true})
+	sessions, err := admin()
+	require.NoError(t, err)
+	p.judge(func(sent []byte) verdict {
+		for deadline := time.Now().Add(time.Minute); bytes.Contains(sent, []byte("COMMIT\x00")) && time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+			var holding int
+			err := sessions.QueryRow(t.Context(), `SELECT count(*) FROM pg_stat_activity WHERE application_name = $1 AND state LIKE 'idle in%'`, tag).Scan(&holding)
+			if err != nil || holding == 0 {
+				break // the server has ended it
+			}
+		}
+		return pass
+	})
+	_, err = s.Commit(t.Context(), put("k", `{}`))
+	require.ErrorContains(t, err, "25P03")
+	require.ErrorIs(t, err, store.ErrUnavailable)
+	require.NotErrorIs(t, err, store.ErrOutcomeUnknown)
+	p.judge(nil)
+	require.Zero(t, get(t, witness, "k").Version)
+	require.Equal(t, store.Seq(1), commit(t, s, put("k", `{}`)))
 }

@@ -13,13 +13,14 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// harness makes stores in schemas of their own, all over one pool.
+// harness makes stores in schemas of their own, all over one pool. No machine is so busy that the
+// server takes one of them for stopped.
 func harness(t *testing.T, pool *pgxpool.Pool) storetest.Harness {
 	t.Helper()
 	var schemas sync.Map // store → schema
 	open := func(t testing.TB, name string) store.Store {
 		t.Helper()
-		s := open(t, pool, postgres.Options{Schema: name})
+		s := open(t, pool, postgres.Options{Schema: name, LockTimeout: time.Minute})
 		schemas.Store(s, name)
 		return s
 	}

@@ -91,7 +91,7 @@ func (w *writer) begin(deadline time.Time, keys []store.Key) (head, first store.
 	var b pgx.Batch
 	b.Queue(s.sql.begin)
 	// The server ends a session that stops while it holds the lock before the waiters give up.
-	idle := min(s.options.Timeout, s.options.LockTimeout/2)
+	idle := min(s.options.Timeout, s.options.LockTimeout/3*2)
 	b.Queue(s.sql.lock, s.names.lock,
 		millis(time.Until(deadline)), millis(idle), millis(s.options.Timeout))
 	b.Queue(s.sql.state, byteKeys(keys)).QueryRow(func(row pgx.Row) error {

@@ -1,0 +1,5 @@
+//go:build !linux
+
+package long
+
+func inMemory() string { return "" }
