@@ -197,15 +197,18 @@ func (d *Directory) form(n NewLocator) (given, error) {
 	g := given{NewLocator: n}
 	var raw string
 	g.kind, raw, _ = strings.Cut(n.Locator, ":")
-	if g.Status != "" && !g.Status.known() {
-		return given{}, invalid("verificationStatus", "is none of the five")
-	}
 	if g.rule = d.rules.of(g.kind); g.rule == nil {
 		g.canonical, g.err = canonical(n.Locator)
+		// One of another type may be of a type that was registered once.
 		if g.err != nil && (builtIn(g.kind) || !locatorType(g.kind) || !locatorText(raw)) {
 			return given{}, g.err
 		}
-		return g, nil // it may be of a type that was registered once
+	}
+	if g.Status != "" && !g.Status.known() {
+		return given{}, invalid("verificationStatus", "is none of the five")
+	}
+	if g.rule == nil {
+		return g, nil
 	}
 	f, err := g.rule.newForms(raw)
 	if err != nil {

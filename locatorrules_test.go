@@ -61,7 +61,7 @@ func drained[T any](seq iter.Seq2[T, error]) error {
 	return nil
 }
 
-func TestLocatorRulesAreJudgedAtOnce(t *testing.T) {
+func TestLocatorRules_AreJudgedAtOnce(t *testing.T) {
 	with := func(change func(*denizen.LocatorRule)) []denizen.LocatorRule {
 		r := handles()
 		change(&r)
@@ -100,7 +100,7 @@ func TestLocatorRulesAreJudgedAtOnce(t *testing.T) {
 	require.NoError(t, d.Close())
 }
 
-func TestANameIsTheUsersOwnAtOnceAndFoundByItsCanonicalForm(t *testing.T) {
+func TestLocatorRules_ANameIsTheUsersOwnAtOnceAndFoundByItsCanonicalForm(t *testing.T) {
 	inHouses(t, withNames, func(t *testing.T, h *house) {
 		h.create(t, alice)
 		after := head(t, h)
@@ -127,7 +127,7 @@ func TestANameIsTheUsersOwnAtOnceAndFoundByItsCanonicalForm(t *testing.T) {
 	})
 }
 
-func TestANameThatLooksLikeAnotherIsTaken(t *testing.T) {
+func TestLocatorRules_ANameThatLooksLikeAnotherIsTaken(t *testing.T) {
 	inHouses(t, withNames, func(t *testing.T, h *house) {
 		h.create(t, alice, handle("b0b"))
 		h.create(t, bob)
@@ -145,7 +145,7 @@ func TestANameThatLooksLikeAnotherIsTaken(t *testing.T) {
 	})
 }
 
-func TestARuleSaysWhoMayAddItsLocatorsAndHowMany(t *testing.T) {
+func TestLocatorRules_ARuleSaysWhoMayAddItsLocatorsAndHowMany(t *testing.T) {
 	inHouses(t, withNames, func(t *testing.T, h *house) {
 		h.create(t, alice, handle("al"))
 		byAlice := h.as(t, alice)
@@ -173,7 +173,7 @@ func TestARuleSaysWhoMayAddItsLocatorsAndHowMany(t *testing.T) {
 	})
 }
 
-func TestNamesCountAgainstTheLocatorsOfAUser(t *testing.T) {
+func TestLocatorRules_NamesCountAgainstTheLocatorsOfAUser(t *testing.T) {
 	inHouses(t, withNames, func(t *testing.T, h *house) {
 		var full []denizen.NewLocator
 		for i := range denizen.MaxLocators {
@@ -185,7 +185,7 @@ func TestNamesCountAgainstTheLocatorsOfAUser(t *testing.T) {
 	})
 }
 
-func TestOnlyAVouchedTypeHasOtherStatuses(t *testing.T) {
+func TestLocatorRules_OnlyAVouchedTypeHasOtherStatuses(t *testing.T) {
 	inHouses(t, withNames, func(t *testing.T, h *house) {
 		u := h.create(t, alice, handle("al"), denizen.NewLocator{Locator: "staff-no:7"})
 		_, err := h.SetVerification(t.Context(), sys, alice, u.Locators[0].ID, denizen.Verified)
@@ -199,7 +199,7 @@ func TestOnlyAVouchedTypeHasOtherStatuses(t *testing.T) {
 	})
 }
 
-func TestWhatARuleRefusesIsRefusedWithoutTheLocator(t *testing.T) {
+func TestLocatorRules_WhatARuleRefusesIsRefusedWithoutTheLocator(t *testing.T) {
 	inHouses(t, withNames, func(t *testing.T, h *house) {
 		h.create(t, alice)
 		byAlice := h.as(t, alice)
@@ -235,7 +235,7 @@ func TestWhatARuleRefusesIsRefusedWithoutTheLocator(t *testing.T) {
 	})
 }
 
-func TestARuleThatIsNotStableOrPanicsHarmsNothing(t *testing.T) {
+func TestLocatorRules_ARuleThatIsNotStableOrPanicsHarmsNothing(t *testing.T) {
 	rule := handles()
 	rule.Canonical = func(s string) (denizen.LocatorForms, error) {
 		switch s {
@@ -266,7 +266,7 @@ func TestARuleThatIsNotStableOrPanicsHarmsNothing(t *testing.T) {
 	})
 }
 
-func TestANameCannotBeProved(t *testing.T) {
+func TestLocatorRules_ANameCannotBeProved(t *testing.T) {
 	inHouses(t, withNames, func(t *testing.T, h *house) {
 		h.create(t, alice, handle("al"))
 		for _, l := range []string{"handle:al", "handle:free", "staff-no:7"} {
@@ -279,7 +279,7 @@ func TestANameCannotBeProved(t *testing.T) {
 	})
 }
 
-func TestAVouchedLocatorShowsWhoAUserIs(t *testing.T) {
+func TestLocatorRules_AVouchedLocatorShowsWhoAUserIs(t *testing.T) {
 	inHouses(t, withNames, func(t *testing.T, h *house) {
 		h.create(t, alice, denizen.Email("alice@example.org"), denizen.NewLocator{Locator: "staff-no:7"}, handle("al"))
 		u, err := h.ProveLocator(t.Context(), sys, "email:alice@example.org", denizen.NewUser{ScreenName: "N"})
@@ -289,7 +289,7 @@ func TestAVouchedLocatorShowsWhoAUserIs(t *testing.T) {
 	})
 }
 
-func TestAUserWhoPassesKeepsItsNameAndNoUnprovedIdentity(t *testing.T) {
+func TestLocatorRules_AUserWhoPassesKeepsItsNameAndNoUnprovedIdentity(t *testing.T) {
 	inHouses(t, withNames, func(t *testing.T, h *house) {
 		h.create(t, alice, denizen.Email("alice@example.org"), denizen.NewLocator{Locator: "staff-no:7", Status: denizen.Unverified}, handle("al"))
 		u, err := h.ProveLocator(t.Context(), sys, "email:alice@example.org", denizen.NewUser{ScreenName: "N"})
@@ -301,7 +301,7 @@ func TestAUserWhoPassesKeepsItsNameAndNoUnprovedIdentity(t *testing.T) {
 	})
 }
 
-func TestLocateSaysWhoOwnsWhatInTheOrderAsked(t *testing.T) {
+func TestLocatorRules_LocateSaysWhoOwnsWhatInTheOrderAsked(t *testing.T) {
 	inHouses(t, withNames, func(t *testing.T, h *house) {
 		h.create(t, alice, denizen.Email("alice@example.org"), handle("al"))
 		h.create(t, bob, denizen.Tele("+14155552672"))
@@ -324,7 +324,7 @@ func TestLocateSaysWhoOwnsWhatInTheOrderAsked(t *testing.T) {
 	})
 }
 
-func TestARenameIsOneCommitAndTheOldNameRests(t *testing.T) {
+func TestLocatorRules_ARenameIsOneCommitAndTheOldNameRests(t *testing.T) {
 	inHouses(t, withNames, func(t *testing.T, h *house) {
 		u := h.create(t, alice, denizen.Email("alice@example.org"), handle("al"), denizen.NewLocator{Locator: "staff-no:7"})
 		h.create(t, bob)
@@ -356,7 +356,7 @@ func TestARenameIsOneCommitAndTheOldNameRests(t *testing.T) {
 	})
 }
 
-func TestRestingCoversNamesThatLookAlike(t *testing.T) {
+func TestLocatorRules_RestingCoversNamesThatLookAlike(t *testing.T) {
 	inHouses(t, withNames, func(t *testing.T, h *house) {
 		u := h.create(t, alice, handle("bob"))
 		h.create(t, bob)
@@ -369,7 +369,7 @@ func TestRestingCoversNamesThatLookAlike(t *testing.T) {
 	})
 }
 
-func TestARenameToANameThatLooksAlikeKeepsItFromOthers(t *testing.T) {
+func TestLocatorRules_ARenameToANameThatLooksAlikeKeepsItFromOthers(t *testing.T) {
 	inHouses(t, withNames, func(t *testing.T, h *house) {
 		u := h.create(t, alice, handle("bob"))
 		h.create(t, bob)
@@ -391,7 +391,7 @@ func TestARenameToANameThatLooksAlikeKeepsItFromOthers(t *testing.T) {
 	})
 }
 
-func TestANewSpellingOfANameKeepsIt(t *testing.T) {
+func TestLocatorRules_ANewSpellingOfANameKeepsIt(t *testing.T) {
 	inHouses(t, withNames, func(t *testing.T, h *house) {
 		u := h.create(t, alice, handle("alice"))
 		was := u.Locators[0]
@@ -408,7 +408,7 @@ func TestANewSpellingOfANameKeepsIt(t *testing.T) {
 	})
 }
 
-func TestReplacingIsRefusedWhereAddingIs(t *testing.T) {
+func TestLocatorRules_ReplacingIsRefusedWhereAddingIs(t *testing.T) {
 	inHouses(t, withNames, func(t *testing.T, h *house) {
 		u := h.create(t, alice, handle("al"), denizen.Email("alice@example.org"), denizen.NewLocator{Locator: "staff-no:7"})
 		h.create(t, bob, handle("bob"))
@@ -446,7 +446,7 @@ func TestReplacingIsRefusedWhereAddingIs(t *testing.T) {
 	})
 }
 
-func TestTheNameOfADeletedUserRestsUntilTheSystemGivesItOut(t *testing.T) {
+func TestLocatorRules_TheNameOfADeletedUserRestsUntilTheSystemGivesItOut(t *testing.T) {
 	inHouses(t, withNames, func(t *testing.T, h *house) {
 		h.create(t, alice, handle("al"), denizen.NewLocator{Locator: "staff-no:7"})
 		require.NoError(t, h.DeleteUser(t.Context(), sys, alice))
@@ -464,7 +464,7 @@ func TestTheNameOfADeletedUserRestsUntilTheSystemGivesItOut(t *testing.T) {
 	})
 }
 
-func TestAUserKeepsFewNamesFromOthers(t *testing.T) {
+func TestLocatorRules_AUserKeepsFewNamesFromOthers(t *testing.T) {
 	inHouses(t, withNames, func(t *testing.T, h *house) {
 		u := h.create(t, alice, handle("name0"))
 		byAlice, id := h.as(t, alice), u.Locators[0].ID
@@ -492,7 +492,7 @@ func TestAUserKeepsFewNamesFromOthers(t *testing.T) {
 	})
 }
 
-func TestWhatRestedIsSwept(t *testing.T) {
+func TestLocatorRules_WhatRestedIsSwept(t *testing.T) {
 	inHouses(t, withNames, func(t *testing.T, h *house) {
 		u := h.create(t, alice, handle("al"))
 		before := keyCount(t, h.store)
@@ -506,7 +506,7 @@ func TestWhatRestedIsSwept(t *testing.T) {
 	})
 }
 
-func TestANameThatRestsIsKeptAsADigestOnly(t *testing.T) {
+func TestLocatorRules_ANameThatRestsIsKeptAsADigestOnly(t *testing.T) {
 	inHouses(t, withNames, func(t *testing.T, h *house) {
 		h.create(t, alice, handle("Alexandrina"))
 		require.NoError(t, h.DeleteUser(t.Context(), sys, alice))
@@ -520,7 +520,7 @@ func TestANameThatRestsIsKeptAsADigestOnly(t *testing.T) {
 	})
 }
 
-func TestOfManyWhoTakeNamesThatLookAlikeOneWins(t *testing.T) {
+func TestLocatorRules_OfManyWhoTakeNamesThatLookAlikeOneWins(t *testing.T) {
 	overStores(t, withNames, func(t *testing.T, d *denizen.Directory) {
 		names := []string{"oo0o", "0000", "oooo", "Oo0O"}
 		users := make([]denizen.User, 64)

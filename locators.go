@@ -172,20 +172,21 @@ func (d *Directory) newLocators(ns []NewLocator, now int64) ([]record.Locator, e
 			return nil, err
 		}
 		locators = append(locators, l)
-		if err := g.roomFor(locators); err != nil {
+		if err := firstOf(distinct(locators), g.roomFor(locators)); err != nil {
 			return nil, err
 		}
 	}
-	return locators, distinct(locators)
+	return locators, nil
 }
 
-// distinct refuses a list with one locator twice, also in forms that are not to be told apart.
+// distinct refuses a list whose last locator is in it twice, also in a form that is not to be told
+// apart from it.
 func distinct(locators []record.Locator) error {
-	for i := range locators {
-		for j := range i {
-			if a, b := &locators[i], &locators[j]; a.Type == b.Type && (a.Canonical == b.Canonical || a.Unique != "" && a.Unique == b.Unique) {
-				return invalid("locators", "hold the same locator twice")
-			}
+	last := &locators[len(locators)-1]
+	for i := range locators[:len(locators)-1] {
+		l := &locators[i]
+		if l.Type == last.Type && (l.Canonical == last.Canonical || l.Unique != "" && l.Unique == last.Unique) {
+			return invalid("locators", "hold the same locator twice")
 		}
 	}
 	return nil
@@ -607,12 +608,12 @@ func (d *Directory) SetLocators(ctx context.Context, by Principal, user UserID, 
 				added = append(added, g)
 			}
 			r.Locators = append(r.Locators, l) // which has the room, and stays where it is
+			if err := distinct(r.Locators); err != nil {
+				return err
+			}
 			if !l.Owned && !claim {
 				taken = append(taken, taking{&r.Locators[len(r.Locators)-1], g.NewLocator})
 			}
-		}
-		if err := distinct(r.Locators); err != nil {
-			return err
 		}
 		if err := room(r.Locators, len(taken)); err != nil {
 			return err

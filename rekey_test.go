@@ -86,7 +86,7 @@ func outcomes(t testing.TB, seq func(yield func(denizen.LocatorChange, error) bo
 
 func userNo(i int) denizen.UserID { return denizen.UserID(fmt.Sprintf("user-%04d", i)) }
 
-func TestANewVersionOfARuleSaysWhatItBreaks(t *testing.T) {
+func TestRekey_ANewVersionOfARuleSaysWhatItBreaks(t *testing.T) {
 	forms := map[string]denizen.LocatorForms{
 		"moved":   {Canonical: "gone", Unique: "gone"},
 		"gone":    {Canonical: "gone", Unique: "gone"},
@@ -154,7 +154,7 @@ func TestANewVersionOfARuleSaysWhatItBreaks(t *testing.T) {
 	})
 }
 
-func TestNamesThatChangePlacesInARowAreAllBroughtAlong(t *testing.T) {
+func TestRekey_NamesThatChangePlacesInARowAreAllBroughtAlong(t *testing.T) {
 	forms := map[string]denizen.LocatorForms{}
 	for i := range 5 {
 		forms[fmt.Sprint("n", i)] = denizen.LocatorForms{Canonical: fmt.Sprint("n", i), Unique: fmt.Sprint("n", i+1)}
@@ -172,7 +172,7 @@ func TestNamesThatChangePlacesInARowAreAllBroughtAlong(t *testing.T) {
 	})
 }
 
-func TestAnOlderRuleLeavesWhatANewerOneStored(t *testing.T) {
+func TestRekey_AnOlderRuleLeavesWhatANewerOneStored(t *testing.T) {
 	inRulings(t, func(t *testing.T, s store.Store, open func(denizen.Options) *house) {
 		h := open(ruled(2, nil))
 		h.create(t, alice, handle("al"))
@@ -184,7 +184,7 @@ func TestAnOlderRuleLeavesWhatANewerOneStored(t *testing.T) {
 	})
 }
 
-func TestWhatIsOfATypeThatIsNotRegisteredIsKeptAndCanBeRemoved(t *testing.T) {
+func TestRekey_WhatIsOfATypeThatIsNotRegisteredIsKeptAndCanBeRemoved(t *testing.T) {
 	inRulings(t, func(t *testing.T, s store.Store, open func(denizen.Options) *house) {
 		h := open(withNames)
 		h.create(t, alice, handle("B0b"), denizen.Email("alice@example.org"))
@@ -216,7 +216,7 @@ func TestWhatIsOfATypeThatIsNotRegisteredIsKeptAndCanBeRemoved(t *testing.T) {
 	})
 }
 
-func TestOneNameHasOneOwnerWhileTwoVersionsOfARuleRun(t *testing.T) {
+func TestRekey_OneNameHasOneOwnerWhileTwoVersionsOfARuleRun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := shared{memory.New()}
 		// What the two take for unique differs: only the canonical form is common ground.
@@ -234,7 +234,7 @@ func TestOneNameHasOneOwnerWhileTwoVersionsOfARuleRun(t *testing.T) {
 	})
 }
 
-func TestRekeyingRacesWithWhoRenamesAndWithItself(t *testing.T) {
+func TestRekey_RacesWithWhoRenamesAndWithItself(t *testing.T) {
 	inRulings(t, func(t *testing.T, s store.Store, open func(denizen.Options) *house) {
 		h := open(ruled(1, nil))
 		for i := range 40 {
@@ -272,7 +272,7 @@ func TestRekeyingRacesWithWhoRenamesAndWithItself(t *testing.T) {
 	})
 }
 
-func TestRekeyingIsTheSystemsAloneAndEndsWhereItIsLeft(t *testing.T) {
+func TestRekey_IsTheSystemsAloneAndEndsWhereItIsLeft(t *testing.T) {
 	inRulings(t, func(t *testing.T, s store.Store, open func(denizen.Options) *house) {
 		h := open(ruled(1, nil))
 		for i := range 3 {

@@ -67,6 +67,7 @@ func newSecAPI(t testing.TB, s store.Store, o denizen.Options, ho httpadapter.Op
 func newSecWorld(t testing.TB, o denizen.Options, ho httpadapter.Options) *secWorld {
 	t.Helper()
 	w := &secWorld{store: memory.New()}
+	o.LocatorTypes = []denizen.LocatorRule{handles()}
 	w.api = newSecAPI(t, w.store, o, ho)
 	ctx, sys := t.Context(), denizen.System()
 	for _, d := range []denizen.AttributeDef{{Key: secAttribute, VisibleTo: denizen.ToPeers}, {Key: secUnused}} {
@@ -87,9 +88,9 @@ func newSecWorld(t testing.TB, o denizen.Options, ho httpadapter.Options) *secWo
 	w.bobToken, _ = secIssue(t, w.dir, secBob.id)
 	_, err := w.dir.BlockUser(ctx, sys, secBlocked.id)
 	require.NoError(t, err)
-	locators, err := w.dir.Locators(ctx, sys, secAlice.id)
+	name, err := w.dir.AddLocator(ctx, sys, secAlice.id, denizen.NewLocator{Locator: "handle:al"})
 	require.NoError(t, err)
-	w.locatorID = locators[0].ID
+	w.locatorID = name.ID
 	require.NoError(t, w.dir.RotateSigningKey(ctx, sys, time.Hour))
 	keys, err := w.dir.PublicKeys(ctx)
 	require.NoError(t, err)
@@ -144,7 +145,8 @@ var secRoutes = []struct {
 	{"POST", "/v1/users/{userId}/locators", secSelfToo, `"email:another@example.org"`, 201},
 	{"PUT", "/v1/users/{userId}/locators", secSAlone, `["email:another@example.org"]`, 204},
 	{"GET", "/v1/users/{userId}/locators/{locatorId}", secSelfToo, "", 200},
-	{"PATCH", "/v1/users/{userId}/locators/{locatorId}", secSAlone, `{"verificationStatus":"Verified"}`, 204},
+	{"PATCH", "/v1/users/{userId}/locators/{locatorId}", secSAlone, `{"verificationStatus":"VerificationNotApplicable"}`, 204},
+	{"PUT", "/v1/users/{userId}/locators/{locatorId}", secSelfToo, `"handle:lissy"`, 200},
 	{"DELETE", "/v1/users/{userId}/locators/{locatorId}", secSelfToo, "", 204},
 	{"GET", "/v1/attribute-def/users", secEverybody, "", 200},
 	{"POST", "/v1/attribute-def/users", secSAlone, `{"key":"another"}`, 201},

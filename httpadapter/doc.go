@@ -37,6 +37,19 @@
 // headers or carries cookies of the service. Say who calls by [Options.Authenticate] instead, where
 // nothing has to be guessed.
 //
+// # Types of locators
+//
+// A published client knows e-mail addresses and telephone numbers, and may fail at a locator of
+// another type ([denizen.Options.LocatorTypes]). So those of other types are left out of userLocators
+// and of lists of locators, unless the request has the query parameter locatorTypes=all. A list that
+// is set without it is one that was read without it: those of other types stay, in their places.
+// The ETag of a user is of what is shown, so If-Match goes with the parameter of the request that
+// it is from.
+//
+// Where a request names one locator nothing is left out: in a path in place of a user's id, in
+// the query parameter locators, and by its id. That parameter is split at commas, so what it asks
+// for holds none; an external identity that does is found by a path.
+//
 // # Bounds
 //
 // A body is read up to [Options.MaxBody], and up to 2,048 members and elements. Headers,

@@ -101,6 +101,7 @@ type call struct {
 	refused    bool // its credential was refused
 	requestID  string
 
+	allTypes  bool // of locators are shown and set, not only those that all clients know
 	bodyRead  bool
 	bodyBytes []byte
 	given     any               // the body, if the route takes one
@@ -170,6 +171,9 @@ func (h *handler) handle(c *call) (answer reply, err error) {
 		if c.given, err = c.input(); err != nil {
 			return answer, err
 		}
+	}
+	if err := c.readLocatorTypes(); err != nil {
+		return answer, err
 	}
 	return c.route.serve(c)
 }

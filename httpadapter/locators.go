@@ -1,7 +1,9 @@
 package httpadapter
 
 import (
+	"context"
 	"encoding/json"
+	"slices"
 	"strings"
 
 	"github.com/denizenhq/denizen"
@@ -32,12 +34,37 @@ func (c *call) locatorShape(l denizen.Locator) locatorShape {
 	return s
 }
 
+// locatorShapes returns what the caller is shown of a list. A client that knows e-mail addresses and
+// telephone numbers may fail at another type, so these are left out unless they are asked for.
 func (c *call) locatorShapes(ls []denizen.Locator) []locatorShape {
-	shapes := make([]locatorShape, len(ls))
-	for i, l := range ls {
-		shapes[i] = c.locatorShape(l)
+	shapes := make([]locatorShape, 0, len(ls))
+	for _, l := range ls {
+		if c.allTypes || knownToAll(l.Type) {
+			shapes = append(shapes, c.locatorShape(l))
+		}
 	}
 	return shapes
+}
+
+// knownToAll reports whether every client knows a type of locators.
+func knownToAll(t denizen.LocatorType) bool {
+	return t == denizen.TypeEmail || t == denizen.TypeTele
+}
+
+// readLocatorTypes reads the query parameter that asks for locators of all types.
+func (c *call) readLocatorTypes() error {
+	if c.r.URL.RawQuery == "" {
+		return nil
+	}
+	q, err := c.query()
+	if err != nil || !q.Has("locatorTypes") {
+		return nil // whether the query has to be one is for the route to say
+	}
+	if types := q["locatorTypes"]; len(types) != 1 || types[0] != "all" {
+		return badValue("locatorTypes", "must be all")
+	}
+	c.allTypes = true
+	return nil
 }
 
 // statuses are in the order in which clients that send numbers count them.
@@ -71,6 +98,7 @@ func newLocator(value any) (n denizen.NewLocator, err error) {
 		}
 	}
 	n.Claim = f.object["owned"] == false
+	n.Override = f.flag("override", false)
 	n.Status, err = f.verificationStatus()
 	if err != nil {
 		return n, err
@@ -159,10 +187,76 @@ func setLocators(c *call) (reply, error) {
 		given = append(given, n.Locator)
 	}
 	c.names = map[string]string{"locator": strings.Join(given, ",")}
+	set := c.setKnownToAll
+	if c.allTypes {
+		set = c.h.dir.SetLocators
+	} else if slices.ContainsFunc(ns, func(n denizen.NewLocator) bool { return !knownToAll(typeOf(n)) }) {
+		return reply{}, badValue("locatorTypes", "must be all where other types than email and tele are set")
+	}
 	return noContent(withVersion(c, c.userNow(id), func(expected ...denizen.UserVersion) error {
-		_, err := c.h.dir.SetLocators(c.r.Context(), c.by, id, ns, expected...)
+		_, err := set(c.r.Context(), c.by, id, ns, expected...)
 		return err
 	}))
+}
+
+func typeOf(n denizen.NewLocator) denizen.LocatorType {
+	t, _, _ := strings.Cut(n.Locator, ":")
+	return denizen.LocatorType(t)
+}
+
+// setKnownToAll sets a user's e-mail addresses and telephone numbers, for who may know no other
+// types: those of other types stay, and where they were in the list. They are part of what is set,
+// so it is set on the version that they were read at.
+func (c *call) setKnownToAll(
+	ctx context.Context, by denizen.Principal, id denizen.UserID, ns []denizen.NewLocator, expected ...denizen.UserVersion,
+) (u denizen.User, err error) {
+	const tries = 16
+	for try := 1; ; try++ {
+		u, err := c.h.dir.User(ctx, by, id)
+		if err != nil {
+			// The directory says first whether the caller may set them at all.
+			_, refused := c.h.dir.SetLocators(ctx, by, id, ns, noVersion)
+			if isConflict(refused) {
+				return denizen.User{}, err
+			}
+			return denizen.User{}, refused
+		}
+		all := slices.Clone(ns)
+		for i, l := range u.Locators {
+			if !knownToAll(l.Type) {
+				all = slices.Insert(all, min(i, len(all)), denizen.NewLocator{Locator: l.String()})
+			}
+		}
+		set, err := c.h.dir.SetLocators(ctx, by, id, all, append(expected[:len(expected):len(expected)], u.Version)...)
+		switch {
+		case !isConflict(err) || slices.ContainsFunc(expected, func(v denizen.UserVersion) bool { return v != u.Version }):
+			return set, err
+		case try == tries:
+			return set, &denizen.Error{Kind: denizen.ErrConflict, Reason: "others kept changing the same user"}
+		}
+	}
+}
+
+// replaceLocator puts a locator in the place of another, such as a name of a user who is renamed.
+func replaceLocator(c *call) (reply, error) {
+	n, err := newLocator(c.given)
+	if err != nil {
+		return reply{}, err
+	}
+	user, id, err := c.userAndParam("locatorId")
+	if err != nil {
+		return reply{}, err
+	}
+	c.names = map[string]string{"locator": n.Locator}
+	var set denizen.Locator
+	err = withVersion(c, c.userNow(user), func(expected ...denizen.UserVersion) (err error) {
+		set, err = c.h.dir.ReplaceLocator(c.r.Context(), c.by, user, denizen.LocatorID(id), n, expected...)
+		return err
+	})
+	if err != nil {
+		return reply{}, err
+	}
+	return okJSON(c.locatorShape(set))
 }
 
 // userAndParam returns the user that the path names, and the one thing of it that it names.

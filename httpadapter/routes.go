@@ -34,6 +34,7 @@ var routes = []route{
 	{method: "POST", pattern: "/v1/users/{userId}/locators", operation: "AddLocator", takes: required, serve: addLocator},
 	{method: "PUT", pattern: "/v1/users/{userId}/locators", operation: "SetLocators", takes: required, serve: setLocators},
 	{method: "GET", pattern: "/v1/users/{userId}/locators/{locatorId}", operation: "Locator", serve: getLocator},
+	{method: "PUT", pattern: "/v1/users/{userId}/locators/{locatorId}", operation: "ReplaceLocator", takes: required, serve: replaceLocator},
 	{method: "PATCH", pattern: "/v1/users/{userId}/locators/{locatorId}", operation: "SetVerification", takes: required, serve: setVerification},
 	{method: "DELETE", pattern: "/v1/users/{userId}/locators/{locatorId}", operation: "RemoveLocator", serve: removeLocator},
 

@@ -40,6 +40,13 @@ type model struct {
 	// forgotten is the last event that a trim took.
 	forgotten denizen.Seq
 	cursors   map[denizen.UserCursor]denizen.UserID
+	rests     map[string]modelRest // by what the name is unique by
+}
+
+type modelRest struct {
+	user     denizen.UserID
+	internal string
+	until    int64
 }
 
 type modelUser struct {
@@ -48,6 +55,12 @@ type modelUser struct {
 	version    denizen.ProfileVersion // of the attributes
 	devices    []modelDevice
 	tokens     []*modelToken
+	resting    []modelResting // that it gave up and may come back to, as it knows
+}
+
+type modelResting struct {
+	unique string
+	until  int64
 }
 
 type modelDevice struct {
@@ -123,7 +136,7 @@ func refused(kind error, field string) error { return &denizen.Error{Kind: kind,
 
 func newModel(read func() (wall, mono int64)) *model {
 	m := &model{
-		read: read, users: map[denizen.UserID]*modelUser{}, defs: map[string]denizen.AttributeDef{}, nonces: map[string]bool{},
+		read: read, users: map[denizen.UserID]*modelUser{}, defs: map[string]denizen.AttributeDef{}, nonces: map[string]bool{}, rests: map[string]modelRest{},
 		born: map[string]modelCreation{}, texts: map[string]modelText{}, cursors: map[denizen.UserCursor]denizen.UserID{},
 	}
 	m.reopen()
@@ -303,14 +316,17 @@ func (m *model) CreateUser(_ context.Context, by modelPrincipal, n denizen.NewUs
 	}}
 	for _, given := range n.Locators {
 		l, err := m.locator(given)
-		if err != nil {
+		if err := first(early(given, true), err); err != nil {
 			return denizen.User{}, err
 		}
-		if u.has(l) >= 0 {
+		if u.has(l) >= 0 || u.alike(l) {
 			return denizen.User{}, refused(denizen.ErrInvalid, "locators")
 		}
 		l.Owned = true
 		u.Locators = append(u.Locators, l)
+		if u.nicks() > 2 {
+			return denizen.User{}, refused(denizen.ErrLimited, "locators")
+		}
 	}
 	i := n.Idempotency
 	if (i != denizen.Idempotency{}) && (i.Key == "" || i.Digest == "") {
@@ -341,9 +357,9 @@ func (m *model) CreateUser(_ context.Context, by modelPrincipal, n denizen.NewUs
 	if m.users[u.ID] != nil {
 		return denizen.User{}, refused(denizen.ErrTaken, "id")
 	}
-	for _, l := range u.Locators {
-		if m.owner(l) != nil {
-			return denizen.User{}, refused(denizen.ErrTaken, "locator")
+	for i := range u.Locators {
+		if err := m.take(&u.Locators[i], u, n.Locators[i].Override); err != nil {
+			return denizen.User{}, err
 		}
 	}
 	m.users[u.ID] = u
@@ -463,6 +479,41 @@ func (m *model) UsersByLocator(_ context.Context, by modelPrincipal, locators []
 	return users, nil
 }
 
+func (m *model) Locate(_ context.Context, by modelPrincipal, locators ...string) (ids []denizen.UserID, err error) {
+	if err := m.system(by); err != nil {
+		return nil, err
+	}
+	for _, l := range locators {
+		if _, ok := spellings[l]; !ok {
+			return nil, refused(denizen.ErrInvalid, "locator")
+		}
+	}
+	if err := m.stands(by); err != nil {
+		return nil, err
+	}
+	for _, l := range locators {
+		id := denizen.UserID("")
+		if u := m.owner(denizen.Locator{Canonical: spellings[l].canonical}); u != nil {
+			id = u.ID
+		}
+		ids = append(ids, id)
+	}
+	return ids, nil
+}
+
+// CheckLocators finds nothing: the scripts have one version of one rule.
+func (m *model) CheckLocators(_ context.Context, by modelPrincipal) iter.Seq2[denizen.LocatorChange, error] {
+	return func(yield func(denizen.LocatorChange, error) bool) {
+		if err := first(m.system(by), m.stands(by)); err != nil {
+			yield(denizen.LocatorChange{}, err)
+		}
+	}
+}
+
+func (m *model) RekeyLocators(_ context.Context, by modelPrincipal) iter.Seq2[denizen.LocatorChange, error] {
+	return m.CheckLocators(ctx, by)
+}
+
 func (m *model) Users(_ context.Context, by modelPrincipal, q denizen.UserQuery) (page denizen.UserPage, err error) {
 	if err := m.system(by); err != nil {
 		return page, err
@@ -568,6 +619,9 @@ func (m *model) DeleteUser(_ context.Context, by modelPrincipal, id denizen.User
 		return err
 	}
 	delete(m.users, id)
+	for _, l := range u.Locators {
+		m.rest(l, u)
+	}
 	m.commit(by, denizen.EventUserDeleted, u)
 	return nil
 }
@@ -588,6 +642,62 @@ func (u *modelUser) has(l denizen.Locator) int {
 	return slices.IndexFunc(u.Locators, func(o denizen.Locator) bool { return o.Canonical == l.Canonical })
 }
 
+const nick denizen.LocatorType = "nick"
+
+// unique answers what a nick is unique by.
+func unique(l denizen.Locator) string { return strings.ReplaceAll(l.Canonical, "0", "o") }
+
+// alike reports whether u has a nick that cannot be told apart from l.
+func (u *modelUser) alike(l denizen.Locator) bool {
+	return l.Type == nick && slices.ContainsFunc(u.Locators, func(o denizen.Locator) bool { return o.Type == nick && unique(o) == unique(l) })
+}
+
+// nicks counts u's nicks.
+func (u *modelUser) nicks() (n int) {
+	for _, l := range u.Locators {
+		if l.Type == nick {
+			n++
+		}
+	}
+	return n
+}
+
+// liveRests answers how many names that u gave up rest.
+func (m *model) liveRests(u *modelUser) (n int) {
+	for _, r := range u.resting {
+		if r.until > m.now() {
+			n++
+		}
+	}
+	return n
+}
+
+// rest lets a nick rest that u gave up, unless u has another that cannot be told apart from it.
+func (m *model) rest(l denizen.Locator, u *modelUser) {
+	if l.Type != nick || u != nil && m.users[u.ID] == u && u.alike(l) {
+		return
+	}
+	until := m.now() + nickRest.Milliseconds()
+	u.resting = slices.DeleteFunc(u.resting, func(r modelResting) bool { return r.until <= m.now() })
+	if len(u.resting) >= 4 {
+		u.resting = slices.Delete(u.resting, 0, 1)
+	}
+	u.resting = append(u.resting, modelResting{unique(l), until})
+	slices.SortStableFunc(u.resting, func(a, b modelResting) int { return cmp.Compare(a.until, b.until) })
+	m.rests[unique(l)] = modelRest{u.ID, u.InternalID, until}
+}
+
+// asleep reports whether a nick rests, and not for u.
+func (m *model) asleep(l denizen.Locator, u *modelUser) bool {
+	r, ok := m.rests[unique(l)]
+	return ok && m.now() < r.until && (r.user != u.ID || r.internal != u.InternalID)
+}
+
+// known reports whether u knows a nick as one of its own that rests.
+func (u *modelUser) knows(l denizen.Locator) int {
+	return slices.IndexFunc(u.resting, func(r modelResting) bool { return l.Type == nick && r.unique == unique(l) })
+}
+
 func (u *modelUser) owned() (n int) {
 	for _, l := range u.Locators {
 		if l.Owned {
@@ -603,6 +713,22 @@ var statuses = []denizen.VerificationStatus{
 
 // locator returns a new locator of .system's.
 func (m *model) locator(n denizen.NewLocator) (denizen.Locator, error) {
+	if strings.HasPrefix(n.Locator, "nick:") {
+		s, ok := spellings[n.Locator]
+		switch {
+		case n.Status != "" && !slices.Contains(statuses, n.Status):
+			return denizen.Locator{}, refused(denizen.ErrInvalid, "verificationStatus")
+		case !ok || !s.valid && !n.Override:
+			return denizen.Locator{}, refused(denizen.ErrInvalid, "locator")
+		case n.Status != "" && n.Status != denizen.VerificationNotApplicable:
+			return denizen.Locator{}, refused(denizen.ErrInvalid, "verificationStatus")
+		}
+		raw := n.Locator[len("nick:"):]
+		return denizen.Locator{
+			ID: denizen.LocatorID(m.id()), Type: nick, Address: raw, Raw: raw, Canonical: s.canonical, AddedAt: time.UnixMilli(m.now()),
+			Status: denizen.VerificationNotApplicable, RuleVersion: 1,
+		}, nil
+	}
 	n.Status = cmp.Or(n.Status, denizen.StatusNotProvided)
 	if !slices.Contains(statuses, n.Status) {
 		return denizen.Locator{}, refused(denizen.ErrInvalid, "verificationStatus")
@@ -658,29 +784,50 @@ func (u *modelUser) locator(id denizen.LocatorID) (int, error) {
 	return i, nil
 }
 
-// take makes a locator u's own, unless it is another's.
-func (m *model) take(l *denizen.Locator, u *modelUser) error {
+// take makes a locator u's own, unless it is another's, looks like another's or rests.
+func (m *model) take(l *denizen.Locator, u *modelUser, override bool) error {
 	if owner := m.owner(*l); owner != nil && owner != u {
 		return refused(denizen.ErrTaken, "locator")
 	}
 	l.Owned = true
+	if l.Type != nick {
+		return nil
+	}
+	for _, other := range m.users {
+		if other != u && other.alike(*l) {
+			return refused(denizen.ErrTaken, "locator")
+		}
+	}
+	if m.asleep(*l, u) && !override {
+		return refused(denizen.ErrTaken, "locator")
+	}
+	delete(m.rests, unique(*l))
+	if i := u.knows(*l); i >= 0 {
+		u.resting = slices.Delete(slices.Clone(u.resting), i, i+1)
+	}
 	return nil
 }
 
-func (m *model) AddLocator(_ context.Context, by modelPrincipal, id denizen.UserID, n denizen.NewLocator, versions ...denizen.UserVersion) (l denizen.Locator, err error) {
+// free is take that changes nothing.
+func (m *model) free(l *denizen.Locator, u *modelUser, override bool) error {
+	rests, resting, copied := maps.Clone(m.rests), u.resting, *l
+	defer func() { m.rests, u.resting = rests, resting }()
+	return m.take(&copied, u, override)
+}
+
+func (m *model) ReplaceLocator(_ context.Context, by modelPrincipal, id denizen.UserID, locator denizen.LocatorID, n denizen.NewLocator, versions ...denizen.UserVersion) (l denizen.Locator, err error) {
 	if err := m.enter("SU", 0, by, id); err != nil {
 		return l, err
 	}
+	name := strings.HasPrefix(n.Locator, "nick:")
 	if by.user != "" {
-		n.Status = denizen.Unverified
+		n.Status, n.Override = "", false
 	}
-	s, ok := spellings[n.Locator]
-	if !ok {
-		return l, refused(denizen.ErrInvalid, "locator")
+	if err := early(n, by.IsSystem()); err != nil {
+		return l, err
 	}
-	explicit := n.Status
-	if n.Status = cmp.Or(n.Status, denizen.StatusNotProvided); !slices.Contains(statuses, n.Status) {
-		return l, refused(denizen.ErrInvalid, "verificationStatus")
+	if by.user != "" && !name {
+		return l, refused(denizen.ErrDenied, "locator")
 	}
 	u, err := m.user(by, id)
 	if err != nil {
@@ -689,7 +836,110 @@ func (m *model) AddLocator(_ context.Context, by modelPrincipal, id denizen.User
 	if err := expected(versions, u.Version); err != nil {
 		return l, err
 	}
-	if i := u.has(denizen.Locator{Canonical: s.canonical}); i >= 0 {
+	i, err := u.locator(locator)
+	if err != nil {
+		return l, err
+	}
+	old := u.Locators[i]
+	kind, raw, _ := strings.Cut(n.Locator, ":")
+	if string(old.Type) != kind {
+		return l, refused(denizen.ErrInvalid, "locator")
+	}
+	s, formed := spellings[n.Locator]
+	switch j := u.has(denizen.Locator{Canonical: s.canonical}); {
+	case formed && j == i:
+		if l = old; l.Raw == raw {
+			return l, nil
+		}
+		l.Raw = raw
+		if l.Address = raw; kind == "tele" {
+			l.Address = l.Canonical
+		}
+		u.Locators[i] = l
+		m.edited(by, denizen.EventLocatorsSet, u)
+		return l, nil
+	case formed && j >= 0:
+		return l, refused(denizen.ErrTaken, "locator")
+	}
+	if l, err = m.locator(n); err != nil {
+		return denizen.Locator{}, err
+	}
+	if !old.Owned && u.owned() >= denizen.MaxLocators {
+		return denizen.Locator{}, refused(denizen.ErrLimited, "locators")
+	}
+	without := &modelUser{User: u.User, resting: u.resting}
+	without.Locators = slices.Delete(slices.Clone(u.Locators), i, i+1)
+	known := u.knows(l) >= 0
+	if known && m.asleep(l, u) && !n.Override {
+		return denizen.Locator{}, refused(denizen.ErrTaken, "locator")
+	}
+	back := 0
+	if known {
+		if r := u.resting[u.knows(l)]; r.until > m.now() {
+			back = 1
+		}
+	}
+	if by.user != "" && unique(l) != unique(old) && m.liveRests(u)-back >= 4 {
+		return denizen.Locator{}, refused(denizen.ErrLimited, "locators")
+	}
+	if without.alike(l) {
+		return denizen.Locator{}, refused(denizen.ErrTaken, "locator")
+	}
+	if err := m.take(&l, u, n.Override); err != nil {
+		return denizen.Locator{}, err
+	}
+	u.Locators = slices.Clone(u.Locators)
+	u.Locators[i] = l
+	if old.Owned {
+		m.rest(old, u)
+	}
+	m.edited(by, denizen.EventLocatorsSet, u)
+	return l, nil
+}
+
+// early refuses what is known of a locator before anybody is looked up; whether it has a form at all
+// may be known only after.
+func early(n denizen.NewLocator, bySystem bool) error {
+	_, ok := spellings[n.Locator]
+	switch {
+	case !ok && strings.HasPrefix(n.Locator, "nick:"), !ok && strings.HasPrefix(n.Locator, "fax:") && bySystem:
+	case !ok && strings.HasPrefix(n.Locator, "fax:"), !ok:
+		return refused(denizen.ErrInvalid, "locator")
+	}
+	if n.Status != "" && !slices.Contains(statuses, n.Status) {
+		return refused(denizen.ErrInvalid, "verificationStatus")
+	}
+	return nil
+}
+
+func (m *model) AddLocator(_ context.Context, by modelPrincipal, id denizen.UserID, n denizen.NewLocator, versions ...denizen.UserVersion) (l denizen.Locator, err error) {
+	if err := m.enter("SU", 0, by, id); err != nil {
+		return l, err
+	}
+	name := strings.HasPrefix(n.Locator, "nick:")
+	if by.user != "" {
+		n.Override = false
+		n.Status = denizen.Unverified
+		if name {
+			n.Status = ""
+		}
+	}
+	if err := early(n, by.IsSystem()); err != nil {
+		return l, err
+	}
+	s, formed := spellings[n.Locator]
+	explicit := n.Status
+	if !name {
+		n.Status = cmp.Or(n.Status, denizen.StatusNotProvided)
+	}
+	u, err := m.user(by, id)
+	if err != nil {
+		return l, err
+	}
+	if err := expected(versions, u.Version); err != nil {
+		return l, err
+	}
+	if i := u.has(denizen.Locator{Canonical: s.canonical}); formed && i >= 0 {
 		l := u.Locators[i]
 		if l.Owned && by.IsSystem() && explicit != "" && explicit != l.Status {
 			return denizen.Locator{}, refused(denizen.ErrTaken, "locator")
@@ -700,7 +950,7 @@ func (m *model) AddLocator(_ context.Context, by modelPrincipal, id denizen.User
 		if u.owned() >= denizen.MaxLocators {
 			return denizen.Locator{}, refused(denizen.ErrLimited, "locators")
 		}
-		if err := m.take(&l, u); err != nil {
+		if err := m.take(&l, u, false); err != nil {
 			return denizen.Locator{}, err
 		}
 		m.setStatus(&l, n.Status)
@@ -708,14 +958,21 @@ func (m *model) AddLocator(_ context.Context, by modelPrincipal, id denizen.User
 		m.edited(by, denizen.EventLocatorOwned, u, string(l.ID))
 		return l, nil
 	}
-	if by.IsSystem() && u.owned() >= denizen.MaxLocators || by.user != "" && len(u.Locators)-u.owned() >= denizen.MaxClaims {
+	owning := by.IsSystem() || name
+	if owning && u.owned() >= denizen.MaxLocators || !owning && len(u.Locators)-u.owned() >= denizen.MaxClaims {
 		return l, refused(denizen.ErrLimited, "locators")
 	}
 	if l, err = m.locator(n); err != nil {
 		return denizen.Locator{}, err
 	}
-	if by.IsSystem() {
-		if err := m.take(&l, u); err != nil {
+	if name && u.nicks() >= 2 {
+		return denizen.Locator{}, refused(denizen.ErrLimited, "locators")
+	}
+	if owning {
+		if u.alike(l) {
+			return denizen.Locator{}, refused(denizen.ErrTaken, "locator")
+		}
+		if err := m.take(&l, u, n.Override); err != nil {
 			return denizen.Locator{}, err
 		}
 	}
@@ -730,14 +987,12 @@ func (m *model) SetLocators(_ context.Context, by modelPrincipal, id denizen.Use
 	}
 	var seen []string
 	for _, n := range locators {
+		if err := early(n, true); err != nil {
+			return denizen.User{}, err
+		}
 		s, ok := spellings[n.Locator]
-		switch {
-		case !ok:
-			return denizen.User{}, refused(denizen.ErrInvalid, "locator")
-		case slices.Contains(seen, s.canonical):
+		if ok && slices.Contains(seen, s.canonical) {
 			return denizen.User{}, refused(denizen.ErrInvalid, "locators")
-		case n.Status != "" && !slices.Contains(statuses, n.Status):
-			return denizen.User{}, refused(denizen.ErrInvalid, "verificationStatus")
 		}
 		seen = append(seen, s.canonical)
 	}
@@ -748,12 +1003,16 @@ func (m *model) SetLocators(_ context.Context, by modelPrincipal, id denizen.Use
 	if err := expected(versions, u.Version); err != nil {
 		return denizen.User{}, err
 	}
-	var set []denizen.Locator
-	own := 0
+	set := &modelUser{}
+	own, names := 0, 0
 	for _, n := range locators {
 		var l denizen.Locator
-		if i := u.has(denizen.Locator{Canonical: spellings[n.Locator].canonical}); i >= 0 {
+		s, ok := spellings[n.Locator]
+		if i := u.has(denizen.Locator{Canonical: s.canonical}); ok && i >= 0 {
 			l = u.Locators[i]
+			if l.Type == nick && n.Status != "" && n.Status != l.Status {
+				return denizen.User{}, refused(denizen.ErrInvalid, "verificationStatus")
+			}
 			if l.Owned || n.Status == denizen.Verified {
 				own++
 			}
@@ -764,22 +1023,46 @@ func (m *model) SetLocators(_ context.Context, by modelPrincipal, id denizen.Use
 			return denizen.User{}, err
 		} else {
 			own++
+			if l.Type == nick {
+				names++
+			}
 		}
-		set = append(set, l)
+		if set.alike(l) {
+			return denizen.User{}, refused(denizen.ErrInvalid, "locators")
+		}
+		set.Locators = append(set.Locators, l)
 	}
-	if own > denizen.MaxLocators {
+	if own > denizen.MaxLocators || names > 0 && set.nicks() > 2 {
 		return denizen.User{}, refused(denizen.ErrLimited, "locators")
 	}
+	asleep := u.resting
 	for i, n := range locators {
-		if u.has(set[i]) >= 0 && n.Status != denizen.Verified {
+		l := &set.Locators[i]
+		if u.has(*l) >= 0 && n.Status != denizen.Verified || l.Owned {
 			continue // what was a claim stays one
 		}
-		if err := m.take(&set[i], u); err != nil {
+		if err := m.free(l, u, n.Override); err != nil {
+			u.resting = asleep
 			return denizen.User{}, err
 		}
 	}
-	if !slices.Equal(set, u.Locators) {
-		u.Locators = set
+	for i, n := range locators {
+		l := &set.Locators[i]
+		if u.has(*l) >= 0 && n.Status != denizen.Verified || l.Owned {
+			continue
+		}
+		if err := m.take(l, u, n.Override); err != nil {
+			return denizen.User{}, err
+		}
+	}
+	if !slices.Equal(set.Locators, u.Locators) {
+		before := u.Locators
+		u.Locators = set.Locators
+		for _, l := range before {
+			if l.Owned && u.has(l) < 0 {
+				m.rest(l, u)
+			}
+		}
 		m.edited(by, denizen.EventLocatorsSet, u)
 	}
 	return u.shown(), nil
@@ -804,6 +1087,9 @@ func (m *model) SetVerification(_ context.Context, by modelPrincipal, id denizen
 		return denizen.Locator{}, err
 	}
 	l := u.Locators[i]
+	if l.Type == nick && status != l.Status {
+		return denizen.Locator{}, refused(denizen.ErrInvalid, "verificationStatus")
+	}
 	if l.Status == status && status != denizen.Verified {
 		return l, nil
 	}
@@ -813,7 +1099,7 @@ func (m *model) SetVerification(_ context.Context, by modelPrincipal, id denizen
 		if u.owned() >= denizen.MaxLocators {
 			return denizen.Locator{}, refused(denizen.ErrLimited, "locators")
 		}
-		if err := m.take(&l, u); err != nil {
+		if err := m.take(&l, u, false); err != nil {
 			return denizen.Locator{}, err
 		}
 	}
@@ -835,7 +1121,12 @@ func (m *model) RemoveLocator(_ context.Context, by modelPrincipal, id denizen.U
 	if err != nil {
 		return err
 	}
+	gone := u.Locators[i]
+	if gone.Type == nick && by.user != "" && m.liveRests(u) >= 4 {
+		return refused(denizen.ErrLimited, "locators")
+	}
 	u.Locators = slices.Delete(slices.Clone(u.Locators), i, i+1)
+	m.rest(gone, u)
 	m.edited(by, denizen.EventLocatorRemoved, u, string(locator))
 	return nil
 }

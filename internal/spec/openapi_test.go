@@ -391,7 +391,7 @@ func TestTheOpenAPIDocumentSaysWhatIsRateLimited(t *testing.T) {
 		}
 	}
 	require.ElementsMatch(t, []string{
-		"setScreenName", "addLocator", "removeLocator", "setAttributes", "setAttribute", "removeAttribute", "setPresence", "extendToken",
+		"setScreenName", "addLocator", "removeLocator", "replaceLocator", "setAttributes", "setAttribute", "removeAttribute", "setPresence", "extendToken",
 	}, limited)
 }
 

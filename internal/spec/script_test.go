@@ -93,29 +93,58 @@ var ids = []denizen.UserID{"alice-01", "alice-01-bob", "#carol$1", "Dave_2000", 
 
 type spelling struct {
 	canonical string
-	valid     bool // by the numbering plans
+	valid     bool   // by the numbering plans, or the rule of its type
+	unique    string // what it is unique by, of a nick
 }
 
 // spellings are the locators that are well-formed.
 var spellings = map[string]spelling{
-	"email:ann@example.org":      {"ann@example.org", true},
-	"email:Ann@Example.ORG":      {"ann@example.org", true},
-	"email:b.ob@example.com":     {"b.ob@example.com", true},
-	"email:B.OB@example.com":     {"b.ob@example.com", true},
-	"email:bob@example.com":      {"bob@example.com", true},
-	"tele:+16502530000":          {"+16502530000", true},
-	"tele:+1 (650) 253-0000":     {"+16502530000", true},
-	"tele:+442083661177":         {"+442083661177", true},
-	"tele:+44 20-8366.1177":      {"+442083661177", true},
-	"tele:+10000000000":          {"+10000000000", false},
-	"email:spare.1@example.net":  {"spare.1@example.net", true},
-	"email:Spare.2@example.net":  {"spare.2@example.net", true},
-	"email:spare.3@example.net":  {"spare.3@example.net", true},
-	"email:spare.3@examples.net": {"spare.3@examples.net", true},
+	"email:ann@example.org":      {"ann@example.org", true, ""},
+	"email:Ann@Example.ORG":      {"ann@example.org", true, ""},
+	"email:b.ob@example.com":     {"b.ob@example.com", true, ""},
+	"email:B.OB@example.com":     {"b.ob@example.com", true, ""},
+	"email:bob@example.com":      {"bob@example.com", true, ""},
+	"tele:+16502530000":          {"+16502530000", true, ""},
+	"tele:+1 (650) 253-0000":     {"+16502530000", true, ""},
+	"tele:+442083661177":         {"+442083661177", true, ""},
+	"tele:+44 20-8366.1177":      {"+442083661177", true, ""},
+	"tele:+10000000000":          {"+10000000000", false, ""},
+	"email:spare.1@example.net":  {"spare.1@example.net", true, ""},
+	"email:Spare.2@example.net":  {"spare.2@example.net", true, ""},
+	"email:spare.3@example.net":  {"spare.3@example.net", true, ""},
+	"email:spare.3@examples.net": {"spare.3@examples.net", true, ""},
+	"nick:Bob":                   {"bob", true, "bob"},
+	"nick:bob":                   {"bob", true, "bob"},
+	"nick:b0b":                   {"b0b", true, "bob"},
+	"nick:zoe":                   {"zoe", true, "zoe"},
+	"nick:ZOE":                   {"zoe", true, "zoe"},
+	"nick:ann":                   {"ann", true, "ann"},
+	"nick:kim":                   {"kim", true, "kim"},
+	"nick:root":                  {"root", false, "root"},
 }
 
+// nicks is the registered type of the scripts: names that users take for themselves, two at most.
+var nicks = denizen.LocatorRule{
+	Type: "nick", Version: 1, Self: true, PerUser: 2, Rest: nickRest,
+	Canonical: func(s string) (denizen.LocatorForms, error) {
+		if strings.Contains(s, " ") {
+			return denizen.LocatorForms{}, errors.New("holds a space")
+		}
+		s = strings.ToLower(s)
+		return denizen.LocatorForms{Canonical: s, Unique: strings.ReplaceAll(s, "0", "o")}, nil
+	},
+	Check: func(s string) error {
+		if s == "root" {
+			return errors.New("is reserved")
+		}
+		return nil
+	},
+}
+
+const nickRest = 3 * time.Hour
+
 var (
-	locators = append(slices.Sorted(maps.Keys(spellings)), "email:ann@localhost", "fax:12345678", "email:Ann <ann@example.org>")
+	locators = append(slices.Sorted(maps.Keys(spellings)), "email:ann@localhost", "fax:12345678", "nick:two words", "email:Ann <ann@example.org>")
 
 	scriptNames = []string{"Ann", "Bob", "Ann", "Zoë", "Bob", "Carol", "", "bell\a", strings.Repeat("n", 129)}
 
@@ -179,6 +208,7 @@ type subject[P any] interface {
 	CreateAccessKey(ctx context.Context, by P) (denizen.NewAccessKey, error)
 	CreateUser(ctx context.Context, by P, n denizen.NewUser) (denizen.User, error)
 	Check(ctx context.Context, by P) error
+	CheckLocators(ctx context.Context, by P) iter.Seq2[denizen.LocatorChange, error]
 	DefineAttribute(ctx context.Context, by P, def denizen.AttributeDef) (denizen.AttributeDef, error)
 	DeleteAccessKey(ctx context.Context, by P, key string) error
 	DeleteUser(ctx context.Context, by P, id denizen.UserID, expected ...denizen.UserVersion) error
@@ -188,6 +218,7 @@ type subject[P any] interface {
 	ExtendToken(ctx context.Context, by P, user denizen.UserID, id denizen.TokenID, ttl time.Duration) (denizen.IssuedToken, error)
 	Follow(ctx context.Context, by P, after denizen.Seq) iter.Seq2[denizen.Event, error]
 	IssueToken(ctx context.Context, by P, user denizen.UserID, o denizen.TokenOptions) (denizen.IssuedToken, error)
+	Locate(ctx context.Context, by P, locators ...string) ([]denizen.UserID, error)
 	Locator(ctx context.Context, by P, user denizen.UserID, id denizen.LocatorID) (denizen.Locator, error)
 	Locators(ctx context.Context, by P, user denizen.UserID) ([]denizen.Locator, error)
 	Logout(ctx context.Context, by P) error
@@ -195,8 +226,10 @@ type subject[P any] interface {
 	Presences(ctx context.Context, by P, users []denizen.UserID) ([]denizen.UserPresence, error)
 	Profile(ctx context.Context, by P, user denizen.UserID) (denizen.Profile, error)
 	PutAccessKey(ctx context.Context, by P, key, secret string) error
+	RekeyLocators(ctx context.Context, by P) iter.Seq2[denizen.LocatorChange, error]
 	RemoveAttribute(ctx context.Context, by P, user denizen.UserID, key string, expected ...denizen.ProfileVersion) error
 	RemoveLocator(ctx context.Context, by P, user denizen.UserID, id denizen.LocatorID, expected ...denizen.UserVersion) error
+	ReplaceLocator(ctx context.Context, by P, user denizen.UserID, id denizen.LocatorID, n denizen.NewLocator, expected ...denizen.UserVersion) (denizen.Locator, error)
 	ResolveUser(ctx context.Context, by P, ref string) (denizen.UserID, error)
 	RevokeAllTokens(ctx context.Context, by P, user denizen.UserID) error
 	RevokeTokens(ctx context.Context, by P, user denizen.UserID, ids ...denizen.TokenID) error
@@ -378,7 +411,7 @@ func (s *side[P]) refusal(err error) string {
 		return fmt.Sprintf("an error of type %T", err)
 	case e.Op != s.op && e.Op != "":
 		return "an error of " + e.Op
-	case strings.Contains(e.Error(), "example") || strings.Contains(e.Error(), "+1"):
+	case strings.Contains(e.Error(), "example") || strings.Contains(e.Error(), "+1") || strings.Contains(e.Error(), "bob"):
 		return "an error that tells a locator"
 	}
 	return fmt.Sprintf("%v(%s)", e.Kind, e.Field)
@@ -553,7 +586,11 @@ func expecting[V ~uint64, P caller](s *side[P], of string, n int) (chosen []V, t
 
 func (s *side[P]) newLocator(n, status int) denizen.NewLocator {
 	statuses := append([]denizen.VerificationStatus{"", "", ""}, append(statuses, "Sure")...)
-	return denizen.NewLocator{Locator: anyOf(locators, n), Status: anyOf(statuses, status)}
+	l := denizen.NewLocator{Locator: anyOf(locators, n), Status: anyOf(statuses, status), Override: n >= 3*len(locators)}
+	if strings.HasPrefix(l.Locator, "nick:") && status%3 > 0 {
+		l.Status = "" // few others are for names
+	}
+	return l
 }
 
 // ofTarget returns the id of something of the target's, or of anybody's, and whose that is.
@@ -697,6 +734,28 @@ func operations[P caller]() []operation[P] {
 			}
 			return s.says(a, err, s.users(users))
 		}},
+		{"Locate", 2, func(s *side[P], st step) answer {
+			by := s.by(st)
+			var wanted []string
+			for i := range st.args[1] % 5 {
+				wanted = append(wanted, anyOf(locators, st.args[0]+3*i))
+			}
+			a := s.calls(by, wanted)
+			found, err := s.Locate(ctx, by, wanted...)
+			return s.says(a, err, inOrder(found, s.id))
+		}},
+		{"CheckLocators", 1, func(s *side[P], st step) answer {
+			by := s.by(st)
+			a := s.calls(by)
+			changes, err := collect(s.CheckLocators(ctx, by))
+			return s.says(a, err, fmt.Sprint(changes))
+		}},
+		{"RekeyLocators", 1, func(s *side[P], st step) answer {
+			by := s.by(st)
+			a := s.calls(by)
+			changes, err := collect(s.RekeyLocators(ctx, by))
+			return s.says(a, err, fmt.Sprint(changes))
+		}},
 		{"Users", 3, func(s *side[P], st step) answer {
 			by, q := s.by(st), denizen.UserQuery{Limit: anyOf([]int{1, 2, 0, 1, 3, 1000, 1001, -1}, st.args[0])}
 			if n := st.args[1] % (len(s.cursors) + 2); n < len(s.cursors) {
@@ -795,6 +854,17 @@ func operations[P caller]() []operation[P] {
 			at, text := s.expectUser(id, st.args[2])
 			a := s.calls(by, s.id(id), s.known(string(locator)), status, text)
 			l, err := s.SetVerification(ctx, by, id, locator, status, at...)
+			if err != nil {
+				return s.says(a, err)
+			}
+			return s.says(a, nil, s.locator(id, l))
+		}},
+		{"ReplaceLocator", 6, func(s *side[P], st step) answer {
+			by, n := s.by(st), s.newLocator(st.args[1], st.args[2])
+			id, locator := ofTarget(s.locators, s.target(st), st.args[0])
+			at, text := s.expectUser(id, st.args[2])
+			a := s.calls(by, s.id(id), s.known(string(locator)), n, text)
+			l, err := s.ReplaceLocator(ctx, by, id, locator, n, at...)
 			if err != nil {
 				return s.says(a, err)
 			}
@@ -1173,7 +1243,7 @@ func (s *side[P]) audit() answer {
 		tokens, err := s.Tokens(ctx, s.sys, u.ID)
 		add("Tokens", err, inOrder(tokens, func(t denizen.Token) string { return s.token(u.ID, t) }))
 	}
-	for _, l := range locators[:9] {
+	for _, l := range append(locators[:9:9], "nick:bob", "nick:b0b", "nick:zoe", "nick:ann", "nick:kim", "nick:root") {
 		id, err := s.ResolveUser(ctx, s.sys, l)
 		add("ResolveUser", err, s.id(id))
 	}
@@ -1236,7 +1306,7 @@ func (d *stand) open() error {
 		wall, mono = d.clock.read()
 		return wall * 1e6, mono * 1e6
 	})
-	o := denizen.Options{MaySee: maySee, TokenTTL: modelTTL, MaxTokenTTL: modelLongest, FeedMaxAge: 10000 * time.Hour}
+	o := denizen.Options{LocatorTypes: []denizen.LocatorRule{nicks}, MaySee: maySee, TokenTTL: modelTTL, MaxTokenTTL: modelLongest, FeedMaxAge: 10000 * time.Hour}
 	if !d.clock.sleeps {
 		o.HeartbeatInterval = 1000 * time.Hour // nothing happens behind the back of a script that is over at once
 	}
