@@ -17,6 +17,7 @@ import (
 
 	"github.com/denizenhq/denizen"
 	"github.com/denizenhq/denizen/internal/invariant"
+	"github.com/denizenhq/denizen/internal/long"
 	"github.com/denizenhq/denizen/locator/external"
 	"github.com/denizenhq/denizen/store"
 	"github.com/denizenhq/denizen/store/bolt"
@@ -65,7 +66,7 @@ func overDamagedStores(t *testing.T, test func(t *testing.T, dir *denizen.Direct
 		})
 	}
 	run("memory", func(*testing.T) store.Store { return memory.New() })
-	run("bolt", func(t *testing.T) store.Store { return openBolt(t, filepath.Join(t.TempDir(), "people.db")) })
+	run("bolt", func(t *testing.T) store.Store { return openBolt(t, filepath.Join(long.Dir(t), "people.db")) })
 	run("postgres", func(t *testing.T) store.Store { return openPostgres(t, newSchema(t)) })
 }
 
