@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"slices"
 
 	"github.com/google/uuid"
 
@@ -40,32 +41,11 @@ func (d *Directory) CreateUser(ctx context.Context, by Principal, n NewUser) (u 
 	if err != nil {
 		return User{}, err
 	}
-	if n.ID != "" {
-		if reason := checkUserID(string(n.ID)); reason != "" {
-			return User{}, invalid("id", reason)
-		}
-		c.target = n.ID
-	} else {
-		id, err := uuid.NewV7()
-		if err != nil {
-			return User{}, err
-		}
-		c.target = UserID(id.String())
-	}
-	screenName, reason := screenNameOf(n.ScreenName)
-	if reason != "" {
-		return User{}, invalid("screenName", reason)
-	}
-	n.ScreenName = screenName
-	user := record.User{ID: string(c.target), ScreenName: n.ScreenName, Created: c.now, Updated: c.now}
-	incarnation, err := uuid.NewV7()
+	r, err := d.newCreation(n, c.now, false)
 	if err != nil {
 		return User{}, err
 	}
-	user.Incarnation = incarnation.String()
-	if user.Locators, err = d.newLocators(n.Locators, c.now); err != nil {
-		return User{}, err
-	}
+	c.target = UserID(r.user.ID)
 	if n.Idempotency != (Idempotency{}) {
 		if !is1to256Bytes(n.Idempotency.Key) || !is1to256Bytes(n.Idempotency.Digest) {
 			return User{}, invalid("idempotency", "key and digest must be 1 to 256 bytes")
@@ -74,32 +54,15 @@ func (d *Directory) CreateUser(ctx context.Context, by Principal, n NewUser) (u 
 	var earlier *record.Created
 	seq, err := d.write(ctx, &c, func(p *plan) error {
 		if n.Idempotency.Key != "" {
-			if earlier, err = p.createdBefore(n.Idempotency, &user); err != nil || earlier != nil {
+			if earlier, err = p.createdBefore(n.Idempotency, &r.user); err != nil || earlier != nil {
 				return firstOf(err, errUnchanged)
 			}
 		}
-		if err := p.requireAbsent(record.UserKey(user.ID), newErrorAbout(ErrTaken, "id", "", user.ID)); err != nil {
+		met, err := p.create(r, false)
+		if err != nil {
 			return err
 		}
-		taken := make([]taking, len(user.Locators))
-		for i := range user.Locators {
-			taken[i] = taking{&user.Locators[i], n.Locators[i]}
-			user.Locators[i].Owned = false // an earlier try may have taken it
-		}
-		if err := p.takeOwnership(&user, nil, taken...); err != nil {
-			return err
-		}
-		p.Put(record.UserKey(user.ID), &user)
-		if len(n.Attributes) > 0 {
-			profile := record.Profile{User: user.ID, Incarnation: user.Incarnation}
-			if _, err := p.setAttributes(&profile, n.Attributes, Merge); err != nil {
-				return err
-			}
-			p.Absent(record.ProfileKey(user.ID))
-			p.Put(record.ProfileKey(user.ID), &profile)
-		}
-		p.emit(EventUserCreated, &user)
-		return nil
+		return met.refusal(r)
 	})
 	if err == errUnchanged {
 		return d.created(ctx, &c, n.Idempotency, earlier)
@@ -107,7 +70,134 @@ func (d *Directory) CreateUser(ctx context.Context, by Principal, n NewUser) (u 
 	if err != nil {
 		return User{}, err
 	}
-	return userOf(&user, seq), nil
+	return userOf(&r.user, seq), nil
+}
+
+// creation is a user to be created who breaks no rule that needs no store.
+type creation struct {
+	user       record.User
+	asked      []NewLocator // the user's locators as they were given
+	claims     []bool       // which of them stay pending claims; nil: none
+	attributes []Attribute
+}
+
+// newCreation judges a user to be created by the rules that need no store. One that comes from
+// another directory may have claims, and as many attributes as came together there.
+func (d *Directory) newCreation(n NewUser, now int64, moves bool) (*creation, error) {
+	if n.ID != "" {
+		if reason := checkUserID(string(n.ID)); reason != "" {
+			return nil, invalid("id", reason)
+		}
+	} else {
+		id, err := uuid.NewV7()
+		if err != nil {
+			return nil, err
+		}
+		n.ID = UserID(id.String())
+	}
+	screenName, reason := screenNameOf(n.ScreenName)
+	if reason != "" {
+		return nil, invalid("screenName", reason)
+	}
+	incarnation, err := uuid.NewV7()
+	if err != nil {
+		return nil, err
+	}
+	r := &creation{asked: n.Locators, attributes: n.Attributes, user: record.User{
+		ID: string(n.ID), Incarnation: incarnation.String(), ScreenName: screenName, Created: now, Updated: now,
+	}}
+	claimed := 0
+	for i, l := range n.Locators {
+		if moves && l.Claim && l.Status != Verified {
+			if r.claims == nil {
+				r.claims = make([]bool, len(n.Locators))
+			}
+			r.claims[i] = true
+			claimed++
+		}
+	}
+	if len(n.Attributes) > MaxList && !moves {
+		return nil, tooManyAttributes()
+	}
+	if len(n.Locators)-claimed > MaxLocators {
+		return nil, tooManyLocators()
+	}
+	if claimed > MaxClaims {
+		return nil, tooManyClaims()
+	}
+	if r.user.Locators, err = d.newLocators(n.Locators, now); err != nil {
+		return nil, err
+	}
+	for i, claim := range r.claims {
+		if claim && !builtIn(r.user.Locators[i].Type) {
+			return nil, newErrorAbout(ErrInvalid, "locator", "of this type there are no claims", r.asked[i].Locator)
+		}
+	}
+	return r, nil
+}
+
+// clash is what stands in the way of a creation: records of others, where there are any.
+type clash struct {
+	user   any   // under the id; nothing else was looked at then
+	owners []any // of the locators, by their places; nil: all are free
+}
+
+// refusal returns ErrTaken with all of what others have, as it was given.
+func (met clash) refusal(r *creation) error {
+	if met.user != nil {
+		return newErrorAbout(ErrTaken, "id", "", r.user.ID)
+	}
+	var taken []string
+	for i, o := range met.owners {
+		if o != nil {
+			taken = append(taken, r.asked[i].Locator)
+		}
+	}
+	if taken != nil {
+		return newErrorAbout(ErrTaken, "locator", "", taken...)
+	}
+	return nil
+}
+
+// create plans that a user is created, unless something is in the way; partly, it is created
+// without the locators that others own. Only what is in the way of the id is then left to mind.
+func (p *plan) create(r *creation, partly bool) (met clash, err error) {
+	user := &r.user
+	if met.user, err = p.inTheWay(record.UserKey(user.ID)); met.user != nil || err != nil {
+		return met, err
+	}
+	ls := make([]taking, len(user.Locators))
+	for i := range user.Locators {
+		if r.claims == nil || !r.claims[i] {
+			ls[i] = taking{&user.Locators[i], r.asked[i]}
+			ls[i].Owned = false // an earlier try may have taken it
+		}
+	}
+	if met.owners, err = p.takeFree(user, nil, ls); err != nil || met.owners != nil && !partly {
+		return met, err
+	}
+	if met.owners != nil {
+		free := user.Locators[:0]
+		for i, l := range user.Locators {
+			if met.owners[i] == nil {
+				free = append(free, l)
+			}
+		}
+		user.Locators = free
+	}
+	p.Put(record.UserKey(user.ID), user)
+	if len(r.attributes) > 0 {
+		profile := record.Profile{User: user.ID, Incarnation: user.Incarnation}
+		for some := range slices.Chunk(r.attributes, MaxList) {
+			if _, err := p.setAttributes(&profile, some, Merge); err != nil {
+				return met, err
+			}
+		}
+		p.Absent(record.ProfileKey(user.ID))
+		p.Put(record.ProfileKey(user.ID), &profile)
+	}
+	p.emit(EventUserCreated, user)
+	return met, nil
 }
 
 func firstOf(err, otherwise error) error {
@@ -167,31 +257,42 @@ func (d *Directory) created(
 	return userOf(u, entries[0].Version()), nil
 }
 
-// requireAbsent makes it a condition that there is nothing under key. It reads only after a
-// conflict: until then the commit is the look-up.
+// requireAbsent makes it a condition that there is nothing under key, and returns taken if there is
+// something.
 func (p *plan) requireAbsent(key store.Key, taken error) error {
-	if !p.Retrying() {
+	found, err := p.inTheWay(key)
+	if err == nil && found != nil {
+		err = taken
+	}
+	return err
+}
+
+// inTheWay makes it a condition that there is nothing under key, and returns what there is. It
+// reads only after a conflict, unless what is there is known: until then the commit is the look-up.
+func (p *plan) inTheWay(key store.Key) (any, error) {
+	if found := p.foreseen.earlierRow(key); found != nil {
+		return found, nil
+	}
+	if !p.Retrying() && !p.foreseen.mustRead(key) {
 		p.Absent(key)
-		return nil
+		return nil, nil
 	}
 	entries, err := p.read(key)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	switch o := entries[0].Value().(type) {
+	found := entries[0].Value()
+	switch o := found.(type) {
 	case *record.Owner:
 		if current, err := p.ownerIsCurrent(o.User, o.Incarnation, o.Locator); err != nil || !current {
-			return err
+			return nil, err
 		}
 	case *record.Unique:
 		if current, err := p.ownerIsCurrent(o.User, o.Incarnation, o.Locator); err != nil || !current {
-			return err
+			return nil, err
 		}
 	}
-	if entries[0].Value() != nil {
-		return taken
-	}
-	return nil
+	return found, nil
 }
 
 // ownerIsCurrent reports whether the user whom a locator's key names owns it. One whose record was

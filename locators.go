@@ -161,9 +161,6 @@ func (l *Locator) fill(r *record.Locator) {
 
 // newLocators returns locators that .system sets, which are still to be taken.
 func (d *Directory) newLocators(ns []NewLocator, now int64) ([]record.Locator, error) {
-	if len(ns) > MaxLocators {
-		return nil, tooManyLocators()
-	}
 	locators := make([]record.Locator, 0, len(ns))
 	for _, n := range ns {
 		g, err := d.form(n)
@@ -320,7 +317,7 @@ func (d *Directory) AddLocator(ctx context.Context, by Principal, user UserID, n
 				return err
 			}
 		} else if claimed(r.Locators) >= MaxClaims {
-			return newError(ErrLimited, "locators", "that a user claims and does not own must be 4 at most")
+			return tooManyClaims()
 		}
 		if i >= 0 {
 			l := &r.Locators[i]
@@ -441,6 +438,10 @@ func tooManyLocators() error {
 	return newError(ErrLimited, "locators", "that a user owns must be 16 at most")
 }
 
+func tooManyClaims() error {
+	return newError(ErrLimited, "locators", "that a user claims and does not own must be 4 at most")
+}
+
 // room refuses n more locators of a user's own. What it claims does not count.
 func room(locators []record.Locator, n int) error {
 	if len(locators)-claimed(locators)+n > MaxLocators {
@@ -476,57 +477,81 @@ type taking struct {
 // others or rest, spelled as they were asked for. Only .system gets as far as this with addresses
 // and numbers, and may know; names are no secret. Freed is what the user gives up in the same commit.
 func (p *plan) takeOwnership(r *record.User, freed []record.Locator, ls ...taking) error {
-	var taken []string
-	owned := newError(ErrTaken, "locator", "")
-	for _, l := range ls {
-		if l.Owned {
-			continue
-		}
-		if err := p.takeOne(r, freed, l, owned); err == owned {
-			taken = append(taken, l.asked.Locator)
-		} else if err != nil {
-			return err
-		}
-	}
-	if len(taken) > 0 {
-		return newErrorAbout(ErrTaken, "locator", "", taken...)
-	}
-	return nil
-}
-
-func (p *plan) takeOne(r *record.User, freed []record.Locator, l taking, owned error) error {
-	if err := p.requireAbsent(ownerKey(*l.Locator), owned); err != nil {
+	owners, err := p.takeFree(r, freed, ls)
+	if err != nil || owners == nil {
 		return err
 	}
-	if !builtIn(l.Type) {
-		if err := p.takeUnique(r, freed, l.Locator, owned); err != nil {
-			return err
+	var taken []string
+	for i, o := range owners {
+		if o != nil {
+			taken = append(taken, ls[i].asked.Locator)
 		}
-		if err := p.requireAwake(r, l.Locator, l.asked.Override, owned); err != nil {
-			return err
+	}
+	return newErrorAbout(ErrTaken, "locator", "", taken...)
+}
+
+// takeFree makes those of ls its user's own that nobody else owns, and passes over the zero ones. It
+// returns what is in the way of the others, by their places, or nil if there are none.
+func (p *plan) takeFree(r *record.User, freed []record.Locator, ls []taking) (owners []any, err error) {
+	for i, l := range ls {
+		if l.Locator == nil || l.Owned {
+			continue
+		}
+		found, err := p.takeOne(r, freed, l)
+		if err != nil {
+			return nil, err
+		}
+		if found != nil {
+			if owners == nil {
+				owners = make([]any, len(ls))
+			}
+			owners[i] = found
+		}
+	}
+	return owners, nil
+}
+
+// resting is what is in the way of taking a locator that rests.
+type resting struct{}
+
+// takeOne makes a locator its user's own, or plans nothing and returns what is in the way.
+func (p *plan) takeOne(r *record.User, freed []record.Locator, l taking) (found any, err error) {
+	if found, err = p.inTheWay(ownerKey(*l.Locator)); found != nil || err != nil {
+		return found, err
+	}
+	if !builtIn(l.Type) {
+		rests := newError(ErrTaken, "locator", "")
+		if err := p.requireAwake(r, l.Locator, l.asked.Override, rests); err == rests {
+			return resting{}, nil
+		} else if err != nil {
+			return nil, err
+		}
+		if found, err = p.takeUnique(r, freed, l.Locator); found != nil || err != nil {
+			return found, err
 		}
 	}
 	l.Owned = true
 	p.putOwner(*l.Locator, r)
-	return nil
+	return nil, nil
 }
 
-// takeUnique makes the unique form of a locator the user's. That of what it gives up it has already.
-func (p *plan) takeUnique(r *record.User, freed []record.Locator, l *record.Locator, owned error) error {
+// takeUnique makes the unique form of a locator the user's, or returns what is in the way. That of
+// what it gives up it has already.
+func (p *plan) takeUnique(r *record.User, freed []record.Locator, l *record.Locator) (found any, err error) {
 	if l.Unique == "" {
-		return nil
+		return nil, nil
 	}
 	form := uniqueForm(l)
 	key := record.UniqueKey(form)
 	if !slices.ContainsFunc(freed, func(f record.Locator) bool { return f.Owned && f.Unique != "" && uniqueForm(&f) == form }) {
-		if err := p.requireAbsent(key, owned); err != nil {
-			return err
+		if found, err = p.inTheWay(key); found != nil || err != nil {
+			return found, err
 		}
 	}
 	p.Put(key, &record.Unique{
 		Form: form, Locator: l.Type + ":" + l.Canonical, User: r.ID, Incarnation: r.Incarnation, Rule: l.Rule,
 	})
-	return nil
+	return nil, nil
 }
 
 // SetLocators gives a user exactly these locators, in this order, in one commit or not at

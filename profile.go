@@ -457,7 +457,7 @@ func (p *plan) setAttributes(
 	r *record.Profile, attributes []Attribute, mode PatchMode,
 ) ([]string, error) {
 	if len(attributes) > MaxList {
-		return nil, invalid("attributes", "must be 100 at most")
+		return nil, tooManyAttributes()
 	}
 	keys := make([]string, len(attributes))
 	for i, a := range attributes {
@@ -535,6 +535,8 @@ func (p *plan) setAttributes(
 	return changed, nil
 }
 
+func tooManyAttributes() error { return invalid("attributes", "must be 100 at most") }
+
 // keysWhere returns the keys whose definitions are such. Definitions are no secret to a user.
 func keysWhere(keys []string, defs []*record.Definition, such func(*record.Definition) bool) (found []string) {
 	for i, key := range keys {
@@ -557,7 +559,9 @@ func (p *plan) definitions(keys []string) ([]*record.Definition, error) {
 	if err != nil {
 		return nil, err
 	}
-	return definitionsIn(entries), nil
+	defs := definitionsIn(entries)
+	p.foreseen.define(keys, defs)
+	return defs, nil
 }
 
 func definitionKeys(keys []string) []store.Key {

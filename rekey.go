@@ -279,8 +279,10 @@ func (p *plan) move(u *record.User, old, l *record.Locator) error {
 		}
 		p.Drop(ownerKey(*old))
 	}
-	if err := p.takeUnique(u, []record.Locator{*old}, l, taken); err != nil {
+	if found, err := p.takeUnique(u, []record.Locator{*old}, l); err != nil {
 		return err
+	} else if found != nil {
+		return taken
 	}
 	if old.Unique != "" && (l.Unique == "" || uniqueForm(l) != uniqueForm(old)) {
 		p.Drop(record.UniqueKey(uniqueForm(old)))

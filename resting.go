@@ -50,7 +50,7 @@ func (p *plan) requireAwake(r *record.User, l *record.Locator, override bool, ta
 	digest := p.d.restDigest(l)
 	key, name := record.RestKey(digest), hex.EncodeToString(digest[:])
 	mine := slices.IndexFunc(r.Resting, func(rest record.Resting) bool { return rest.Digest == name })
-	if mine < 0 && !p.Retrying() {
+	if mine < 0 && !p.Retrying() && !p.foreseen.mustRead(key) {
 		p.Absent(key) // until a conflict the commit is the look-up
 		return nil
 	}

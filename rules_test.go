@@ -453,7 +453,9 @@ func mayImport(dir string) (allowed []string, known bool) {
 		dir     string
 		imports []string
 	}{
-		{"examples", []string{"", "httpadapter", "denizentest", "store/"}},
+		{"examples", []string{"", "httpadapter", "denizentest", "transfer", "locator/", "store/"}},
+		{"transfer", []string{"", "internal/door", "internal/record", "store"}},
+		{"internal/door", []string{"internal/record", "store"}},
 		{"httpadapter", []string{""}},
 		{"locator/username", []string{""}},
 		{"locator/external", []string{""}},
@@ -514,7 +516,7 @@ var onlyIn = map[string][]string{
 	"go.uber.org/goleak":              {},
 	"github.com/golang-jwt/jwt":       {},
 	"go.etcd.io/bbolt":                {"store/bolt"},
-	"github.com/jackc/pgx":            {"store/postgres", "examples/cluster"},
+	"github.com/jackc/pgx":            {"store/postgres", "examples/cluster", "examples/import"},
 	"github.com/getkin/kin-openapi":   {},
 	"testing":                         {"store/storetest", "denizentest", "internal/invariant", "internal/long"},
 	"net/http":                        {"httpadapter", "examples/quickstart", "examples/server", "examples/cluster"},

@@ -144,6 +144,8 @@ type plan struct {
 	c     *call
 	bad   []store.Key // that were read and are damaged
 	event *record.Event
+
+	foreseen *foreseen // nil but for imports
 }
 
 // read returns the records under keys and makes them conditions. Like load it refuses damage.
@@ -166,8 +168,11 @@ func (p *plan) readAny(keys ...store.Key) ([]*txn.Entry, error) {
 }
 
 func (p *plan) readDamaged(keys []store.Key) (entries []*txn.Entry, damaged, err error) {
-	if entries, err = p.Read(keys...); err != nil {
-		return nil, nil, err
+	if entries = p.foreseen.rest(p.Tx, keys); entries == nil {
+		if entries, err = p.Read(keys...); err != nil {
+			return nil, nil, err
+		}
+		p.foreseen.learn(keys, entries)
 	}
 	for i, e := range entries {
 		if e.Damaged() {

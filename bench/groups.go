@@ -14,6 +14,7 @@ var groups = []struct {
 	{"http", httpGroup},
 	{"postgres", postgresGroup},
 	{"importer", importer},
+	{"transfer", transfers},
 }
 
 // sides are peers by operation.

@@ -34,7 +34,7 @@ func run(ctx context.Context, args []string) (err error) {
 	quick := flags.Bool("quick", false, "three short rounds, directories of 1,000 and 100,000 users, peers in this process only")
 	full := flags.Bool("full", false, "five rounds, directories of up to 5,000,000 users, all peers; needs redis-server and postgresql")
 	own := flags.Bool("own", false, "leave out the peers")
-	only := flags.String("only", "", "the groups to measure, comma separated: reads, writes, http, postgres, importer; empty: all")
+	only := flags.String("only", "", "the groups to measure, comma separated: reads, writes, http, postgres, importer, transfer; empty: all")
 	raw := flags.String("raw", "bench.txt", "the file that the raw lines go to, for benchstat")
 	from := flags.String("from", "", "measure nothing: print the tables of a file of raw lines")
 	short := flags.Bool("short", false, "print the short table alone")

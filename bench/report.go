@@ -105,6 +105,7 @@ func printTables(w io.Writer, rs *results) error {
 		t.print(&out, rs)
 	}
 	printScale(&out, rs)
+	printTransfers(&out, rs)
 	printImporter(&out, rs)
 	_, err := io.WriteString(w, out.String())
 	return err

@@ -274,7 +274,7 @@ func (c *cache) endWrite(tx *Tx, seq store.Seq) {
 			return
 		}
 		delete(s.writing, n)
-		if put >= 0 && seq != 0 && !w.shared {
+		if put >= 0 && seq != 0 && !w.shared && !tx.forgets {
 			r := &tx.batch.Put[put]
 			c.keep(s, place, n.id, hash, &Entry{version: seq, value: tx.records[put], weight: weigh(r.Key, r.Value)})
 		}

@@ -20,7 +20,9 @@ type Tx struct {
 	// stored. What is remembered stays so during the write. Only its version may be an older one,
 	// and a write that rests on that meets a conflict.
 	keepsCached bool
-	known       map[store.Key]bool // the keys of conditions, where there are many
+	// forgets says that what is put is not worth remembering.
+	forgets bool
+	known   map[store.Key]bool // the keys of conditions, where there are many
 
 	// Room for what most writes need, so that it is allocated with the Tx.
 	ifs   [8]store.Cond
@@ -31,7 +33,7 @@ type Tx struct {
 
 // reset makes the Tx as if nothing had been decided yet.
 func (tx *Tx) reset(retrying bool) {
-	tx.retrying, tx.keepsCached, tx.known = retrying, false, nil
+	tx.retrying, tx.keepsCached, tx.forgets, tx.known = retrying, false, false, nil
 	tx.batch = store.Batch{If: tx.ifs[:0], Drop: tx.drops[:0], Put: tx.puts[:0]}
 	tx.records = tx.recs[:0]
 }
@@ -51,6 +53,10 @@ func (tx *Tx) Read(keys ...store.Key) ([]*Entry, error) {
 	}
 	return entries, nil
 }
+
+// Rest makes an entry that was read before the write a condition, as Read would. While Retrying it
+// may be an outdated one, which only Read helps against.
+func (tx *Tx) Rest(key store.Key, e *Entry) { tx.require(e.cond(key)) }
 
 // WithBeats returns the devices of a record, which may be nil, with the heartbeats applied that
 // are not stored yet.
@@ -116,6 +122,10 @@ func (tx *Tx) Emit(e *record.Event) { tx.batch.Emit = record.Encode(e) }
 
 // Trim forgets the events of the feed up to a place.
 func (tx *Tx) Trim(upTo store.Seq) { tx.batch.Trim = upTo }
+
+// Forget lets what is put not be remembered, where nobody is about to ask for it: it would be in
+// the place of what somebody does.
+func (tx *Tx) Forget() { tx.forgets = true }
 
 // Urgent lets the write have room that the store keeps back for a full disk.
 func (tx *Tx) Urgent() { tx.batch.Urgent = true }

@@ -38,6 +38,8 @@ type room struct {
 	file   *os.File
 	size   int64 // of the file
 	mapped int64 // how much of the file bbolt has mapped, at least
+	used   int64 // the length of the pages, after the last commit
+	taken  int64 // by how much the last commit made that longer
 
 	mappable func(f *os.File, size int64) bool // replaced in tests
 }
@@ -50,11 +52,14 @@ func (r *room) grow(used, more int64) error {
 func growth(used int64) int64 { return min(max(used/8, minGrowth), maxGrowth) }
 
 // prepare makes the file longer if there is little room beyond used.
-func (r *room) prepare(used int64) error {
-	if !keepsRoom || r.size >= used+minGrowth/2+reserveSize {
+func (r *room) prepare(used int64) error { return r.ahead(used, minGrowth/2) }
+
+// ahead makes the file longer if there is not as much room as need beyond used.
+func (r *room) ahead(used, need int64) error {
+	if !keepsRoom || r.size >= used+need+reserveSize {
 		return nil
 	}
-	return r.extend(used + growth(used) + reserveSize)
+	return r.extend(used + max(need, growth(used)) + reserveSize)
 }
 
 // extend makes the file size bytes long and syncs it. After an error of the write the file is as
@@ -101,9 +106,17 @@ func (r *room) limit(used int64, urgent bool) (longer bool) {
 	return longer
 }
 
+// guess returns how much room a commit of some bytes will take, about: more than its bytes, as it
+// writes whole pages, and as much as the one before, which probably wrote to the like of them.
+func (r *room) guess(bytes int64) int64 { return min(max(2*bytes, r.taken+r.taken/4), 16*bytes) }
+
 // committed updates mapped from the length of the pages in use: if they reach its end, bbolt has
 // mapped more.
 func (r *room) committed(used int64) {
+	if r.used != 0 {
+		r.taken = used - r.used
+	}
+	r.used = used
 	if used+int64(os.Getpagesize()) >= r.mapped {
 		r.mapped = mapSize(r.size)
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -134,7 +135,7 @@ func (w *writer) write() error {
 			return err
 		}
 	}
-	w.sealed = w.sealed[:0]
+	w.sealed = slices.Grow(w.sealed[:0], sealedSize(c))
 	for _, r := range c.Puts {
 		w.key = append(w.key[:0], r.Key...)
 		if err := w.put(w.records, w.key, r.Version, r.Value); err != nil {
@@ -142,6 +143,18 @@ func (w *writer) write() error {
 		}
 	}
 	return w.writeFeed(c)
+}
+
+// sealedSize returns how many bytes the changes take when they are sealed.
+func sealedSize(c *group.Changes) int {
+	n := 2 * sealSize // of head and first
+	for _, r := range c.Puts {
+		n += sealSize + len(r.Value)
+	}
+	for _, e := range c.Events {
+		n += sealSize + len(e.Event)
+	}
+	return n
 }
 
 // writeFeed appends the events, deletes some of the forgotten ones, and stores head and first.
@@ -217,7 +230,13 @@ func (w *writer) Commit() (err error) {
 // commit commits the transaction, in a longer file if necessary. Only bbolt knows how many pages a
 // transaction needs, and it tells by failing. It has then rolled back, so the transaction is begun
 // and filled again.
+//
+// As that takes twice the time, a commit of much gets the room that it will probably need first. If
+// there is none the free pages of the file may still be enough.
 func (w *writer) commit() error {
+	if err := w.room.ahead(w.tx.Size(), w.room.guess(int64(len(w.sealed)))); errors.Is(err, errExtend) {
+		return err
+	}
 	for more := 2 * int64(len(w.sealed)); ; more = 2 * max(more, minGrowth) {
 		used := w.tx.Size()
 		longer := w.room.limit(used, w.urgent)

@@ -210,7 +210,8 @@ func (w *txWriter) Under(prefix store.Key) (bool, error) {
 func (w *txWriter) Write(c *group.Changes) error {
 	ctx, cancel := w.t.s.stepOf(w.t.parent)
 	defer cancel()
-	b := w.t.s.buildBatch(c, &w.plan)
+	insert, put := w.plan.split(c.Puts)
+	b := w.t.s.buildBatch(c, &w.plan, insert, put)
 	b.Queue(`SELECT set_config('lock_timeout', $1, true)`, w.was)
 	if err := w.save.SendBatch(ctx, b).Close(); err != nil {
 		return unavailable(err)

@@ -17,9 +17,11 @@ type run struct {
 	err      error     // the outcome of the group's transaction
 	accepted bool      // at least one batch was accepted
 
-	keys     []store.Key       // of all conditions on one key, in order
+	keys     []store.Key       // that conditions are about
+	asked    map[store.Key]int // where in keys a key is, in a group of several batches
+	conds    []int             // the index in keys of each condition on one key, in order
+	unused   []int             // the part of conds that check has not consumed
 	versions []store.Seq       // of keys, as they were before the group
-	unused   []store.Seq       // the part of versions that check has not consumed
 	records  []store.Record    // the writes of the accepted batches; version 0 is a drop
 	at       map[store.Key]int // the index in records of each written key
 	changes  Changes
@@ -114,18 +116,36 @@ func (r *run) try(b Backend, h *Head, more func()) {
 	r.err = nil
 }
 
-// gather appends the keys of the conditions of batches to r.keys.
+// gather appends the keys of the conditions of batches to r.keys. What many batches rest on, such as
+// a definition, is asked for once.
 func (r *run) gather(batches []*waiter) {
 	for _, w := range batches {
 		if w == nil {
 			continue
 		}
 		for _, c := range w.batch.If {
-			if !c.Under {
-				r.keys = append(r.keys, c.Key)
+			if c.Under {
+				continue
 			}
+			at, asked := r.asked[c.Key]
+			if !asked {
+				at = len(r.keys)
+				r.keys = append(r.keys, c.Key)
+				if len(r.group) > 1 {
+					r.ask(c.Key, at)
+				}
+			}
+			r.conds = append(r.conds, at)
 		}
 	}
+}
+
+// ask notes that a key is in r.keys.
+func (r *run) ask(key store.Key, at int) {
+	if r.asked == nil {
+		r.asked = map[store.Key]int{}
+	}
+	r.asked[key] = at
 }
 
 // judge accepts or refuses each batch, in order. A refusal that depends on no earlier batch of the
@@ -137,7 +157,7 @@ func (r *run) judge(tx Tx) error {
 			return err
 		}
 	}
-	r.unused = r.versions
+	r.unused = r.conds
 	r.changes.Urgent = true
 	for i, w := range r.group {
 		if w == nil {
@@ -174,7 +194,7 @@ func (r *run) check(tx Tx, w *waiter) error {
 			}
 			continue
 		}
-		version := r.unused[0]
+		version := r.versions[r.unused[0]]
 		r.unused = r.unused[1:]
 		i, touched := r.at[c.Key]
 		if touched {
@@ -282,6 +302,7 @@ func (r *run) reset() {
 // keeps no value of a caller alive.
 func (r *run) forget() {
 	clear(r.keys)
+	clear(r.asked)
 	clear(r.records)
 	clear(r.at)
 	c := &r.changes
@@ -293,6 +314,8 @@ func (r *run) forget() {
 		bytes:    r.bytes,
 		err:      r.err,
 		keys:     r.keys[:0],
+		asked:    r.asked,
+		conds:    r.conds[:0],
 		versions: r.versions[:0],
 		records:  r.records[:0],
 		at:       r.at,
