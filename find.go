@@ -102,7 +102,7 @@ func (d *Directory) UsersByLocator(
 // Locate returns the ids of the users who own these serialized locators, at most MaxList: one for
 // each, in their order, "" for one that nobody owns. A user may be in it several times. Pending
 // claims are never found, nor is who had a locator that rests. UsersByLocator returns the users
-// themselves, each once. For .system only.
+// themselves, each once. Only .system may.
 func (d *Directory) Locate(ctx context.Context, by Principal, locators ...string) (ids []UserID, err error) {
 	defer wrapOp("Locate", &err)
 	c, err := d.enter(ctx, opFindUsers, by, noTarget)
