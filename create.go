@@ -34,9 +34,9 @@ type Idempotency struct{ Key, Digest string }
 // CreateUser creates a user with its locators and attributes in one commit. The user owns the
 // locators at once.
 //
-// If another user has the id, or others own some of the locators or some rest, it is [ErrTaken] with
-// Field "id" or "locator". Error.Missing holds those as they were given. Then nothing is created.
-// Only .system may.
+// If another user has the id, or others own some of the locators or some rest, it is [ErrTaken]
+// with Field "id" or "locator". Error.Missing holds those as they were given. Then nothing is
+// created. Only .system may.
 func (d *Directory) CreateUser(ctx context.Context, by Principal, n NewUser) (u User, err error) {
 	defer wrapOp("CreateUser", &err)
 	c, err := d.enter(ctx, opCreateUser, by, noTarget)
@@ -271,8 +271,8 @@ func (p *plan) requireAbsent(key store.Key, taken error) error {
 	return err
 }
 
-// inTheWay makes it a condition that there is nothing under key, and returns what is there. It reads
-// only after a conflict: until then the commit finds out. An import may know before.
+// inTheWay makes it a condition that there is nothing under key, and returns what is there. It
+// reads only after a conflict: until then the commit finds out. An import may know before.
 func (p *plan) inTheWay(key store.Key) (any, error) {
 	if found := p.foreseen.earlierRow(key); found != nil {
 		return found, nil

@@ -99,9 +99,9 @@ func (d *Directory) UsersByLocator(
 	return users, nil
 }
 
-// Locate returns who owns each of the given serialized locators, at most [MaxList]. The ids are in the
-// order of the locators, and "" stands for nobody. So a user who owns several is in it several times.
-// [Directory.UsersByLocator] returns each user once.
+// Locate returns who owns each of the given serialized locators, at most [MaxList]. The ids are in
+// the order of the locators, and "" stands for nobody. So a user who owns several is in it several
+// times. [Directory.UsersByLocator] returns each user once.
 //
 // Pending claims are never found, nor is the last owner of a locator that rests. Only .system may.
 func (d *Directory) Locate(

@@ -148,8 +148,8 @@ type importRow struct {
 	found   map[store.Key]*txn.Entry // what Look read
 }
 
-// earlierRow is what is in the way of a row in a dry run: the number of an earlier row that would have
-// been created.
+// earlierRow is what is in the way of a row in a dry run: the number of an earlier row that would
+// have been created.
 type earlierRow int
 
 func (im *importer) Define(ctx context.Context, def record.Definition) (err error) {
@@ -172,7 +172,8 @@ func (im *importer) Define(ctx context.Context, def record.Definition) (err erro
 	return err
 }
 
-// importAhead is how far in the future a time in a row may be, because clocks and time zones differ.
+// importAhead is how far in the future a time in a row may be, because clocks and time zones
+// differ.
 const importAhead = oneDay
 
 // badTime returns the rule that a time in a row breaks, or "".
@@ -515,8 +516,8 @@ func (im *importer) aboutAttribute(ctx context.Context, err error, row *importRo
 	return err
 }
 
-// foreseen is what an import read before it decides on a row, which saves a read for each row. A nil
-// foreseen, as other writes have, knows nothing.
+// foreseen is what an import read before it decides on a row, which saves a read for each row. A
+// nil foreseen, as other writes have, knows nothing.
 type foreseen struct {
 	*importer
 	row      *importRow
@@ -542,8 +543,8 @@ func (f *foreseen) mustRead(key store.Key) bool {
 	return f != nil && (f.o.DryRun || f.entry(key) != nil)
 }
 
-// rest returns records that are known, and makes them conditions as if they had been read. It returns
-// nil if one of them is not known.
+// rest returns records that are known, and makes them conditions as if they had been read. It
+// returns nil if one of them is not known.
 func (f *foreseen) rest(tx *txn.Tx, keys []store.Key) []*txn.Entry {
 	if f == nil || f.retrying || len(keys) == 0 {
 		return nil

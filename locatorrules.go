@@ -196,8 +196,8 @@ func locatorText(s string) bool {
 		!strings.ContainsFunc(s, unicode.IsControl)
 }
 
-// given is a locator as a caller gave it, with its forms. They are computed before the write begins,
-// because a rule of the host may be slow or panic.
+// given is a locator as a caller gave it, with its forms. They are computed before the write
+// begins, because a rule of the host may be slow or panic.
 type given struct {
 	NewLocator
 	kind      string // the type
@@ -281,8 +281,8 @@ func (g *given) new(now int64) (record.Locator, error) {
 }
 
 // canonical returns the canonical serialized form of a locator for a look-up. It checks only the
-// shape of an address or a number: one that was valid when it was added must be found after numbering
-// plans have changed.
+// shape of an address or a number: one that was valid when it was added must be found after
+// numbering plans have changed.
 func (d *Directory) canonical(serialized string) (string, error) {
 	if len(d.rules) > 0 {
 		kind, raw, _ := strings.Cut(serialized, ":")

@@ -90,8 +90,8 @@ type NewLocator struct {
 	// Claim says that this was read as a pending claim. SetLocators then leaves it out if the user
 	// has removed it since, unless Status is Verified. Other methods ignore it.
 	Claim bool
-	// Override lets .system give out a locator of a registered type that rests, or that the Check of
-	// its rule refuses. It is ignored for other types, and from a user.
+	// Override lets .system give out a locator of a registered type that rests, or that the Check
+	// of its rule refuses. It is ignored for other types, and from a user.
 	Override bool
 }
 
@@ -106,12 +106,12 @@ func Email(address string) NewLocator { return NewLocator{Locator: "email:" + ad
 // country's plan. Spaces, dashes, dots and brackets between them are dropped.
 func Tele(number string) NewLocator { return NewLocator{Locator: "tele:" + number} }
 
-// TeleIn returns a telephone number to be added, given as it was typed in a region. The region is two
-// capital letters of ISO 3166-1: in "DE", 0151 23456789 is +4915123456789. A number that begins with
-// + is read without the region. Only + and the digits are stored.
+// TeleIn returns a telephone number to be added, given as it was typed in a region. The region is
+// two capital letters of ISO 3166-1: in "DE", 0151 23456789 is +4915123456789. A number that begins
+// with + is read without the region. Only + and the digits are stored.
 //
-// A number that is not valid in the region is [ErrInvalid] with Field "locator": nothing is guessed.
-// The region depends on who typed the number, so a directory has no setting for it.
+// A number that is not valid in the region is [ErrInvalid] with Field "locator": nothing is
+// guessed. The region depends on who typed the number, so a directory has no setting for it.
 func TeleIn(region, number string) (n NewLocator, err error) {
 	defer wrapOp("TeleIn", &err)
 	canonical, err := locator.TeleIn(region, number)
@@ -514,8 +514,8 @@ func (p *plan) takeOwnership(r *record.User, freed []record.Locator, ls ...takin
 	return newErrorAbout(ErrTaken, "locator", "", taken...)
 }
 
-// takeFree makes r the owner of those of ls that are free, and skips zero ones. It returns what is in
-// the way of the others, at their indexes in ls, or nil if nothing is.
+// takeFree makes r the owner of those of ls that are free, and skips zero ones. It returns what is
+// in the way of the others, at their indexes in ls, or nil if nothing is.
 func (p *plan) takeFree(
 	r *record.User, freed []record.Locator, ls []taking,
 ) (owners []any, err error) {
@@ -563,8 +563,9 @@ func (p *plan) takeOne(
 	return nil, nil
 }
 
-// takeUnique makes r the owner of a locator's unique form, or returns what is in the way. It does not
-// look for the form of a locator that the user gives up in the same commit: the user has it already.
+// takeUnique makes r the owner of a locator's unique form, or returns what is in the way. It does
+// not look for the form of a locator that the user gives up in the same commit: the user has it
+// already.
 func (p *plan) takeUnique(
 	r *record.User, freed []record.Locator, l *record.Locator,
 ) (found any, err error) {

@@ -95,7 +95,8 @@ func (d *Directory) prove(ctx context.Context, c *call, key string) (User, error
 		}
 		setStatus(l, Verified, c.now)
 		p.emit(EventUserPassed, r, l.ID)
-		// Whoever wrote these down may have meant an account of their own: nobody signed in by them.
+		// Whoever wrote these down may have meant an account of their own: nobody signed in by
+		// them.
 		var unproved []record.Locator
 		r.Locators = slices.DeleteFunc(r.Locators, func(l record.Locator) bool {
 			leaves := l.Owned && !builtIn(l.Type) && l.Status != string(VerificationNotApplicable)

@@ -23,14 +23,15 @@ type LocatorChange struct {
 // LocatorOutcome says what becomes of a locator under the present rule of its type.
 type LocatorOutcome string
 
-// The outcomes. RekeyLocators brings those of LocatorKept and LocatorChanged to the present version.
-// The others stay as they are stored, and keep their owners, until somebody changes them.
+// The outcomes. RekeyLocators brings those of LocatorKept and LocatorChanged to the present
+// version. The others stay as they are stored, and keep their owners, until somebody changes them.
 const (
 	// LocatorKept says that its canonical form is the same. Its unique form may have changed.
 	LocatorKept LocatorOutcome = "kept"
 	// LocatorChanged says that its canonical form changed. Look-ups find it only by the new one.
 	LocatorChanged LocatorOutcome = "changed"
-	// LocatorCollides says that a form of it belongs to another locator, or rests for somebody else.
+	// LocatorCollides says that a form of it belongs to another locator, or rests for somebody
+	// else.
 	LocatorCollides LocatorOutcome = "collides"
 	// LocatorRefused says that the present rule refuses it.
 	LocatorRefused LocatorOutcome = "refused"
@@ -47,25 +48,26 @@ const (
 // For each user who is damaged it yields [ErrCorrupt] and a LocatorChange with only User set, and
 // goes on. It yields any other error and ends.
 //
-// It uses some 200 bytes of memory for each locator that it yields, to find those that would collide
-// with each other. Only .system may.
+// It uses some 200 bytes of memory for each locator that it yields, to find those that would
+// collide with each other. Only .system may.
 func (d *Directory) CheckLocators(ctx context.Context, by Principal) iter.Seq2[LocatorChange, error] {
 	return func(yield func(LocatorChange, error) bool) { d.locatorChanges(ctx, by, false, yield) }
 }
 
 // RekeyLocators brings locators to the present version of their rules, and yields what
-// [Directory.CheckLocators] does. It changes each locator in a commit of its own: its canonical form,
-// its unique form and its version. If two would get the same form, the first that it meets gets it
-// and the other collides.
+// [Directory.CheckLocators] does. It changes each locator in a commit of its own: its canonical
+// form, its unique form and its version. If two would get the same form, the first that it meets
+// gets it and the other collides.
 //
 // It may be stopped at any time. Run again, it goes on with those that are left.
 //
 // It may run while other processes have an earlier version of a rule. It leaves a locator that was
-// replaced, removed or brought to another version meanwhile, and one of a later version than its own.
-// Run it once more when the last process with an earlier version has ended, because what they add is
-// of that version.
+// replaced, removed or brought to another version meanwhile, and one of a later version than its
+// own. Run it once more when the last process with an earlier version has ended, because what they
+// add is of that version.
 //
-// The feed has an [EventLocatorsSet] for each locator whose canonical form changed. Only .system may.
+// The feed has an [EventLocatorsSet] for each locator whose canonical form changed. Only .system
+// may.
 func (d *Directory) RekeyLocators(ctx context.Context, by Principal) iter.Seq2[LocatorChange, error] {
 	return func(yield func(LocatorChange, error) bool) { d.locatorChanges(ctx, by, true, yield) }
 }
@@ -142,14 +144,14 @@ type rekeying struct {
 	apply bool
 	again []LocatorChange // those that collided
 
-	// A run that changes nothing notes here which forms would change hands. The keys are "l" and the
-	// canonical form, or "m" and the unique form, with the type.
+	// A run that changes nothing notes here which forms would change hands. The keys are "l" and
+	// the canonical form, or "m" and the unique form, with the type.
 	given map[string]string // the locator that would get the form, as its user and its id
 	left  map[string]bool   // forms that their locators would give up
 }
 
-// page returns the users after one of them, and reports whether there are more. It checks the caller
-// after the data was read, like Users.
+// page returns the users after one of them, and reports whether there are more. It checks the
+// caller after the data was read, like Users.
 func (r *rekeying) page(after store.Key) ([]store.Record, bool, error) {
 	if err := r.d.usable(); err != nil {
 		return nil, false, err
@@ -200,9 +202,9 @@ func recordOf(l Locator) record.Locator {
 	}
 }
 
-// one decides what becomes of a locator as it was read, and changes it if apply is set. Tell reports
-// whether the change is to be yielded. It is false if the locator is of the present version, or has
-// changed since it was read.
+// one decides what becomes of a locator as it was read, and changes it if apply is set. Tell
+// reports whether the change is to be yielded. It is false if the locator is of the present
+// version, or has changed since it was read.
 func (r *rekeying) one(
 	user string, l record.Locator,
 ) (change LocatorChange, tell bool, err error) {
@@ -287,7 +289,8 @@ func (r *rekeying) rekey(
 	return err
 }
 
-// move gives an owned locator other forms. Its old forms do not rest, because its user still owns it.
+// move gives an owned locator other forms. Its old forms do not rest, because its user still owns
+// it.
 func (p *plan) move(u *record.User, old, l *record.Locator) error {
 	taken := newError(ErrTaken, "locator", "")
 	l.Owned = true

@@ -13,10 +13,10 @@ import (
 	"github.com/denizenhq/denizen/store"
 )
 
-// A locator that was given up may rest. For a time nobody is found by it, and only its last owner may
-// take it. The store holds a digest of it, under a key of the directory, so that its record does not
-// show which name rests. Every write that takes a locator of a registered type makes the absence of
-// that record a condition.
+// A locator that was given up may rest. For a time nobody is found by it, and only its last owner
+// may take it. The store holds a digest of it, under a key of the directory, so that its record
+// does not show which name rests. Every write that takes a locator of a registered type makes the
+// absence of that record a condition.
 
 // maxResting is how many resting locators a user may have before it gives up one more by itself.
 // Without a bound one user could keep any number of names from all others, by taking and leaving
@@ -30,8 +30,8 @@ func restingKey(cursorKey []byte) []byte {
 	return h.Sum(nil)
 }
 
-// restDigest returns the digest under which a locator rests. Locators with the same unique form share
-// it.
+// restDigest returns the digest under which a locator rests. Locators with the same unique form
+// share it.
 func (d *Directory) restDigest(l *record.Locator) (digest [32]byte) {
 	h := hmac.New(sha256.New, d.restingKey)
 	h.Write([]byte(uniqueForm(l)))
@@ -47,8 +47,8 @@ func uniqueForm(l *record.Locator) string {
 	return l.Type + ":" + l.Unique
 }
 
-// requireAwake makes it a condition that a locator does not rest, or returns taken. If it rests, but
-// r was its last owner or override is set, it ends the rest instead.
+// requireAwake makes it a condition that a locator does not rest, or returns taken. If it rests,
+// but r was its last owner or override is set, it ends the rest instead.
 func (p *plan) requireAwake(r *record.User, l *record.Locator, override bool, taken error) error {
 	digest := p.d.restDigest(l)
 	key, name := record.RestKey(digest), hex.EncodeToString(digest[:])

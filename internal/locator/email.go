@@ -10,8 +10,8 @@ import (
 	"golang.org/x/text/unicode/norm"
 )
 
-// The limits of RFC 5321, section 4.5.3.1, and RFC 1035, section 2.3.4, in bytes. A path has at most
-// 256 with its angle brackets, which leaves 254.
+// The limits of RFC 5321, section 4.5.3.1, and RFC 1035, section 2.3.4, in bytes. A path has at
+// most 256 with its angle brackets, which leaves 254.
 const (
 	maxEmail = 254
 	maxLocal = 64

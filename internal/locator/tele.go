@@ -46,8 +46,8 @@ func shapeTele(address string) (string, error) {
 }
 
 // TeleIn returns the canonical form of a number as it is typed in a region: with a trunk prefix, an
-// international prefix or none. The region is two capital letters of ISO 3166-1. A number that begins
-// with + is read without the region.
+// international prefix or none. The region is two capital letters of ISO 3166-1. A number that
+// begins with + is read without the region.
 //
 // A number that is not valid is refused and never corrected. The error is an [*Error].
 func TeleIn(region, number string) (string, error) {

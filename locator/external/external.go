@@ -19,8 +19,8 @@ import (
 // Type is the type of external identities as locators.
 const Type denizen.LocatorType = "external"
 
-// Rule returns the rule of external identities, to be registered. A user may have several, as far as
-// [denizen.MaxLocators] allows.
+// Rule returns the rule of external identities, to be registered. A user may have several, as far
+// as [denizen.MaxLocators] allows.
 func Rule() denizen.LocatorRule {
 	return denizen.LocatorRule{
 		Type: Type, Version: 1, Vouched: true, PerUser: denizen.MaxLocators,
@@ -36,8 +36,8 @@ func Rule() denizen.LocatorRule {
 }
 
 // New returns an external identity to be added or looked up, or [denizen.ErrInvalid] with Field
-// "locator". The issuer must not be empty or hold a bar, and the subject must not be empty. Both have
-// at most [denizen.MaxLocatorBytes], with the bar between them.
+// "locator". The issuer must not be empty or hold a bar, and the subject must not be empty. Both
+// have at most [denizen.MaxLocatorBytes], with the bar between them.
 func New(issuer, subject string) (denizen.NewLocator, error) {
 	switch {
 	case issuer == "" || subject == "":

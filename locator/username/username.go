@@ -1,11 +1,13 @@
 // Package username is a type of locators for user names, username:alice. A host registers it:
 //
 //	names, err := username.Rule(username.Options{Rest: 90 * 24 * time.Hour})
-//	dir, err := denizen.Open(ctx, "people.db", denizen.Options{LocatorTypes: []denizen.LocatorRule{names}})
+//	dir, err := denizen.Open(ctx, "people.db", denizen.Options{
+//		LocatorTypes: []denizen.LocatorRule{names},
+//	})
 //
 // Users take a name by [denizen.Directory.AddLocator] and change it by
-// [denizen.Directory.ReplaceLocator]. See [denizen.LocatorRule] for what it means that a name rests,
-// and who may take it again.
+// [denizen.Directory.ReplaceLocator]. See [denizen.LocatorRule] for what it means that a name
+// rests, and who may take it again.
 //
 // # What a name is
 //
@@ -18,12 +20,13 @@
 //
 // # Names that look alike
 //
-// No two users have names that look alike. They do if they have the same skeleton (Unicode Technical
-// Standard 39) without regard to case, such as the Cyrillic раураl, раypal, paypa1 and PayPal. Whoever
-// takes one first has it, the others are refused, and it is found only as it is spelled.
+// No two users have names that look alike. They do if they have the same skeleton (Unicode
+// Technical Standard 39) without regard to case, such as the Cyrillic раураl, раypal, paypa1 and
+// PayPal. Whoever takes one first has it, the others are refused, and it is found only as it is
+// spelled.
 //
-// The standard also takes rn for m, 1 for l, and 0 for O. Which characters look alike is from a table
-// of Unicode 17.0.0.
+// The standard also takes rn for m, 1 for l, and 0 for O. Which characters look alike is from a
+// table of Unicode 17.0.0.
 package username
 
 import (
@@ -46,8 +49,8 @@ const Type denizen.LocatorType = "username"
 // skeleton of any name: see [denizen.Directory.RekeyLocators].
 const Version = 1
 
-// Options are the settings of the rule. The zero value is good. They may be changed at any time: names
-// that users have already stay as they are.
+// Options are the settings of the rule. The zero value is good. They may be changed at any time:
+// names that users have already stay as they are.
 type Options struct {
 	// MinChars and MaxChars bound a new name, in Unicode characters of its canonical form: 1 to 64.
 	// The defaults are 3 and 30.
@@ -55,8 +58,8 @@ type Options struct {
 	// Reserved are names that nobody may take, in addition to those of the function [Reserved]. Nor
 	// may anybody take a name that looks like one. NewLocator.Override lets .system give one out.
 	Reserved []string
-	// MixedScripts allows names of several scripts. Without it the only scripts that go together are
-	// Latin, Han, Hiragana and Katakana; Latin, Han and Bopomofo; and Latin, Han and Hangul.
+	// MixedScripts allows names of several scripts. Without it the only scripts that go together
+	// are Latin, Han, Hiragana and Katakana; Latin, Han and Bopomofo; and Latin, Han and Hangul.
 	MixedScripts bool
 	// Rest is how long a name rests after it was given up. The default is 30 days. Below 0 it does
 	// not rest.

@@ -28,8 +28,8 @@ func mustRule(t testing.TB, o Options) denizen.LocatorRule {
 	return r
 }
 
-// requireRefused requires that a function of a rule refused a name, and that the error does not hold
-// it.
+// requireRefused requires that a function of a rule refused a name, and that the error does not
+// hold it.
 func requireRefused(t testing.TB, err error, name, reason string) {
 	t.Helper()
 	var refused *denizen.Error
