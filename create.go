@@ -32,9 +32,11 @@ type NewUser struct {
 type Idempotency struct{ Key, Digest string }
 
 // CreateUser creates a user with its locators and attributes in one commit. The user owns the
-// locators at once. If others have the id or some locators it is [ErrTaken] with Field "id" or
-// "locator", and Error.Missing holds those as they were given. Then nothing is created. Only
-// .system may.
+// locators at once.
+//
+// If another user has the id, or others own some of the locators or some rest, it is [ErrTaken]
+// with Field "id" or "locator". Error.Missing holds those as they were given. Then nothing is
+// created. Only .system may.
 func (d *Directory) CreateUser(ctx context.Context, by Principal, n NewUser) (u User, err error) {
 	defer wrapOp("CreateUser", &err)
 	c, err := d.enter(ctx, opCreateUser, by, noTarget)
@@ -73,7 +75,7 @@ func (d *Directory) CreateUser(ctx context.Context, by Principal, n NewUser) (u 
 	return userOf(&r.user, seq), nil
 }
 
-// creation is a user to be created who breaks no rule that needs no store.
+// creation is a user to be created who has passed the checks that need no store.
 type creation struct {
 	user       record.User
 	asked      []NewLocator // the user's locators as they were given
@@ -81,8 +83,8 @@ type creation struct {
 	attributes []Attribute
 }
 
-// newCreation judges a user to be created by the rules that need no store. One that comes from
-// another directory may have claims, and as many attributes as came together there.
+// newCreation checks a user to be created as far as that needs no store. If moves is set the user
+// comes from elsewhere, and may have claims and more attributes than one call may set.
 func (d *Directory) newCreation(n NewUser, now int64, moves bool) (*creation, error) {
 	if n.ID != "" {
 		if reason := checkUserID(string(n.ID)); reason != "" {
@@ -104,7 +106,8 @@ func (d *Directory) newCreation(n NewUser, now int64, moves bool) (*creation, er
 		return nil, err
 	}
 	r := &creation{asked: n.Locators, attributes: n.Attributes, user: record.User{
-		ID: string(n.ID), Incarnation: incarnation.String(), ScreenName: screenName, Created: now, Updated: now,
+		ID: string(n.ID), Incarnation: incarnation.String(), ScreenName: screenName,
+		Created: now, Updated: now,
 	}}
 	claimed := 0
 	for i, l := range n.Locators {
@@ -130,19 +133,20 @@ func (d *Directory) newCreation(n NewUser, now int64, moves bool) (*creation, er
 	}
 	for i, claim := range r.claims {
 		if claim && !builtIn(r.user.Locators[i].Type) {
-			return nil, newErrorAbout(ErrInvalid, "locator", "of this type there are no claims", r.asked[i].Locator)
+			const rule = "of this type there are no claims"
+			return nil, newErrorAbout(ErrInvalid, "locator", rule, r.asked[i].Locator)
 		}
 	}
 	return r, nil
 }
 
-// clash is what stands in the way of a creation: records of others, where there are any.
+// clash is what is in the way of a creation.
 type clash struct {
-	user   any   // under the id; nothing else was looked at then
-	owners []any // of the locators, by their places; nil: all are free
+	user   any   // what has the id; if it is set, the locators were not checked
+	owners []any // what has each of the locators, by their indexes; nil if all are free
 }
 
-// refusal returns ErrTaken with all of what others have, as it was given.
+// refusal returns ErrTaken with everything that is in the way, as it was given, or nil.
 func (met clash) refusal(r *creation) error {
 	if met.user != nil {
 		return newErrorAbout(ErrTaken, "id", "", r.user.ID)
@@ -159,8 +163,8 @@ func (met clash) refusal(r *creation) error {
 	return nil
 }
 
-// create plans that a user is created, unless something is in the way; partly, it is created
-// without the locators that others own. Only what is in the way of the id is then left to mind.
+// create plans the creation of a user, unless something is in the way. If partly is set the user is
+// created without the locators that are not free. Then only met.user is in the way.
 func (p *plan) create(r *creation, partly bool) (met clash, err error) {
 	user := &r.user
 	if met.user, err = p.inTheWay(record.UserKey(user.ID)); met.user != nil || err != nil {
@@ -170,7 +174,7 @@ func (p *plan) create(r *creation, partly bool) (met clash, err error) {
 	for i := range user.Locators {
 		if r.claims == nil || !r.claims[i] {
 			ls[i] = taking{&user.Locators[i], r.asked[i]}
-			ls[i].Owned = false // an earlier try may have taken it
+			ls[i].Owned = false // an earlier try may have set it
 		}
 	}
 	if met.owners, err = p.takeFree(user, nil, ls); err != nil || met.owners != nil && !partly {
@@ -267,8 +271,8 @@ func (p *plan) requireAbsent(key store.Key, taken error) error {
 	return err
 }
 
-// inTheWay makes it a condition that there is nothing under key, and returns what there is. It
-// reads only after a conflict, unless what is there is known: until then the commit is the look-up.
+// inTheWay makes it a condition that there is nothing under key, and returns what is there. It
+// reads only after a conflict: until then the commit finds out. An import may know before.
 func (p *plan) inTheWay(key store.Key) (any, error) {
 	if found := p.foreseen.earlierRow(key); found != nil {
 		return found, nil
@@ -295,8 +299,8 @@ func (p *plan) inTheWay(key store.Key) (any, error) {
 	return found, nil
 }
 
-// ownerIsCurrent reports whether the user whom a locator's key names owns it. One whose record was
-// lost or deleted while it was damaged left the key behind, and the locator is free.
+// ownerIsCurrent reports whether the user that a locator's key names still owns it. The key is left
+// over if the user's record was lost, or deleted while it was damaged. Then the locator is free.
 func (p *plan) ownerIsCurrent(user, incarnation, locator string) (bool, error) {
 	entries, err := p.readAny(record.UserKey(user))
 	if err != nil || entries[0].Damaged() {

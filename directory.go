@@ -78,12 +78,15 @@ type Options struct {
 	// option: there is no delay.
 	MaxRevocationDelay time.Duration
 	// LocatorTypes registers types of locators beside e-mail addresses and telephone numbers, 16 at
-	// most: see LocatorRule. What was stored by a type that is not registered, or by another
-	// version of its rule, is shown as it is, stays its owner's, and .system can remove it. It is
-	// found where the present rule gives the canonical form that is stored, and otherwise not.
+	// most: see [LocatorRule].
+	//
+	// A locator that was stored by another version of its rule is shown as it was stored, and keeps
+	// its owner. It is found only if the present rule gives the same canonical form: see
+	// [Directory.RekeyLocators]. One whose type is not registered any more is shown, too, but never
+	// found. .system can remove either.
 	LocatorTypes []LocatorRule
-	// Logger is told of damaged records and of background work that fails or falls behind, each
-	// kind at most once a minute; see Health. Nil: nobody is. It must not call the directory.
+	// Logger, if set, gets damaged records, and background work that fails or is late: see Health.
+	// It gets each kind once a minute at most. It must not call the directory.
 	Logger *slog.Logger
 }
 

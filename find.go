@@ -99,11 +99,14 @@ func (d *Directory) UsersByLocator(
 	return users, nil
 }
 
-// Locate returns the ids of the users who own these serialized locators, at most MaxList: one for
-// each, in their order, "" for one that nobody owns. A user may be in it several times. Pending
-// claims are never found, nor is who had a locator that rests. UsersByLocator returns the users
-// themselves, each once. Only .system may.
-func (d *Directory) Locate(ctx context.Context, by Principal, locators ...string) (ids []UserID, err error) {
+// Locate returns who owns each of the given serialized locators, at most [MaxList]. The ids are in
+// the order of the locators, and "" stands for nobody. So a user who owns several is in it several
+// times. [Directory.UsersByLocator] returns each user once.
+//
+// Pending claims are never found, nor is the last owner of a locator that rests. Only .system may.
+func (d *Directory) Locate(
+	ctx context.Context, by Principal, locators ...string,
+) (ids []UserID, err error) {
 	defer wrapOp("Locate", &err)
 	c, err := d.enter(ctx, opFindUsers, by, noTarget)
 	if err != nil {
@@ -127,8 +130,10 @@ func (d *Directory) Locate(ctx context.Context, by Principal, locators ...string
 
 func tooManyToFind() error { return invalid("locators", "must be 100 at most") }
 
-// find returns the users who own serialized locators, in their order, nil for one that nobody owns.
-func (d *Directory) find(ctx context.Context, c *call, locators []string) (owners []*txn.Entry, err error) {
+// find returns the users who own serialized locators, in their order. Nil stands for nobody.
+func (d *Directory) find(
+	ctx context.Context, c *call, locators []string,
+) (owners []*txn.Entry, err error) {
 	wanted := make([]string, len(locators))
 	for i, l := range locators {
 		if wanted[i], err = d.canonical(l); err != nil {
@@ -138,9 +143,9 @@ func (d *Directory) find(ctx context.Context, c *call, locators []string) (owner
 	return d.owners(ctx, c, wanted)
 }
 
-// owners returns the users who own canonical serialized locators, in their order, nil for one that
-// nobody owns. A user that was read must still own the locator: between the two reads it may have
-// gone to another.
+// owners returns the users who own canonical serialized locators, in their order. Nil stands for
+// nobody. It checks that each user still owns the locator: between the two reads it may have passed
+// to another.
 func (d *Directory) owners(ctx context.Context, c *call, locators []string) ([]*txn.Entry, error) {
 	keys := make([]store.Key, len(locators))
 	for i, l := range locators {
@@ -150,7 +155,7 @@ func (d *Directory) owners(ctx context.Context, c *call, locators []string) ([]*
 	if err != nil {
 		return nil, err
 	}
-	var owned []int // which of locators
+	var owned []int // their indexes in locators
 	keys = keys[:0]
 	for i, m := range found {
 		if o, ok := m.Value().(*record.Owner); ok {

@@ -14,7 +14,7 @@ import (
 	"github.com/denizenhq/denizen/store"
 )
 
-// What package transfer needs of a directory, and nobody else may have.
+// Here is what package transfer needs of a directory and importers must not see.
 
 var _ = openDoor()
 
@@ -42,8 +42,11 @@ func (b behindDoor) Importer(ctx context.Context, by any, o door.ImportOptions) 
 	return im, err
 }
 
-// People lists in two steps, because one list does not hold users and their profiles.
-func (b behindDoor) People(ctx context.Context, by any, after string, limit int) (people []door.Person, err error) {
+// People lists the keys of users first and then reads them: one list cannot return users and their
+// profiles.
+func (b behindDoor) People(
+	ctx context.Context, by any, after string, limit int,
+) (people []door.Person, err error) {
 	defer wrapOp("Export", &err)
 	c, err := b.d.enter(ctx, opListUsers, by.(Principal), noTarget)
 	if err != nil {
@@ -54,7 +57,7 @@ func (b behindDoor) People(ctx context.Context, by any, after string, limit int)
 		r.After = record.UserKey(after)
 	}
 	people = make([]door.Person, 0, limit)
-	// Of those who were listed some may be deleted by the time they are read.
+	// Users who were listed may be deleted before they are read, so one list may not fill the page.
 	for more := true; more && len(people) < limit; {
 		if err := b.d.usable(); err != nil {
 			return nil, err
@@ -66,17 +69,20 @@ func (b behindDoor) People(ctx context.Context, by any, after string, limit int)
 		if more = len(listed) == limit; more {
 			r.After = listed[len(listed)-1].Key
 		}
-		if people, err = b.d.readPeople(ctx, people, listed[:min(len(listed), limit-len(people))]); err != nil {
+		listed = listed[:min(len(listed), limit-len(people))]
+		if people, err = b.d.readPeople(ctx, people, listed); err != nil {
 			return nil, err
 		}
 	}
-	// The caller is looked at after the data, as everywhere.
+	// The caller is checked after the data was read, as everywhere.
 	_, err = b.d.read(ctx, &c)
 	return people, err
 }
 
 // readPeople appends the users whose keys were listed, with their profiles, from one snapshot.
-func (d *Directory) readPeople(ctx context.Context, people []door.Person, listed []store.Record) ([]door.Person, error) {
+func (d *Directory) readPeople(
+	ctx context.Context, people []door.Person, listed []store.Record,
+) ([]door.Person, error) {
 	if len(listed) == 0 {
 		return people, nil
 	}
@@ -104,7 +110,8 @@ func (d *Directory) readPeople(ctx context.Context, people []door.Person, listed
 			value, err := record.DecodeStored(p)
 			if err != nil {
 				person.Damaged = true
-			} else if profile := value.(*record.Profile); person.User != nil && profile.Incarnation == person.User.Incarnation {
+			} else if profile := value.(*record.Profile); person.User != nil &&
+				profile.Incarnation == person.User.Incarnation {
 				person.Profile = profile.Attributes
 			}
 		}
@@ -122,26 +129,27 @@ type importer struct {
 	by Principal
 	o  door.ImportOptions
 
-	mu   sync.RWMutex
-	defs map[store.Key]*txn.Entry // definitions as they were read last
+	mu   sync.RWMutex             // guards defs
+	defs map[store.Key]*txn.Entry // definitions as they were last read
 
-	// Of a dry run, whose rows are created by one goroutine.
-	planned map[string]*record.Definition // that would be made
+	// These are of a dry run. They need no lock, because one goroutine creates its rows.
+	planned map[string]*record.Definition // definitions that would be made
 	seed    maphash.Seed
 	rows    map[uint64]uint32 // which row would have a key, by the key's hash
 }
 
-// importRow is a row that breaks no rule by itself.
+// importRow is a row that has passed the checks that need no store.
 type importRow struct {
 	creation
 	created int64     // when the user was made, if the row says so
-	name    store.Key // of the locator that the user is known by, if it has no id
+	name    store.Key // of the locator that identifies the user if the row has no id
 	doubted int
 	keys    []store.Key
 	found   map[store.Key]*txn.Entry // what Look read
 }
 
-// earlierRow is what is in the way where an earlier row of a dry run would have been created.
+// earlierRow is what is in the way of a row in a dry run: the number of an earlier row that would
+// have been created.
 type earlierRow int
 
 func (im *importer) Define(ctx context.Context, def record.Definition) (err error) {
@@ -158,16 +166,17 @@ func (im *importer) Define(ctx context.Context, def record.Definition) (err erro
 		return nil
 	}
 	_, err = im.d.DefineAttribute(ctx, im.by, definitionOf(&r))
-	if errors.Is(err, ErrTaken) { // somebody was faster
+	if errors.Is(err, ErrTaken) { // another caller was faster
 		err = nil
 	}
 	return err
 }
 
-// importAhead is how far in the future a time of a row may be: clocks and time zones differ.
+// importAhead is how far in the future a time in a row may be, because clocks and time zones
+// differ.
 const importAhead = oneDay
 
-// badTime returns the rule that a time of a row breaks, or "".
+// badTime returns the rule that a time in a row breaks, or "".
 func badTime(t, now int64) string {
 	if t < 0 || t > now+importAhead {
 		return "must be from 1970 to the present"
@@ -175,7 +184,7 @@ func badTime(t, now int64) string {
 	return ""
 }
 
-// externalType is the type of the locators that are names in the host's other systems.
+// externalType is the type of locators that name users in other systems.
 const externalType = "external"
 
 func (im *importer) Prepare(row door.Row) (_ door.Prepared, err error) {
@@ -194,7 +203,10 @@ func (im *importer) Prepare(row door.Row) (_ door.Prepared, err error) {
 	}
 	r := &importRow{created: row.Created}
 	named := -1
-	n := NewUser{ID: UserID(row.ID), ScreenName: row.ScreenName, Locators: make([]NewLocator, len(row.Locators))}
+	n := NewUser{
+		ID: UserID(row.ID), ScreenName: row.ScreenName,
+		Locators: make([]NewLocator, len(row.Locators)),
+	}
 	for i := range row.Locators {
 		l := &row.Locators[i]
 		if reason := firstReason(badTime(l.Added, now), badTime(l.Verified, now)); reason != "" {
@@ -213,7 +225,9 @@ func (im *importer) Prepare(row door.Row) (_ door.Prepared, err error) {
 				r.doubted++
 			}
 		}
-		n.Locators[i] = NewLocator{Locator: l.Locator, Status: VerificationStatus(l.Status), Claim: l.Claim}
+		n.Locators[i] = NewLocator{
+			Locator: l.Locator, Status: VerificationStatus(l.Status), Claim: l.Claim,
+		}
 		if named < 0 && strings.HasPrefix(l.Locator, externalType+":") {
 			named = i
 		}
@@ -260,7 +274,7 @@ func (im *importer) Prepare(row door.Row) (_ door.Prepared, err error) {
 // twiceIn returns a key that occurs twice, or "".
 func twiceIn(attributes []Attribute) string {
 	if len(attributes) <= MaxList {
-		return "" // where creation finds it
+		return "" // setAttributes, which gets them in one list, refuses it
 	}
 	seen := make(map[string]bool, len(attributes))
 	for _, a := range attributes {
@@ -279,7 +293,7 @@ func firstReason(a, b string) string {
 	return b
 }
 
-// aboutLocator returns an error that says which locator of a row was refused, if one was.
+// aboutLocator adds to an error which locator of a row was refused, if one was.
 func (d *Directory) aboutLocator(err error, locators []NewLocator, now int64) error {
 	e, ok := errors.AsType[*Error](err)
 	if !ok || e.Kind != ErrInvalid {
@@ -303,7 +317,7 @@ func (r *importRow) Doubted() int { return r.doubted }
 
 func (r *importRow) Keys() []store.Key { return r.keys }
 
-// keysOf returns the keys that only one user can have.
+// keysOf returns the keys that only one user can have: of the id, and of what the row would own.
 func (r *importRow) keysOf() []store.Key {
 	keys := make([]store.Key, 0, 1+len(r.user.Locators))
 	keys = append(keys, record.UserKey(r.user.ID))
@@ -346,7 +360,7 @@ func (im *importer) Look(ctx context.Context, rows []door.Prepared) (err error) 
 		return err
 	}
 	for i, e := range entries {
-		// What is not there is better left to the commit, but that a dry run has none.
+		// The commit finds out what is not there. A dry run has no commit.
 		if e.Value() == nil && !e.Damaged() && !im.o.DryRun {
 			continue
 		}
@@ -358,10 +372,12 @@ func (im *importer) Look(ctx context.Context, rows []door.Prepared) (err error) 
 	return nil
 }
 
-// errDryRun ends a write that would be made.
+// errDryRun ends a write that a dry run would make.
 var errDryRun = errors.New("a dry run")
 
-func (im *importer) Create(ctx context.Context, prepared door.Prepared, number int) (out door.Outcome, err error) {
+func (im *importer) Create(
+	ctx context.Context, prepared door.Prepared, number int,
+) (out door.Outcome, err error) {
 	defer wrapOp("Import", &err)
 	row := prepared.(*importRow)
 	c, err := im.d.enter(ctx, opCreateUser, im.by, noTarget)
@@ -398,7 +414,9 @@ func (im *importer) Create(ctx context.Context, prepared door.Prepared, number i
 			if found != nil {
 				at, user := holder(found)
 				_, rests := found.(resting)
-				out.Taken = append(out.Taken, door.Taken{Locator: row.asked[i].Locator, User: user, Row: at, Rests: rests})
+				out.Taken = append(out.Taken, door.Taken{
+					Locator: row.asked[i].Locator, User: user, Row: at, Rests: rests,
+				})
 			}
 		}
 		if out.Taken != nil && !im.o.TakeFree {
@@ -420,8 +438,8 @@ func (im *importer) Create(ctx context.Context, prepared door.Prepared, number i
 	return out, nil
 }
 
-// there says of a row whose id somebody has that it was imported before, or that this is somebody
-// else: one who was made at another time than the row says.
+// there fills the outcome of a row whose id exists. The row was imported before, unless it says
+// that its user was made at another time: then the id belongs to somebody else.
 func (im *importer) there(row *importRow, found any, out *door.Outcome) {
 	at, user := holder(found)
 	switch r := found.(type) {
@@ -436,7 +454,7 @@ func (im *importer) there(row *importRow, found any, out *door.Outcome) {
 	}
 }
 
-// holder returns who has what is in the way: a user, or an earlier row of a dry run.
+// holder returns who has what is in the way: a user, or in a dry run an earlier row.
 func holder(found any) (row int, user string) {
 	switch r := found.(type) {
 	case *record.User:
@@ -453,10 +471,11 @@ func holder(found any) (row int, user string) {
 
 func (im *importer) hash(key store.Key) uint64 { return maphash.String(im.seed, string(key)) }
 
-// createdKey is a name for a user and when it was made, which no record has.
+// createdKey returns a key for an id together with the time its user was made. It is used only for
+// its hash.
 func createdKey(id string, created int64) store.Key { return record.CreatedKey(created, id) }
 
-// plan notes, in a dry run, what a row would have.
+// plan notes which keys a row of a dry run would have, so that later rows clash with it.
 func (im *importer) plan(r *creation, created int64, number int) {
 	im.rows[im.hash(record.UserKey(r.user.ID))] = uint32(number)
 	if created != 0 {
@@ -472,7 +491,7 @@ func (im *importer) plan(r *creation, created int64, number int) {
 	}
 }
 
-// aboutAttribute returns an error that says which attribute of a row was refused, if one was.
+// aboutAttribute adds to an error which attribute of a row was refused, if one was.
 func (im *importer) aboutAttribute(ctx context.Context, err error, row *importRow) error {
 	e, ok := errors.AsType[*Error](err)
 	if !ok || e.Kind != ErrInvalid || e.Field == "attributes" || e.Missing != nil {
@@ -501,14 +520,15 @@ func (im *importer) aboutAttribute(ctx context.Context, err error, row *importRo
 	return err
 }
 
-// foreseen is what an import knows before it decides on a row. Nil knows nothing.
+// foreseen is what an import read before it decides on a row, which saves a read for each row. A
+// nil foreseen, as other writes have, knows nothing.
 type foreseen struct {
 	*importer
 	row      *importRow
-	retrying bool // what is known may be outdated
+	retrying bool // an earlier try met a conflict: what was read may be outdated
 }
 
-// entry returns what is known of a record, or nil.
+// entry returns the record under a key if it is known, or nil.
 func (f *foreseen) entry(key store.Key) *txn.Entry {
 	if f == nil || f.retrying {
 		return nil
@@ -521,14 +541,14 @@ func (f *foreseen) entry(key store.Key) *txn.Entry {
 	return f.defs[key]
 }
 
-// mustRead reports whether a key is looked up before the commit: it is known what is under it, or
-// there will be no commit.
+// mustRead reports whether a key must be looked up and cannot be left to the commit: something is
+// under it, or this is a dry run, which has no commit.
 func (f *foreseen) mustRead(key store.Key) bool {
 	return f != nil && (f.o.DryRun || f.entry(key) != nil)
 }
 
-// rest makes what is known of records conditions, as if it were read, and returns it. It returns nil
-// if something is not known.
+// rest returns records that are known, and makes them conditions as if they had been read. It
+// returns nil if one of them is not known.
 func (f *foreseen) rest(tx *txn.Tx, keys []store.Key) []*txn.Entry {
 	if f == nil || f.retrying || len(keys) == 0 {
 		return nil
@@ -545,7 +565,7 @@ func (f *foreseen) rest(tx *txn.Tx, keys []store.Key) []*txn.Entry {
 	return entries
 }
 
-// learn keeps what was read of definitions: most rows have the same attributes.
+// learn keeps definitions that were read, because most rows have the same attributes.
 func (f *foreseen) learn(keys []store.Key, entries []*txn.Entry) {
 	if f == nil {
 		return
@@ -564,7 +584,7 @@ func (f *foreseen) learn(keys []store.Key, entries []*txn.Entry) {
 	}
 }
 
-// define puts the definitions that a dry run takes to be there where there are none.
+// define fills in the definitions that a dry run would have made where there are none.
 func (f *foreseen) define(keys []string, defs []*record.Definition) {
 	if f == nil {
 		return
@@ -576,7 +596,7 @@ func (f *foreseen) define(keys []string, defs []*record.Definition) {
 	}
 }
 
-// earlierRow returns which row before this one would have what is under a key, in a dry run, or nil.
+// earlierRow returns which earlier row of a dry run would have a key, or nil.
 func (f *foreseen) earlierRow(key store.Key) any {
 	if f == nil || f.rows == nil {
 		return nil

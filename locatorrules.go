@@ -12,59 +12,64 @@ import (
 	"github.com/denizenhq/denizen/internal/record"
 )
 
-// MaxLocatorBytes bounds a locator of a type that was registered, without the type, and each of its
-// forms. E-mail addresses and telephone numbers have bounds of their own.
+// MaxLocatorBytes is how long a locator of a registered type may be without its type, and how long
+// each of its forms may be. E-mail addresses and telephone numbers have bounds of their own.
 const MaxLocatorBytes = 768
 
 // LocatorRule is a type of locators beside e-mail addresses and telephone numbers, such as user
-// names. Options.LocatorTypes registers it. Packages locator/username and locator/external have
-// two that are ready.
+// names. [Options].LocatorTypes registers it. Packages locator/username and locator/external each
+// return one.
 //
-// A locator of such a type is never a claim: who may add it owns it at once, or is refused. It is
-// verified by nobody, and its status is always VerificationNotApplicable, unless the type is
-// Vouched.
+// A locator of such a type is never a claim: whoever may add it makes the user its owner at once.
+// Its status is always [VerificationNotApplicable], unless the type is Vouched.
 //
-// The functions of a rule may be called by many goroutines at once, also before it is known who
-// asks, and with anything that is valid UTF-8, without controls and of MaxLocatorBytes at most. They
-// are never called during a write: one that is slow holds up its caller alone, and a panic comes out
-// of the method that was called, with nothing changed.
+// The functions of a rule may be called by many goroutines at once, also before the caller is
+// checked. They get any valid UTF-8 without controls, up to [MaxLocatorBytes].
+//
+// They are never called during a write, so a slow one delays only its caller. A panic comes out of
+// the method that was called, and nothing has changed.
 type LocatorRule struct {
-	// Type is how serialized locators begin: 1 to 32 of a-z, 0-9 and -, beginning with a
-	// letter. It is kept with each locator.
+	// Type is how serialized locators begin: 1 to 32 of a-z, 0-9 and -, beginning with a letter. It
+	// is stored with each locator.
 	Type LocatorType
-	// Version is that of Canonical, 1 or more. It is stored with each locator. A Canonical that
-	// returns other forms for anything needs the next version: see Directory.RekeyLocators.
+	// Version is the version of Canonical, 1 or more. It is stored with each locator. If Canonical
+	// comes to return other forms for anything, Version must grow: see [Directory.RekeyLocators].
 	Version int
-	// Canonical returns the forms of a locator, given without its type, or refuses it. It must be
-	// pure, and return a canonical form unchanged. Refuse by an *Error to give the reason, which
-	// must not hold the locator. The text of any other error is shown to nobody.
+	// Canonical returns the forms of a locator, or an error if it is none of the type. It gets the
+	// locator without its type. It must be pure, and return a canonical form unchanged.
+	//
+	// The caller gets the Reason of an [*Error], so it must not hold the locator. The text of any
+	// other error is not shown to callers.
 	Canonical func(locator string) (LocatorForms, error)
-	// Check refuses new locators, given in canonical form, that are well-formed and not to be had, such
-	// as reserved names. It is not asked about what is looked up or what a user has already, so
-	// it may change without a new Version. Nil refuses none. Errors are as for Canonical.
+	// Check refuses well-formed locators that nobody may take, such as reserved names. It gets the
+	// canonical form of a new locator. Errors are as for Canonical. Nil refuses none.
+	//
+	// It is not called for look-ups or for what a user has already, so it may change without a new
+	// Version.
 	Check func(canonical string) error
-	// Self lets users add, replace and remove their own locators of the type. Otherwise .system
-	// alone does.
+	// Self lets users add, replace and remove their own locators of the type. Otherwise only
+	// .system may.
 	Self bool
-	// Vouched says that such a locator shows who somebody is, as an identity of a provider does
-	// that signs people in: what .system adds is Verified unless it says otherwise, and counts as
-	// such for ProveLocator. It excludes Self.
+	// Vouched says that such a locator shows who somebody is, as the identity at a sign-in provider
+	// does. What .system adds is [Verified] unless it says otherwise, and counts as verified for
+	// [Directory.ProveLocator]. A type cannot be both Vouched and Self.
 	Vouched bool
-	// PerUser is how many a user owns at most; 1 unless set. All count against MaxLocators too.
+	// PerUser is how many a user owns at most, by default 1. All count towards [MaxLocators], too.
 	PerUser int
-	// Rest is how long a locator rests that its user gave up or lost, or left behind by being
-	// deleted: nobody is found by it and nobody may take it, nor one with the same unique form.
-	// Its last owner may take it back, and .system may give it out by NewLocator.Override. 0: it
-	// is free at once. Whole milliseconds, ten years at most.
+	// Rest is how long a locator rests after its user gave it up, lost it or was deleted: whole
+	// milliseconds, ten years at most. The default is 0: it is free at once.
+	//
+	// While it rests it is found by nobody and taken by nobody, and neither is one with the same
+	// unique form. Its last owner may take it back. NewLocator.Override lets .system give it out.
 	Rest time.Duration
 }
 
-// LocatorForms is what a LocatorRule makes of a locator.
+// LocatorForms is what [LocatorRule] makes of a locator.
 type LocatorForms struct {
-	// Canonical is what it is looked up by, exactly.
+	// Canonical is the form that it is looked up by.
 	Canonical string
-	// Unique is what no two owned locators of the type share, if that is wider than Canonical: a
-	// name that may be taken for another has the same. Empty: the canonical form.
+	// Unique is what no two owned locators of the type share, if more than Canonical must differ:
+	// names that look alike have the same. If it is empty it is the canonical form.
 	Unique string
 }
 
@@ -94,7 +99,8 @@ func (rs locatorRules) fill() error {
 		}
 		switch {
 		case !locatorType(string(r.Type)) || builtIn(string(r.Type)):
-			return refuse("a type must be 1 to 32 of a-z 0-9 -, beginning with a letter, and neither email nor tele")
+			return refuse("a type must be 1 to 32 of a-z 0-9 -, " +
+				"beginning with a letter, and neither email nor tele")
 		case rs[:i].of(string(r.Type)) != nil:
 			return refuse("a type is registered twice")
 		case r.Version < 1:
@@ -113,35 +119,39 @@ func (rs locatorRules) fill() error {
 }
 
 func locatorType(t string) bool {
-	return t != "" && len(t) <= 32 && t[0] >= 'a' && t[0] <= 'z' && !strings.ContainsFunc(t, func(r rune) bool {
+	bad := func(r rune) bool {
 		return !(r >= 'a' && r <= 'z' || r >= '0' && r <= '9' || r == '-')
-	})
+	}
+	return t != "" && len(t) <= 32 && t[0] >= 'a' && t[0] <= 'z' && !strings.ContainsFunc(t, bad)
 }
 
 // forms returns the forms of a locator of the rule's type.
 func (r *LocatorRule) forms(raw string) (LocatorForms, error) {
 	if !locatorText(raw) {
-		return LocatorForms{}, invalid("locator", "must be 1 to 768 bytes of UTF-8 without controls after its type")
+		const rule = "must be 1 to 768 bytes of UTF-8 without controls after its type"
+		return LocatorForms{}, invalid("locator", rule)
 	}
 	f, err := r.Canonical(raw)
 	if err != nil {
 		return LocatorForms{}, ruleError(err)
 	}
 	if !locatorText(f.Canonical) || f.Unique != "" && !locatorText(f.Unique) {
-		return LocatorForms{}, invalid("locator", "has a form that is not 1 to 768 bytes of UTF-8 without controls")
+		const rule = "has a form that is not 1 to 768 bytes of UTF-8 without controls"
+		return LocatorForms{}, invalid("locator", rule)
 	}
 	return f, nil
 }
 
-// newForms is forms for a locator that somebody is to own: its canonical form must lead back to
-// itself, or look-ups would not find it.
+// newForms is forms for a locator that somebody is to own. Its canonical form must be its own
+// canonical form, or look-ups would not find it.
 func (r *LocatorRule) newForms(raw string) (LocatorForms, error) {
 	f, err := r.forms(raw)
 	if err != nil {
 		return f, err
 	}
 	if again, err := r.forms(f.Canonical); err != nil || again != f {
-		return LocatorForms{}, invalid("locator", "has a canonical form that the rule of its type does not keep")
+		const rule = "has a canonical form that the rule of its type does not keep"
+		return LocatorForms{}, invalid("locator", rule)
 	}
 	return f, nil
 }
@@ -153,7 +163,7 @@ func (r *LocatorRule) check(canonical string) error {
 	return ruleError(r.Check(canonical))
 }
 
-// status returns that of a new locator of the rule's type.
+// status returns the status of a new locator of the rule's type that is given with s.
 func (r *LocatorRule) status(s VerificationStatus) (VerificationStatus, error) {
 	switch {
 	case s == "" && r.Vouched:
@@ -161,12 +171,14 @@ func (r *LocatorRule) status(s VerificationStatus) (VerificationStatus, error) {
 	case s == "" || s == VerificationNotApplicable:
 		return VerificationNotApplicable, nil
 	case !r.Vouched:
-		return "", invalid("verificationStatus", "must be VerificationNotApplicable for this type of locator")
+		const rule = "must be VerificationNotApplicable for this type of locator"
+		return "", invalid("verificationStatus", rule)
 	}
 	return s, nil
 }
 
-// ruleError is the refusal of a host's rule. A text of the host's may hold the locator.
+// ruleError returns the error of a host's rule as the caller gets it. It drops any text that is not
+// meant for the caller, because it may hold the locator.
 func ruleError(err error) error {
 	if err == nil {
 		return nil
@@ -174,32 +186,36 @@ func ruleError(err error) error {
 	if e, ok := errors.AsType[*Error](err); ok {
 		return invalid("locator", e.Reason)
 	}
-	return &Error{Kind: ErrInvalid, Field: "locator", Reason: "is refused by the rule of its type", cause: err}
+	return &Error{
+		Kind: ErrInvalid, Field: "locator", Reason: "is refused by the rule of its type", cause: err,
+	}
 }
 
 func locatorText(s string) bool {
-	return s != "" && len(s) <= MaxLocatorBytes && utf8.ValidString(s) && !strings.ContainsFunc(s, unicode.IsControl)
+	return s != "" && len(s) <= MaxLocatorBytes && utf8.ValidString(s) &&
+		!strings.ContainsFunc(s, unicode.IsControl)
 }
 
-// given is a locator as a caller gave it, brought into form before anything is decided: no rule of
-// the host is called during a write.
+// given is a locator as a caller gave it, with its forms. They are computed before the write
+// begins, because a rule of the host may be slow or panic.
 type given struct {
 	NewLocator
 	kind      string // the type
 	canonical string // type:canonical; empty if it has no form, and then err says why
 	unique    string
-	rule      *LocatorRule // nil for e-mail addresses and telephone numbers
-	err       error        // why it cannot be a new one; the user may have it all the same
+	rule      *LocatorRule // nil for e-mail addresses, telephone numbers and unregistered types
+	err       error        // why it cannot be a new one; the user may still have it
 }
 
-// form brings a locator that is to be added or kept into form. It refuses what no user can have.
+// form returns a locator that is to be added or kept, with its forms. It refuses what no user can
+// have.
 func (d *Directory) form(n NewLocator) (given, error) {
 	g := given{NewLocator: n}
 	var raw string
 	g.kind, raw, _ = strings.Cut(n.Locator, ":")
 	if g.rule = d.rules.of(g.kind); g.rule == nil {
 		g.canonical, g.err = canonical(n.Locator)
-		// One of another type may be of a type that was registered once.
+		// The user may have one of a type that was registered once.
 		if g.err != nil && (builtIn(g.kind) || !locatorType(g.kind) || !locatorText(raw)) {
 			return given{}, g.err
 		}
@@ -222,12 +238,13 @@ func (d *Directory) form(n NewLocator) (given, error) {
 	return g, nil
 }
 
-// in returns which of a user's locators is the given one, or -1. What was handed out by the
-// directory is known again whatever its rule says by now.
+// in returns which of a user's locators is the given one, or -1. It recognises what the directory
+// returned before, even if the rule has changed since or is not registered any more.
 func (g *given) in(locators []record.Locator) int {
 	if !builtIn(g.kind) {
 		i := slices.IndexFunc(locators, func(l record.Locator) bool {
-			return l.Type == g.kind && len(g.Locator) == len(l.Type)+1+len(l.Raw) && g.Locator[len(l.Type)+1:] == l.Raw
+			return l.Type == g.kind && len(g.Locator) == len(l.Type)+1+len(l.Raw) &&
+				g.Locator[len(l.Type)+1:] == l.Raw
 		})
 		if i < 0 {
 			i = slices.IndexFunc(locators, func(l record.Locator) bool { return l.Is(g.Locator) })
@@ -242,7 +259,7 @@ func (g *given) in(locators []record.Locator) int {
 	return slices.IndexFunc(locators, func(l record.Locator) bool { return l.Is(g.canonical) })
 }
 
-// new returns the given locator as a new one, which is still to be taken.
+// new returns the given locator as a new one, which is not owned yet.
 func (g *given) new(now int64) (record.Locator, error) {
 	if g.rule == nil {
 		return newLocator(g.NewLocator, now)
@@ -255,16 +272,17 @@ func (g *given) new(now int64) (record.Locator, error) {
 		return record.Locator{}, err
 	}
 	l := record.Locator{
-		ID: newLocatorID(), Type: g.kind, Canonical: g.canonical[len(g.kind)+1:], Raw: g.Locator[len(g.kind)+1:],
+		ID: newLocatorID(), Type: g.kind,
+		Canonical: g.canonical[len(g.kind)+1:], Raw: g.Locator[len(g.kind)+1:],
 		Added: now, Rule: int64(g.rule.Version), Unique: g.unique,
 	}
 	setStatus(&l, status, now)
 	return l, nil
 }
 
-// canonical returns the canonical serialized form of a locator that is looked up. For a number or
-// an address it is judged by its shape alone: what was valid when it was added is found when
-// plans have changed.
+// canonical returns the canonical serialized form of a locator for a look-up. It checks only the
+// shape of an address or a number: one that was valid when it was added must be found after
+// numbering plans have changed.
 func (d *Directory) canonical(serialized string) (string, error) {
 	if len(d.rules) > 0 {
 		kind, raw, _ := strings.Cut(serialized, ":")
@@ -279,7 +297,7 @@ func (d *Directory) canonical(serialized string) (string, error) {
 	return canonical(serialized)
 }
 
-// canonical is that of a Directory with no types of its own.
+// canonical is Directory.canonical for e-mail addresses and telephone numbers.
 func canonical(serialized string) (string, error) {
 	c, err := locator.Canonical(serialized)
 	return c, locatorError(err)
@@ -300,7 +318,8 @@ func (d *Directory) mayHaveStatus(l *record.Locator, s VerificationStatus) error
 	}
 	rule := d.rules.of(l.Type)
 	if rule == nil {
-		return invalid("verificationStatus", "cannot be changed for a type of locator that is not registered")
+		const reason = "cannot be changed for a type of locator that is not registered"
+		return invalid("verificationStatus", reason)
 	}
 	_, err := rule.status(s)
 	return err
@@ -317,8 +336,8 @@ func (d *Directory) mayChange(c *call, kind string) error {
 	return newError(ErrDenied, "locator", "locators of this type are for .system alone to change")
 }
 
-// roomFor refuses one more new locator of the given one's type in a list that holds it, whatever
-// was there before.
+// roomFor refuses a list that holds the given locator and more of its type than a user may have. It
+// is asked for new locators alone, so a PerUser that became smaller takes nothing away.
 func (g *given) roomFor(locators []record.Locator) error {
 	if g.rule == nil {
 		return nil

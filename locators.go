@@ -12,11 +12,11 @@ import (
 	"github.com/denizenhq/denizen/store"
 )
 
-// LocatorType is what kind of locator one is. It is the beginning of the serialized form, so that
-// nobody's name passes for another's address.
+// LocatorType is the type of a locator. The serialized form begins with it, so that a user name
+// cannot pass for an e-mail address.
 type LocatorType string
 
-// The types of locators by which somebody is reached. Options.LocatorTypes registers others.
+// The types of locators that messages can be sent to. [Options].LocatorTypes registers others.
 const (
 	TypeEmail LocatorType = "email"
 	TypeTele  LocatorType = "tele"
@@ -46,13 +46,17 @@ func (s VerificationStatus) known() bool {
 	return false
 }
 
-// Locator is an e-mail address or telephone number of a user, or of a type that the host registered.
+// Locator is an e-mail address or telephone number of a user, or a locator of a type that the host
+// registered: see [LocatorRule].
 //
-// A locator that a user owns is that user's alone: no other can own one with the same
-// canonical form, and look-ups find it. One that a user adds for itself is a pending
-// claim, not owned: nobody else sees it, it blocks nobody and no look-up finds it, until
-// .system sets it Verified. Owning is a fact apart from the status: no later status gives
-// the locator back, only removal does. Of a registered type there are no claims.
+// A locator that a user owns is that user's alone: no other user can own one with the same
+// canonical form, and look-ups find it.
+//
+// An address or a number that a user adds for itself is a pending claim, which is not owned. Nobody
+// else sees it, it is in nobody's way, and no look-up finds it, until .system sets it [Verified].
+// There are no claims on locators of a registered type.
+//
+// Owning does not depend on the status: no later status ends it.
 type Locator struct {
 	ID         LocatorID
 	Type       LocatorType
@@ -62,10 +66,10 @@ type Locator struct {
 	Status     VerificationStatus
 	Owned      bool
 	AddedAt    time.Time
-	VerifiedAt time.Time // when SetVerification last set it Verified, or when it came so; zero if never
+	VerifiedAt time.Time // when it was last set Verified; zero if never
 
-	// RuleVersion is the LocatorRule.Version by which it was stored; 0 of an e-mail address or a
-	// telephone number.
+	// RuleVersion is the LocatorRule.Version that made its forms. It is 0 for e-mail addresses and
+	// telephone numbers.
 	RuleVersion int
 }
 
@@ -86,8 +90,8 @@ type NewLocator struct {
 	// Claim says that this was read as a pending claim. SetLocators then leaves it out if the user
 	// has removed it since, unless Status is Verified. Other methods ignore it.
 	Claim bool
-	// Override lets .system give a locator of a registered type out though it rests, or though its
-	// rule's Check refuses it. Ignored of any other, and from a user.
+	// Override lets .system give out a locator of a registered type that rests, or that the Check
+	// of its rule refuses. It is ignored for other types, and from a user.
 	Override bool
 }
 
@@ -102,11 +106,12 @@ func Email(address string) NewLocator { return NewLocator{Locator: "email:" + ad
 // country's plan. Spaces, dashes, dots and brackets between them are dropped.
 func Tele(number string) NewLocator { return NewLocator{Locator: "tele:" + number} }
 
-// TeleIn is a telephone number to be added as it was typed in a region, two capital letters of ISO
-// 3166-1 such as "DE": 0151 23456789 there is +4915123456789. A number that begins with + is taken
-// as it is. What is stored is + and the digits alone. ErrInvalid with Field "locator" if it is not a
-// valid number there; nothing is guessed. The region is whoever's who typed it, so a directory has
-// none of its own.
+// TeleIn returns a telephone number to be added, given as it was typed in a region. The region is
+// two capital letters of ISO 3166-1: in "DE", 0151 23456789 is +4915123456789. A number that begins
+// with + is read without the region. Only + and the digits are stored.
+//
+// A number that is not valid in the region is [ErrInvalid] with Field "locator": nothing is
+// guessed. The region depends on who typed the number, so a directory has no setting for it.
 func TeleIn(region, number string) (n NewLocator, err error) {
 	defer wrapOp("TeleIn", &err)
 	canonical, err := locator.TeleIn(region, number)
@@ -116,8 +121,9 @@ func TeleIn(region, number string) (n NewLocator, err error) {
 	return Tele(canonical), nil
 }
 
-// ParseLocator answers the type and the canonical form of a serialized locator that could
-// be added, or ErrInvalid with Field "locator".
+// ParseLocator returns the type and the canonical form of an e-mail address or a telephone number
+// that could be added, given in its serialized form. Anything else is [ErrInvalid] with Field
+// "locator". It does not know registered types.
 func ParseLocator(serialized string) (t LocatorType, canonical string, err error) {
 	defer wrapOp("ParseLocator", &err)
 	l, err := parse(serialized)
@@ -159,7 +165,7 @@ func (l *Locator) fill(r *record.Locator) {
 	l.AddedAt, l.VerifiedAt, l.RuleVersion = timeOf(r.Added), timeOf(r.Verified), int(r.Rule)
 }
 
-// newLocators returns locators that .system sets, which are still to be taken.
+// newLocators returns locators that .system sets, which are not owned yet.
 func (d *Directory) newLocators(ns []NewLocator, now int64) ([]record.Locator, error) {
 	locators := make([]record.Locator, 0, len(ns))
 	for _, n := range ns {
@@ -179,13 +185,13 @@ func (d *Directory) newLocators(ns []NewLocator, now int64) ([]record.Locator, e
 	return locators, nil
 }
 
-// distinct refuses a list whose last locator is in it twice, also in a form that is not to be told
-// apart from it.
+// distinct refuses a list that already holds its last locator, or one with the same unique form.
 func distinct(locators []record.Locator) error {
 	last := &locators[len(locators)-1]
 	for i := range locators[:len(locators)-1] {
 		l := &locators[i]
-		if l.Type == last.Type && (l.Canonical == last.Canonical || l.Unique != "" && l.Unique == last.Unique) {
+		same := l.Canonical == last.Canonical || l.Unique != "" && l.Unique == last.Unique
+		if l.Type == last.Type && same {
 			return invalid("locators", "hold the same locator twice")
 		}
 	}
@@ -204,7 +210,8 @@ func newLocator(n NewLocator, now int64) (record.Locator, error) {
 		return record.Locator{}, err
 	}
 	l := record.Locator{
-		ID: newLocatorID(), Type: string(parsed.Type), Canonical: parsed.Canonical, Raw: parsed.Raw, Added: now,
+		ID: newLocatorID(), Type: string(parsed.Type),
+		Canonical: parsed.Canonical, Raw: parsed.Raw, Added: now,
 	}
 	setStatus(&l, n.Status, now)
 	return l, nil
@@ -219,10 +226,11 @@ func setStatus(l *record.Locator, s VerificationStatus, now int64) {
 	}
 }
 
-// putOwner puts the key of a locator that its user owns.
+// putOwner puts the record that says that user owns l.
 func (p *plan) putOwner(l record.Locator, user *record.User) {
 	p.Put(ownerKey(l), &record.Owner{
-		Locator: l.Type + ":" + l.Canonical, User: user.ID, Incarnation: user.Incarnation, Rule: l.Rule,
+		Locator: l.Type + ":" + l.Canonical,
+		User:    user.ID, Incarnation: user.Incarnation, Rule: l.Rule,
 	})
 }
 
@@ -279,19 +287,23 @@ func locatorIn(r *record.User, id LocatorID) (int, error) {
 	return i, nil
 }
 
-// AddLocator adds a locator to a user. From .system it is the user's own at once, or
-// ErrTaken if another user owns it or it rests. From the user it is a pending claim, whoever owns
-// it: see Locator. One of a registered type is the user's own or refused, whoever adds it;
-// ErrDenied if its rule does not let users add it. See also ReplaceLocator.
+// AddLocator adds a locator to a user. If .system adds it, the user owns it at once. It is
+// [ErrTaken] if another user owns it, or if it rests.
+//
+// If the user adds an address or a number, it is a pending claim, whoever owns it: see [Locator]. A
+// locator of a registered type is never a claim: the user owns it at once or is refused. It is
+// [ErrDenied] if its rule does not let users add it. See also [Directory.ReplaceLocator].
 //
 // Adding one that the user has already returns that and changes nothing, with two exceptions. A
 // claim that .system adds becomes owned. An owned locator that .system adds with another Status is
 // [ErrTaken] with Field "locator": [Directory.SetVerification] changes a status.
 //
-// A user owns MaxLocators at most, and has MaxClaims claims at most beside them: one more is
-// ErrLimited, and so is one more of a registered type than its rule lets a user have. With ErrTaken
+// A user owns at most [MaxLocators], and has at most [MaxClaims] beside them: one more is
+// [ErrLimited]. So is one more of a registered type than LocatorRule.PerUser. With ErrTaken,
 // Error.Missing holds the locator as it was given.
-func (d *Directory) AddLocator(ctx context.Context, by Principal, user UserID, n NewLocator, expected ...UserVersion) (added Locator, err error) {
+func (d *Directory) AddLocator(
+	ctx context.Context, by Principal, user UserID, n NewLocator, expected ...UserVersion,
+) (added Locator, err error) {
 	defer wrapOp("AddLocator", &err)
 	c, err := d.enter(ctx, opAddLocator, by, user)
 	if err != nil {
@@ -305,8 +317,10 @@ func (d *Directory) AddLocator(ctx context.Context, by Principal, user UserID, n
 	owning := c.role == system || g.rule != nil
 	_, err = d.change(ctx, &c, expected, func(p *plan, r *record.User) error {
 		i := g.in(r.Locators)
-		if i >= 0 && c.role == system && r.Locators[i].Owned && n.Status != "" && string(n.Status) != r.Locators[i].Status {
-			return newErrorAbout(ErrTaken, "locator", "is the user's already, with another status", n.Locator)
+		if i >= 0 && c.role == system && r.Locators[i].Owned &&
+			n.Status != "" && string(n.Status) != r.Locators[i].Status {
+			const rule = "is the user's already, with another status"
+			return newErrorAbout(ErrTaken, "locator", rule, n.Locator)
 		}
 		if i >= 0 && (r.Locators[i].Owned || c.role == self) {
 			added = locatorOf(&r.Locators[i])
@@ -350,7 +364,8 @@ func (d *Directory) AddLocator(ctx context.Context, by Principal, user UserID, n
 	return added, nil
 }
 
-// formFrom is form for one locator that the caller adds.
+// formFrom is form for a locator that the caller adds. From a user it ignores what only .system
+// decides.
 func (d *Directory) formFrom(c *call, n NewLocator) (given, error) {
 	if c.role == self {
 		n.Status, n.Override = "", false
@@ -366,15 +381,20 @@ func (d *Directory) formFrom(c *call, n NewLocator) (given, error) {
 	return g, d.mayChange(c, g.kind)
 }
 
-// ReplaceLocator puts a locator in the place of another of the same type, in one commit or not at
-// all: a user who is renamed is never without a name. The old one is free, or rests if the rule of
-// its type says so, and its last owner may come back to it. What replaces it has an id of its own.
-// One that is the same but for its spelling keeps the id, and only Raw changes.
+// ReplaceLocator replaces a locator by another of the same type in one commit, so a user who is
+// renamed is never without a name. The user owns the new one at once. The old one becomes free, or
+// rests by the rule of its type.
 //
-// Users replace what the rule of its type lets them add. An e-mail address or telephone number is
-// for .system alone to replace, and the new one is the user's own at once. Refusals are those of
-// AddLocator, and ErrNotFound if the user has no locator of that id.
-func (d *Directory) ReplaceLocator(ctx context.Context, by Principal, user UserID, id LocatorID, n NewLocator, expected ...UserVersion) (set Locator, err error) {
+// The new locator has a new id. If the two differ only in spelling, the id stays and only Raw
+// changes.
+//
+// A user may replace what the rule of its type lets users add. Only .system may replace an e-mail
+// address or a telephone number. The errors are those of [Directory.AddLocator], and [ErrNotFound]
+// with Field "locator" if the user has no locator with that id.
+func (d *Directory) ReplaceLocator(
+	ctx context.Context, by Principal, user UserID, id LocatorID, n NewLocator,
+	expected ...UserVersion,
+) (set Locator, err error) {
 	defer wrapOp("ReplaceLocator", &err)
 	c, err := d.enter(ctx, opAddLocator, by, user)
 	if err != nil {
@@ -385,7 +405,8 @@ func (d *Directory) ReplaceLocator(ctx context.Context, by Principal, user UserI
 		return Locator{}, err
 	}
 	if c.role == self && g.rule == nil {
-		return Locator{}, newError(ErrDenied, "locator", "an address or a number is for .system alone to replace")
+		const rule = "an address or a number is for .system alone to replace"
+		return Locator{}, newError(ErrDenied, "locator", rule)
 	}
 	_, err = d.change(ctx, &c, expected, func(p *plan, r *record.User) error {
 		i, err := locatorIn(r, id)
@@ -442,7 +463,7 @@ func tooManyClaims() error {
 	return newError(ErrLimited, "locators", "that a user claims and does not own must be 4 at most")
 }
 
-// room refuses n more locators of a user's own. What it claims does not count.
+// room refuses n more locators that the user owns. Its claims do not count.
 func room(locators []record.Locator, n int) error {
 	if len(locators)-claimed(locators)+n > MaxLocators {
 		return tooManyLocators()
@@ -467,15 +488,18 @@ func statusOr(s, otherwise VerificationStatus) VerificationStatus {
 	return s
 }
 
-// taking is a locator that is to become its user's own, and as what it was asked for.
+// taking is a locator that its user is to own, with what the caller asked for.
 type taking struct {
 	*record.Locator
 	asked NewLocator
 }
 
-// takeOwnership makes each of ls its user's own, or returns ErrTaken with all of those that belong to
-// others or rest, spelled as they were asked for. Only .system gets as far as this with addresses
-// and numbers, and may know; names are no secret. Freed is what the user gives up in the same commit.
+// takeOwnership makes r the owner of each of ls. If others own some, or some rest, it returns
+// ErrTaken with those, spelled as they were asked for. Freed is what the user gives up in the same
+// commit.
+//
+// ErrTaken says that somebody has a locator. The caller may know: only .system gets this far with
+// addresses and numbers, and names are no secret.
 func (p *plan) takeOwnership(r *record.User, freed []record.Locator, ls ...taking) error {
 	owners, err := p.takeFree(r, freed, ls)
 	if err != nil || owners == nil {
@@ -490,9 +514,11 @@ func (p *plan) takeOwnership(r *record.User, freed []record.Locator, ls ...takin
 	return newErrorAbout(ErrTaken, "locator", "", taken...)
 }
 
-// takeFree makes those of ls its user's own that nobody else owns, and passes over the zero ones. It
-// returns what is in the way of the others, by their places, or nil if there are none.
-func (p *plan) takeFree(r *record.User, freed []record.Locator, ls []taking) (owners []any, err error) {
+// takeFree makes r the owner of those of ls that are free, and skips zero ones. It returns what is
+// in the way of the others, at their indexes in ls, or nil if nothing is.
+func (p *plan) takeFree(
+	r *record.User, freed []record.Locator, ls []taking,
+) (owners []any, err error) {
 	for i, l := range ls {
 		if l.Locator == nil || l.Owned {
 			continue
@@ -511,11 +537,13 @@ func (p *plan) takeFree(r *record.User, freed []record.Locator, ls []taking) (ow
 	return owners, nil
 }
 
-// resting is what is in the way of taking a locator that rests.
+// resting is what takeOne returns for a locator that rests: nobody owns it.
 type resting struct{}
 
-// takeOne makes a locator its user's own, or plans nothing and returns what is in the way.
-func (p *plan) takeOne(r *record.User, freed []record.Locator, l taking) (found any, err error) {
+// takeOne makes r the owner of a locator, or leaves it and returns what is in the way.
+func (p *plan) takeOne(
+	r *record.User, freed []record.Locator, l taking,
+) (found any, err error) {
 	if found, err = p.inTheWay(ownerKey(*l.Locator)); found != nil || err != nil {
 		return found, err
 	}
@@ -535,36 +563,46 @@ func (p *plan) takeOne(r *record.User, freed []record.Locator, l taking) (found 
 	return nil, nil
 }
 
-// takeUnique makes the unique form of a locator the user's, or returns what is in the way. That of
-// what it gives up it has already.
-func (p *plan) takeUnique(r *record.User, freed []record.Locator, l *record.Locator) (found any, err error) {
+// takeUnique makes r the owner of a locator's unique form, or returns what is in the way. It does
+// not look for the form of a locator that the user gives up in the same commit: the user has it
+// already.
+func (p *plan) takeUnique(
+	r *record.User, freed []record.Locator, l *record.Locator,
+) (found any, err error) {
 	if l.Unique == "" {
 		return nil, nil
 	}
 	form := uniqueForm(l)
 	key := record.UniqueKey(form)
-	if !slices.ContainsFunc(freed, func(f record.Locator) bool { return f.Owned && f.Unique != "" && uniqueForm(&f) == form }) {
+	has := func(f record.Locator) bool { return f.Owned && f.Unique != "" && uniqueForm(&f) == form }
+	if !slices.ContainsFunc(freed, has) {
 		if found, err = p.inTheWay(key); found != nil || err != nil {
 			return found, err
 		}
 	}
 	p.Put(key, &record.Unique{
-		Form: form, Locator: l.Type + ":" + l.Canonical, User: r.ID, Incarnation: r.Incarnation, Rule: l.Rule,
+		Form: form, Locator: l.Type + ":" + l.Canonical,
+		User: r.ID, Incarnation: r.Incarnation, Rule: l.Rule,
 	})
 	return nil, nil
 }
 
-// SetLocators gives a user exactly these locators, in this order, in one commit or not at
-// all. Those it has already keep their id, and their status unless one is given. A pending
-// claim stays a claim, so that a list that is set as it was read changes nothing; only a
-// Status of Verified makes it the user's own. Every other locator is new, and the user's own
-// at once, but for a NewLocator.Claim, which is left out: its user may take a claim back while
-// the list is on its way, and must not come to own it by that. If other users own some of them
-// the error is ErrTaken, and Error.Missing holds those as they were given. More than MaxLocators
-// owned ones, or more of a registered type than its rule lets a user have, are ErrLimited. A locator
-// of a registered type is known again as it was read, whatever its rule says by now. For .system
-// only.
-func (d *Directory) SetLocators(ctx context.Context, by Principal, user UserID, locators []NewLocator, expected ...UserVersion) (u User, err error) {
+// SetLocators gives a user exactly these locators, in this order, in one commit.
+//
+//   - A locator that the user has already keeps its id, and its status unless one is given. One of
+//     a registered type is recognised as it was read, even if its rule has changed since.
+//   - A pending claim stays a claim, so setting a list as it was read changes nothing. It
+//     becomes owned only if its Status is [Verified].
+//   - Every other locator is new and owned at once. One with NewLocator.Claim is left out
+//     instead, because the user may remove a claim while the list is on its way, and must not
+//     come to own it by that.
+//
+// If other users own some of them, or some rest, it is [ErrTaken], and Error.Missing holds those as
+// they were given. More than [MaxLocators] owned ones are [ErrLimited], and so are new ones beyond
+// LocatorRule.PerUser. Only .system may.
+func (d *Directory) SetLocators(
+	ctx context.Context, by Principal, user UserID, locators []NewLocator, expected ...UserVersion,
+) (u User, err error) {
 	defer wrapOp("SetLocators", &err)
 	c, err := d.enter(ctx, opSetLocators, by, user)
 	if err != nil {
@@ -578,7 +616,8 @@ func (d *Directory) SetLocators(ctx context.Context, by Principal, user UserID, 
 		if gs[i], err = d.form(n); err != nil {
 			return User{}, err
 		}
-		if gs[i].canonical != "" && slices.ContainsFunc(gs[:i], func(g given) bool { return g.canonical == gs[i].canonical }) {
+		same := func(g given) bool { return g.canonical == gs[i].canonical }
+		if gs[i].canonical != "" && slices.ContainsFunc(gs[:i], same) {
 			return User{}, invalid("locators", "hold the same locator twice")
 		}
 	}
@@ -607,7 +646,7 @@ func (d *Directory) SetLocators(ctx context.Context, by Principal, user UserID, 
 			} else {
 				added = append(added, g)
 			}
-			r.Locators = append(r.Locators, l) // which has the room, and stays where it is
+			r.Locators = append(r.Locators, l) // never reallocates: taken points into it
 			if err := distinct(r.Locators); err != nil {
 				return err
 			}
@@ -624,7 +663,8 @@ func (d *Directory) SetLocators(ctx context.Context, by Principal, user UserID, 
 			}
 		}
 		freed := slices.DeleteFunc(slices.Clone(before), func(l record.Locator) bool {
-			return !l.Owned || slices.ContainsFunc(r.Locators, func(kept record.Locator) bool { return kept.ID == l.ID })
+			is := func(kept record.Locator) bool { return kept.ID == l.ID }
+			return !l.Owned || slices.ContainsFunc(r.Locators, is)
 		})
 		if err := p.takeOwnership(r, freed, taken...); err != nil {
 			return err
@@ -644,7 +684,10 @@ func (d *Directory) SetLocators(ctx context.Context, by Principal, user UserID, 
 
 // SetVerification sets the verification status of a locator. A pending claim that is set [Verified]
 // becomes owned. If another user owns it, it is [ErrTaken] and nothing changes. Claims of other
-// users on it stay. It counts as owned from then on, so it may be [ErrLimited]. Only .system may.
+// users on it stay. It counts as owned from then on, so it may be [ErrLimited].
+//
+// For a registered type a status that its rule does not have is [ErrInvalid]: see LocatorRule. Only
+// .system may.
 func (d *Directory) SetVerification(
 	ctx context.Context, by Principal, user UserID, id LocatorID, status VerificationStatus,
 	expected ...UserVersion,
@@ -692,10 +735,14 @@ func (d *Directory) SetVerification(
 	return set, nil
 }
 
-// RemoveLocator takes a locator from a user; if it was owned anybody may have it next, unless it
-// rests by the rule of its type. One of a registered type is ErrDenied to a user whom the rule does
-// not let add it, and ErrLimited where too many rest that the user gave up.
-func (d *Directory) RemoveLocator(ctx context.Context, by Principal, user UserID, id LocatorID, expected ...UserVersion) (err error) {
+// RemoveLocator removes a locator from a user. If it was owned it is free for others from then on,
+// unless it rests by the rule of its type.
+//
+// A user may remove one of a registered type only if its rule lets users add it: otherwise it is
+// [ErrDenied]. It is [ErrLimited] with RetryAfter if too many rest that the user gave up.
+func (d *Directory) RemoveLocator(
+	ctx context.Context, by Principal, user UserID, id LocatorID, expected ...UserVersion,
+) (err error) {
 	defer wrapOp("RemoveLocator", &err)
 	c, err := d.enter(ctx, opRemoveLocator, by, user)
 	if err != nil {

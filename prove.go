@@ -12,21 +12,25 @@ import (
 // what is sent to a locator such as "email:alice@example.org". Call it before
 // [Directory.IssueToken]. Afterwards the locator is [Verified], and that user owns it:
 //
-//   - Nobody owns it: newcomer is created, with the locator before its own ones.
-//   - Its owner has it Verified: that user is returned, and nothing changes.
-//   - Its owner has it unverified, and another locator Verified: somebody else proved to be that
-//     user, who only had this locator written down. It leaves that user, and newcomer is
-//     created with it. The two are a commit each; after the first one alone nobody owns it.
-//   - Its owner has it unverified and no other Verified: nobody proved to be that user yet,
-//     and it passes to who did so now. All its tokens, pending claims and presence end in the
-//     commit that verifies the locator, because somebody else may have them, and so do its
-//     locators of a Vouched type, none of which was Verified. Names stay.
+//   - If nobody owned it, newcomer is created. The locator comes before those of newcomer.
+//   - If its owner had it Verified, that is the user, and nothing changes.
+//   - If its owner had it unverified and another locator Verified, that owner is somebody else,
+//     who never proved this one. The locator is taken from that user, and newcomer is created
+//     with it. These are two commits; after the first alone nobody owns it.
+//   - If its owner had it unverified and no other Verified, nobody has proved to be that user
+//     before, and the user passes to whoever has done so now. Its tokens, pending claims and
+//     presence end in the same commit, because somebody else may have set them. So do its
+//     locators of a Vouched type: none of them was Verified. Other names stay.
 //
-// Only e-mail addresses and telephone numbers can be proved; one of another type is ErrInvalid.
-// Pending claims on the locator are not looked at, and stay. A blocked user is returned as it
-// is, blocked; IssueToken refuses it. A Principal made before the user passed outlives its
-// token, as after RevokeTokens. Only .system may.
-func (d *Directory) ProveLocator(ctx context.Context, by Principal, locator string, newcomer NewUser) (u User, err error) {
+// Only e-mail addresses and telephone numbers can be proved. A locator of another type is
+// [ErrInvalid].
+//
+// Pending claims of other users on the locator stay. A blocked user is returned blocked, and
+// IssueToken refuses it. As after [Directory.RevokeTokens], a Principal made before the user passed
+// is not refused for it. Only .system may.
+func (d *Directory) ProveLocator(
+	ctx context.Context, by Principal, locator string, newcomer NewUser,
+) (u User, err error) {
 	defer wrapOp("ProveLocator", &err)
 	c, err := d.enter(ctx, opProve, by, noTarget)
 	if err != nil {
@@ -62,7 +66,7 @@ func (d *Directory) ProveLocator(ctx context.Context, by Principal, locator stri
 	return User{}, newError(ErrConflict, "locator", "others kept changing who owns it")
 }
 
-// errNotOwner says that a user does not own a locator, or no longer.
+// errNotOwner says that a user does not own a locator, or no longer does.
 var errNotOwner = errors.New("does not own the locator")
 
 // prove makes a locator of the target Verified, or takes it from the target and returns
@@ -91,7 +95,9 @@ func (d *Directory) prove(ctx context.Context, c *call, key string) (User, error
 		}
 		setStatus(l, Verified, c.now)
 		p.emit(EventUserPassed, r, l.ID)
-		var unproved []record.Locator // nobody signed in by them yet, and nobody else's account may be behind them
+		// Whoever wrote these down may have meant an account of their own: nobody signed in by
+		// them.
+		var unproved []record.Locator
 		r.Locators = slices.DeleteFunc(r.Locators, func(l record.Locator) bool {
 			leaves := l.Owned && !builtIn(l.Type) && l.Status != string(VerificationNotApplicable)
 			if leaves {

@@ -10,71 +10,81 @@ import (
 	"github.com/denizenhq/denizen/store"
 )
 
-// LocatorChange is what the present rule of its type makes of a locator that was stored by another
-// version of it.
+// LocatorChange is what the present rule of its type makes of a locator that another version of the
+// rule stored.
 type LocatorChange struct {
 	User      UserID
 	Locator   Locator // as it was stored
 	Outcome   LocatorOutcome
-	Canonical string // by the present rule; empty if that gives none
-	Reason    string // for people, with LocatorRefused
+	Canonical string // by the present rule; empty if it has none
+	Reason    string // why it was refused, for people; empty for other outcomes
 }
 
 // LocatorOutcome says what becomes of a locator under the present rule of its type.
 type LocatorOutcome string
 
-// The outcomes. LocatorKept and LocatorChanged are brought to the present version by RekeyLocators;
-// the others stay as they are stored, and are their owner's, until somebody changes them.
+// The outcomes. RekeyLocators brings those of LocatorKept and LocatorChanged to the present
+// version. The others stay as they are stored, and keep their owners, until somebody changes them.
 const (
-	// LocatorKept: its canonical form is the same. What it is unique by may have changed.
+	// LocatorKept says that its canonical form is the same. Its unique form may have changed.
 	LocatorKept LocatorOutcome = "kept"
-	// LocatorChanged: its canonical form is another, and it is found by that one alone.
+	// LocatorChanged says that its canonical form changed. Look-ups find it only by the new one.
 	LocatorChanged LocatorOutcome = "changed"
-	// LocatorCollides: another locator has what it would be unique by, or one that rests.
+	// LocatorCollides says that a form of it belongs to another locator, or rests for somebody
+	// else.
 	LocatorCollides LocatorOutcome = "collides"
-	// LocatorRefused: the present rule refuses it.
+	// LocatorRefused says that the present rule refuses it.
 	LocatorRefused LocatorOutcome = "refused"
-	// LocatorNewer: it was stored by a later version of the rule, by another process.
+	// LocatorNewer says that another process stored it by a later version of the rule.
 	LocatorNewer LocatorOutcome = "newer"
-	// LocatorUnregistered: its type is not registered.
+	// LocatorUnregistered says that its type is not registered.
 	LocatorUnregistered LocatorOutcome = "unregistered"
 )
 
-// CheckLocators goes through all users and yields each locator of a registered type that was stored
-// by another version of its rule, or whose type is not registered, and what RekeyLocators would do
-// to it now. It changes nothing. Locators of the present version are not looked at.
+// CheckLocators goes through the locators of all users, and yields what [Directory.RekeyLocators]
+// would do to each now. It changes nothing. It passes over e-mail addresses, telephone numbers, and
+// locators that the present version of their rule stored.
 //
-// It remembers what it would give to whom, some 200 bytes for each locator it yields. It yields
-// ErrCorrupt with a LocatorChange of nothing but the User for each that is damaged, and goes on;
-// it ends at any other error, which it yields. Only .system may.
+// For each user who is damaged it yields [ErrCorrupt] and a LocatorChange with only User set, and
+// goes on. It yields any other error and ends.
+//
+// It uses some 200 bytes of memory for each locator that it yields, to find those that would
+// collide with each other. Only .system may.
 func (d *Directory) CheckLocators(ctx context.Context, by Principal) iter.Seq2[LocatorChange, error] {
 	return func(yield func(LocatorChange, error) bool) { d.locatorChanges(ctx, by, false, yield) }
 }
 
-// RekeyLocators is CheckLocators, and brings to the present version of its rule each locator that can
-// be, in a commit of its own: its canonical form, what it is unique by, and the version. Whoever is
-// walked first gets what two would be unique by; the other collides.
+// RekeyLocators brings locators to the present version of their rules, and yields what
+// [Directory.CheckLocators] does. It changes each locator in a commit of its own: its canonical
+// form, its unique form and its version. If two would get the same form, the first that it meets
+// gets it and the other collides.
 //
-// It may be ended at any time, and be run again: it then goes on with those that are left. It may run
-// while other processes still have an earlier version: a locator that meanwhile is of another
-// version, was replaced or removed is left as it is, and one of a later version than this process
-// has is never taken back. What a process with an earlier version adds is of that version. So
-// run it once more when the last of them has ended.
+// It may be stopped at any time. Run again, it goes on with those that are left.
 //
-// The feed tells of a locator whose canonical form changed, by EventLocatorsSet.
+// It may run while other processes have an earlier version of a rule. It leaves a locator that was
+// replaced, removed or brought to another version meanwhile, and one of a later version than its
+// own. Run it once more when the last process with an earlier version has ended, because what they
+// add is of that version.
+//
+// The feed has an [EventLocatorsSet] for each locator whose canonical form changed. Only .system
+// may.
 func (d *Directory) RekeyLocators(ctx context.Context, by Principal) iter.Seq2[LocatorChange, error] {
 	return func(yield func(LocatorChange, error) bool) { d.locatorChanges(ctx, by, true, yield) }
 }
 
-// locatorChanges yields the changes of all locators, after it made them if apply is set. Those that
-// are in the way of each other are tried again at the end: the one may have left its place since.
-func (d *Directory) locatorChanges(ctx context.Context, by Principal, apply bool, yield func(LocatorChange, error) bool) {
+// locatorChanges yields the changes of all locators. If apply is set it makes each before it yields
+// it. It tries those that collide again at the end, because what was in their way may be gone then.
+func (d *Directory) locatorChanges(
+	ctx context.Context, by Principal, apply bool, yield func(LocatorChange, error) bool,
+) {
 	c, err := d.enter(ctx, opRekeyLocators, by, noTarget)
 	op := "CheckLocators"
 	if apply {
 		op = "RekeyLocators"
 	}
-	r := rekeying{d: d, ctx: ctx, c: c, apply: apply, given: map[string]string{}, left: map[string]bool{}}
+	r := rekeying{
+		d: d, ctx: ctx, c: c, apply: apply, given: map[string]string{}, left: map[string]bool{},
+	}
 	for after, more := store.Key(""), true; more && err == nil; {
 		var users []store.Record
 		if users, more, err = r.page(after); err != nil {
@@ -86,7 +96,8 @@ func (d *Directory) locatorChanges(ctx context.Context, by Principal, apply bool
 			value, bad := record.DecodeStored(u)
 			if bad != nil {
 				d.met(u.Key)
-				if !yield(LocatorChange{User: UserID(id)}, toError(op, newError(ErrCorrupt, "user", "cannot be read"))) {
+				damaged := toError(op, newError(ErrCorrupt, "user", "cannot be read"))
+				if !yield(LocatorChange{User: UserID(id)}, damaged) {
 					return
 				}
 				continue
@@ -122,23 +133,25 @@ func (d *Directory) locatorChanges(ctx context.Context, by Principal, apply bool
 	}
 }
 
-// errStopped says that who ranged over an iterator left.
+// errStopped says that yield returned false.
 var errStopped = errors.New("stopped")
 
-// rekeying is a run of locatorChanges.
+// rekeying is one run of locatorChanges.
 type rekeying struct {
 	d     *Directory
 	ctx   context.Context
 	c     call
 	apply bool
-	again []LocatorChange // that collided
+	again []LocatorChange // those that collided
 
-	// What would be given and left, by unique form: of a run that changes nothing.
-	given map[string]string // to which locator, by its user and its id
-	left  map[string]bool
+	// A run that changes nothing notes here which forms would change hands. The keys are "l" and
+	// the canonical form, or "m" and the unique form, with the type.
+	given map[string]string // the locator that would get the form, as its user and its id
+	left  map[string]bool   // forms that their locators would give up
 }
 
-// page returns users for the caller, as a page of Users has them.
+// page returns the users after one of them, and reports whether there are more. It checks the
+// caller after the data was read, like Users.
 func (r *rekeying) page(after store.Key) ([]store.Record, bool, error) {
 	if err := r.d.usable(); err != nil {
 		return nil, false, err
@@ -151,7 +164,7 @@ func (r *rekeying) page(after store.Key) ([]store.Record, bool, error) {
 	return users, more, err
 }
 
-// retry tries those that collided again until none of them can be helped, and yields them all.
+// retry tries those that collided until no more of them can be changed, and yields each.
 func (r *rekeying) retry(yield func(LocatorChange, error) bool) error {
 	for progress := true; progress; {
 		progress = false
@@ -181,16 +194,20 @@ func (r *rekeying) retry(yield func(LocatorChange, error) bool) error {
 	return nil
 }
 
-// recordOf returns what of a stored locator one needs.
+// recordOf returns what the method one needs of a stored locator.
 func recordOf(l Locator) record.Locator {
 	return record.Locator{
-		ID: string(l.ID), Type: string(l.Type), Raw: l.Raw, Canonical: l.Canonical, Rule: int64(l.RuleVersion),
+		ID: string(l.ID), Type: string(l.Type), Raw: l.Raw, Canonical: l.Canonical,
+		Rule: int64(l.RuleVersion),
 	}
 }
 
-// one judges a locator as it was read, and changes it if that is asked for. It reports whether there
-// is anything to tell of it: not of one of the present version, or that is another one by now.
-func (r *rekeying) one(user string, l record.Locator) (change LocatorChange, tell bool, err error) {
+// one decides what becomes of a locator as it was read, and changes it if apply is set. Tell
+// reports whether the change is to be yielded. It is false if the locator is of the present
+// version, or has changed since it was read.
+func (r *rekeying) one(
+	user string, l record.Locator,
+) (change LocatorChange, tell bool, err error) {
 	change = LocatorChange{User: UserID(user), Locator: locatorOf(&l)}
 	rule := r.d.rules.of(l.Type)
 	switch {
@@ -220,7 +237,7 @@ func (r *rekeying) one(user string, l record.Locator) (change LocatorChange, tel
 	}
 	switch {
 	case err == errUnchanged || errors.Is(err, ErrNotFound):
-		return change, false, nil // it is another one by now, or gone
+		return change, false, nil // it has changed since, or is gone
 	case errors.Is(err, ErrTaken):
 		change.Outcome = LocatorCollides
 		return change, true, nil
@@ -228,14 +245,17 @@ func (r *rekeying) one(user string, l record.Locator) (change LocatorChange, tel
 	return change, err == nil, err
 }
 
-// rekeyed returns a locator in the forms of a rule.
+// rekeyed returns a locator with other forms, and the version of the rule that made them.
 func rekeyed(l record.Locator, rule *LocatorRule, f LocatorForms) record.Locator {
 	l.Canonical, l.Unique, l.Rule = f.Canonical, f.Unique, int64(rule.Version)
 	return l
 }
 
-// rekey rewrites a locator and its keys, in one commit, unless it is another one by now.
-func (r *rekeying) rekey(user string, was record.Locator, rule *LocatorRule, f LocatorForms) error {
+// rekey rewrites a locator and its keys in one commit. If the locator has changed since it was read
+// it returns errUnchanged.
+func (r *rekeying) rekey(
+	user string, was record.Locator, rule *LocatorRule, f LocatorForms,
+) error {
 	c := r.c
 	c.target, c.now = UserID(user), r.d.clock.Now()
 	unchanged := false
@@ -259,7 +279,7 @@ func (r *rekeying) rekey(user string, was record.Locator, rule *LocatorRule, f L
 		}
 		stored, _, err := p.user(c.target)
 		if err == nil {
-			u.Updated = stored.Updated // for who looks at the user nothing changed
+			u.Updated = stored.Updated // nothing that callers see has changed
 		}
 		return err
 	})
@@ -269,7 +289,8 @@ func (r *rekeying) rekey(user string, was record.Locator, rule *LocatorRule, f L
 	return err
 }
 
-// move gives an owned locator other forms. Nothing of it rests: it stays its user's.
+// move gives an owned locator other forms. Its old forms do not rest, because its user still owns
+// it.
 func (p *plan) move(u *record.User, old, l *record.Locator) error {
 	taken := newError(ErrTaken, "locator", "")
 	l.Owned = true
@@ -296,9 +317,11 @@ func (p *plan) move(u *record.User, old, l *record.Locator) error {
 	return nil
 }
 
-// try is rekey for a run that changes nothing: it is ErrTaken where another has what the locator
-// would be unique by, or would have it by the end.
-func (r *rekeying) try(user string, was record.Locator, rule *LocatorRule, f LocatorForms) error {
+// try is rekey for a run that changes nothing. It returns ErrTaken if a form belongs to another
+// locator, or would by then, and otherwise notes what would change hands.
+func (r *rekeying) try(
+	user string, was record.Locator, rule *LocatorRule, f LocatorForms,
+) error {
 	entries, err := r.d.read(r.ctx, &r.c, record.UserKey(user))
 	if err != nil {
 		return err
@@ -312,25 +335,31 @@ func (r *rekeying) try(user string, was record.Locator, rule *LocatorRule, f Loc
 		return errUnchanged
 	}
 	old, l := u.Locators[i], rekeyed(u.Locators[i], rule, f)
-	if uniqueForm(&l) == uniqueForm(&old) && l.Canonical == old.Canonical && (l.Unique == "") == (old.Unique == "") {
+	if uniqueForm(&l) == uniqueForm(&old) && l.Canonical == old.Canonical &&
+		(l.Unique == "") == (old.Unique == "") {
 		return nil
 	}
 	digest := r.d.restDigest(&l)
 	forms := []string{"l" + l.Type + ":" + l.Canonical, "m" + uniqueForm(&l)}
-	entries, err = r.d.read(r.ctx, &r.c, ownerKey(l), record.UniqueKey(uniqueForm(&l)), record.RestKey(digest))
+	entries, err = r.d.read(
+		r.ctx, &r.c, ownerKey(l), record.UniqueKey(uniqueForm(&l)), record.RestKey(digest),
+	)
 	if err != nil {
 		return err
 	}
 	me := user + "\x00" + was.ID
 	taken := newError(ErrTaken, "locator", "")
-	if o, ok := entries[0].Value().(*record.Owner); ok && o.Locator != old.Type+":"+old.Canonical && !r.left[forms[0]] {
+	if o, ok := entries[0].Value().(*record.Owner); ok && o.Locator != old.Type+":"+old.Canonical &&
+		!r.left[forms[0]] {
 		return taken
 	}
-	if o, ok := entries[1].Value().(*record.Unique); ok && l.Unique != "" && uniqueForm(&l) != uniqueForm(&old) && o.Locator != old.Type+":"+old.Canonical && !r.left[forms[1]] {
+	if o, ok := entries[1].Value().(*record.Unique); ok && l.Unique != "" &&
+		uniqueForm(&l) != uniqueForm(&old) && o.Locator != old.Type+":"+old.Canonical &&
+		!r.left[forms[1]] {
 		return taken
 	}
-	if rest, ok := entries[2].Value().(*record.Rest); ok && uniqueForm(&l) != uniqueForm(&old) && r.c.now < rest.Until &&
-		(rest.User != u.ID || rest.Incarnation != u.Incarnation) {
+	if rest, ok := entries[2].Value().(*record.Rest); ok && uniqueForm(&l) != uniqueForm(&old) &&
+		r.c.now < rest.Until && (rest.User != u.ID || rest.Incarnation != u.Incarnation) {
 		return taken
 	}
 	if l.Unique == "" {

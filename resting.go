@@ -13,13 +13,14 @@ import (
 	"github.com/denizenhq/denizen/store"
 )
 
-// A locator that was given up may rest: for a time nobody is found by it and nobody but its last
-// owner takes it. What is stored of it is a digest under a key that is the directory's own, so that
-// nothing tells what rests. Each taking of a locator that may rest has the absence of that record in
-// its conditions.
+// A locator that was given up may rest. For a time nobody is found by it, and only its last owner
+// may take it. The store holds a digest of it, under a key of the directory, so that its record
+// does not show which name rests. Every write that takes a locator of a registered type makes the
+// absence of that record a condition.
 
-// maxResting is how many resting locators a user may have who gives up one more by itself. Without a
-// bound one user could keep any number of names from all others, by taking and leaving them.
+// maxResting is how many resting locators a user may have before it gives up one more by itself.
+// Without a bound one user could keep any number of names from all others, by taking and leaving
+// them.
 const maxResting = 4
 
 // restingKey derives the key of the digests of resting locators.
@@ -29,14 +30,16 @@ func restingKey(cursorKey []byte) []byte {
 	return h.Sum(nil)
 }
 
-// restDigest returns the digest of a locator that rests, given as its type and its unique form.
+// restDigest returns the digest under which a locator rests. Locators with the same unique form
+// share it.
 func (d *Directory) restDigest(l *record.Locator) (digest [32]byte) {
 	h := hmac.New(sha256.New, d.restingKey)
 	h.Write([]byte(uniqueForm(l)))
 	return [32]byte(h.Sum(nil))
 }
 
-// uniqueForm returns what no other owned locator has, with its type.
+// uniqueForm returns what no two owned locators share: the type and the unique form, which is the
+// canonical form if there is no other.
 func uniqueForm(l *record.Locator) string {
 	if l.Unique == "" {
 		return l.Type + ":" + l.Canonical
@@ -44,14 +47,14 @@ func uniqueForm(l *record.Locator) string {
 	return l.Type + ":" + l.Unique
 }
 
-// requireAwake makes it a condition that a locator does not rest, or rests for r or may be given out
-// all the same, and ends its rest then.
+// requireAwake makes it a condition that a locator does not rest, or returns taken. If it rests,
+// but r was its last owner or override is set, it ends the rest instead.
 func (p *plan) requireAwake(r *record.User, l *record.Locator, override bool, taken error) error {
 	digest := p.d.restDigest(l)
 	key, name := record.RestKey(digest), hex.EncodeToString(digest[:])
 	mine := slices.IndexFunc(r.Resting, func(rest record.Resting) bool { return rest.Digest == name })
 	if mine < 0 && !p.Retrying() && !p.foreseen.mustRead(key) {
-		p.Absent(key) // until a conflict the commit is the look-up
+		p.Absent(key) // without a read: until there is a conflict the commit finds out
 		return nil
 	}
 	entries, err := p.read(key)
@@ -71,7 +74,7 @@ func (p *plan) requireAwake(r *record.User, l *record.Locator, override bool, ta
 	return nil
 }
 
-// free gives up an owned locator that r, as it will be stored, does not own any more.
+// free gives up a locator that r owned. It must be gone from r.Locators already.
 func (p *plan) free(r *record.User, l *record.Locator) error {
 	p.Drop(ownerKey(*l))
 	if builtIn(l.Type) {
@@ -80,7 +83,7 @@ func (p *plan) free(r *record.User, l *record.Locator) error {
 	unique := uniqueForm(l)
 	for i := range r.Locators {
 		if other := &r.Locators[i]; other.Owned && uniqueForm(other) == unique {
-			return nil // it goes on under another name that is not to be told apart from it
+			return nil // the user keeps the form, by another spelling
 		}
 	}
 	if l.Unique != "" {
@@ -90,15 +93,17 @@ func (p *plan) free(r *record.User, l *record.Locator) error {
 	if rule == nil || rule.Rest == 0 {
 		return nil
 	}
-	resting := slices.DeleteFunc(slices.Clone(r.Resting), func(rest record.Resting) bool { return rest.Until <= p.c.now })
+	over := func(rest record.Resting) bool { return rest.Until <= p.c.now }
+	resting := slices.DeleteFunc(slices.Clone(r.Resting), over)
 	if len(resting) >= maxResting {
 		if p.c.role == self {
 			return &Error{
-				Kind: ErrLimited, Field: "locators", Reason: "that this user gave up and that rest are as many as may be",
+				Kind: ErrLimited, Field: "locators",
+				Reason:     "that this user gave up and that rest are as many as may be",
 				RetryAfter: time.Duration(resting[0].Until-p.c.now) * time.Millisecond,
 			}
 		}
-		resting = resting[1:] // it rests on, but is not the user's to take back without asking the store
+		resting = resting[1:] // it still rests; only the list of the user forgets it
 	}
 	digest := p.d.restDigest(l)
 	rest := record.Rest{
@@ -107,8 +112,10 @@ func (p *plan) free(r *record.User, l *record.Locator) error {
 	}
 	p.Put(record.RestKey(digest), &rest)
 	r.Resting = append(resting, record.Resting{Digest: rest.Digest, Until: rest.Until})
-	slices.SortStableFunc(r.Resting, func(a, b record.Resting) int { return int(min(max(a.Until-b.Until, -1), 1)) })
-	p.d.background.start() // which sweeps
+	slices.SortStableFunc(r.Resting, func(a, b record.Resting) int {
+		return int(min(max(a.Until-b.Until, -1), 1))
+	})
+	p.d.background.start() // it sweeps what has rested
 	return nil
 }
 
@@ -137,7 +144,7 @@ func (d *Directory) sweepRests(ctx context.Context, now int64) error {
 	return d.dropRests(ctx, over, now)
 }
 
-// dropRests drops rests that are over and were not begun anew meanwhile.
+// dropRests drops rests that are over. It reads them again, because one may have begun anew since.
 func (d *Directory) dropRests(ctx context.Context, keys []store.Key, now int64) error {
 	if len(keys) == 0 {
 		return nil

@@ -280,10 +280,14 @@ func expect[V UserVersion | ProfileVersion](expected []V, version store.Seq) err
 	return nil
 }
 
-// DeleteUser deletes a user in one commit: its locators are free again, but for those that rest by
-// the rule of their type (see LocatorRule), its tokens end, its profile and presence are gone. The id may be taken again, by a user who inherits nothing.
-// A user of whom something is damaged can be deleted too. Only .system may.
-func (d *Directory) DeleteUser(ctx context.Context, by Principal, id UserID, expected ...UserVersion) (err error) {
+// DeleteUser deletes a user in one commit. Its locators become free, or rest by the rule of their
+// type: see [LocatorRule]. Its tokens end, and its profile and presence are gone.
+//
+// Another user may get the same id later and inherits nothing. A user with damaged records can be
+// deleted, too. Only .system may.
+func (d *Directory) DeleteUser(
+	ctx context.Context, by Principal, id UserID, expected ...UserVersion,
+) (err error) {
 	defer wrapOp("DeleteUser", &err)
 	c, err := d.enter(ctx, opDeleteUser, by, id)
 	if err != nil {

@@ -25,10 +25,10 @@ import (
 	"github.com/denizenhq/denizen/transfer"
 )
 
-// The child imports until it is killed. It prints a line when it begins, and each time rows are
-// settled of which some were created.
+// The child imports until it is killed. It prints a line when it begins, and whenever it has
+// created some users.
 const (
-	crashFile   = "DENIZEN_TRANSFER_FILE"   // the file it imports into, or
+	crashFile   = "DENIZEN_TRANSFER_FILE"   // the file that the child imports into, or
 	crashSchema = "DENIZEN_TRANSFER_SCHEMA" // the schema
 	crashRows   = "DENIZEN_TRANSFER_ROWS"
 )
@@ -80,8 +80,8 @@ func TestImport_EndsWithEachRowOnceAndWholeHoweverOftenItIsKilled(t *testing.T) 
 	})
 }
 
-// killsOfALife is after how many kills an import is carried through and another one begun: a longer
-// one would be killed while it finds out what is there.
+// killsOfALife is after how many kills an import may end and the next one begins. A longer one
+// would be killed before it has found out which users exist.
 const killsOfALife = 5
 
 func overLives(t *testing.T, life func(rounds int)) {
@@ -118,8 +118,8 @@ func killImports(t *testing.T, rounds int, where string, open func() store.Store
 	t.Logf("%d of %d rows were there after %d kills", there, n, rounds)
 }
 
-// checkWhole requires that everybody who is there is one of the rows, whole and once, and returns
-// how many they are.
+// checkWhole requires that every user is one of the rows, whole and once, and returns how many
+// there are.
 func checkWhole(t *testing.T, dir *denizen.Directory, n int) int {
 	t.Helper()
 	seen := map[string]bool{}

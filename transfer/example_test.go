@@ -20,7 +20,7 @@ func example() *denizen.Directory {
 	return dir
 }
 
-// table is a table of users, as it may be.
+// table stands for your table of users.
 var table = []struct {
 	id, name, email, city string
 	createdAt, verifiedAt time.Time

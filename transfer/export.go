@@ -12,36 +12,40 @@ import (
 	"github.com/denizenhq/denizen/internal/record"
 )
 
-// Exported is what was written by [Export].
+// Exported is what [Export] wrote.
 type Exported struct {
 	Users int
-	// First and Last are the places of the feed before the first user was read and after the last.
-	// Events after First tell of what the file may lack.
+	// First and Last are the places in the feed before the first user was read and after the last.
+	// The events after First are of changes that the file may lack.
 	First, Last denizen.Seq
-	// Damaged is users that cannot be read: the first MaxProblems. DamagedUsers is how many there are.
+	// Damaged holds the first MaxProblems users that cannot be read. DamagedUsers is their number.
 	Damaged      []denizen.UserID
 	DamagedUsers int
 }
 
-// maxPage is how many users are read at once, at most: fewer, where they have much to them.
+// A page begins small and grows to maxPage users, or to as many as fill about pageBytes.
 const (
 	maxPage   = 250
 	firstPage = 16
 	pageBytes = 1 << 20
 )
 
-// Export writes everybody in a directory as JSON Lines, in bytewise order of their ids; see [Schema].
-// Each user is written as it was at one moment, with its locators, claims and attributes. Those who
-// are created, changed or deleted meanwhile are in the file or not, as they were or as they are. No
-// secret is written, and nothing by which anybody could come in.
+// Export writes all users of a directory as JSON Lines, in bytewise order of their ids: see
+// [Schema]. It uses as much memory as some hundred users take.
 //
-// The first line holds the place in the feed, and the definitions of attributes; the last one the
-// place and how many users there are, so that a file that was cut off is known by it. A user who is
-// damaged is named and passed over. It takes the memory of some hundred users.
+// Each user is written as it was at one moment, with its locators, claims and attributes. If it is
+// created, changed or deleted meanwhile, the file may or may not show that. The file holds no
+// secrets and nothing that lets anybody sign in.
 //
-// It ends with the first error of w or of the directory. What was written then lacks its last
-// line. Only .system may.
-func Export(ctx context.Context, dir *denizen.Directory, by denizen.Principal, w io.Writer) (done Exported, err error) {
+// The first line holds the place in the feed and the definitions of attributes. The last line holds
+// the place and the number of users, so a file that was cut off is recognised. A user who is
+// damaged has a line with nothing but the id.
+//
+// Export ends with the first error of w or of the directory. The file then has no last line. Only
+// .system may.
+func Export(
+	ctx context.Context, dir *denizen.Directory, by denizen.Principal, w io.Writer,
+) (done Exported, err error) {
 	if done.First, err = dir.Head(ctx, by); err != nil {
 		return done, err
 	}
@@ -50,12 +54,14 @@ func Export(ctx context.Context, dir *denizen.Directory, by denizen.Principal, w
 		return done, err
 	}
 	begin := beginLine{
-		Kind: kindBegin, Format: format, Directory: dir.ID(), At: time.Now().UTC().Truncate(time.Millisecond), Seq: uint64(done.First),
+		Kind: kindBegin, Format: format, Directory: dir.ID(),
+		At: time.Now().UTC().Truncate(time.Millisecond), Seq: uint64(done.First),
 	}
 	for _, d := range defs {
 		begin.Attributes = append(begin.Attributes, attrLine{
-			Key: d.Key, ContentTypes: d.ContentTypes, ContentEncodings: d.ContentEncodings, NotEmpty: d.NotEmpty,
-			MaxBytes: d.MaxBytes, VisibleTo: string(d.VisibleTo), WritableBy: string(d.WritableBy),
+			Key: d.Key, ContentTypes: d.ContentTypes, ContentEncodings: d.ContentEncodings,
+			NotEmpty: d.NotEmpty, MaxBytes: d.MaxBytes,
+			VisibleTo: string(d.VisibleTo), WritableBy: string(d.WritableBy),
 		})
 	}
 	buffered := bufio.NewWriterSize(w, 256<<10)
@@ -68,7 +74,9 @@ func Export(ctx context.Context, dir *denizen.Directory, by denizen.Principal, w
 	if done.Last, err = dir.Head(ctx, by); err != nil {
 		return done, err
 	}
-	end := endLine{Kind: kindEnd, Seq: uint64(done.Last), Users: done.Users, Damaged: done.DamagedUsers}
+	end := endLine{
+		Kind: kindEnd, Seq: uint64(done.Last), Users: done.Users, Damaged: done.DamagedUsers,
+	}
 	if err := writeLine(buffered, end); err != nil {
 		return done, err
 	}
@@ -84,8 +92,10 @@ func writeLine(w io.Writer, line any) error {
 	return err
 }
 
-// people writes everybody, page by page.
-func (done *Exported) people(ctx context.Context, through door.Directory, by denizen.Principal, w *bufio.Writer) error {
+// people writes all users, page by page.
+func (done *Exported) people(
+	ctx context.Context, through door.Directory, by denizen.Principal, w *bufio.Writer,
+) error {
 	after, limit := "", firstPage
 	var line []byte
 	for {
@@ -124,7 +134,8 @@ func (done *Exported) person(line []byte, p *door.Person) ([]byte, error) {
 	return appendUser(line, p.User, p.Profile), nil
 }
 
-// appendUser appends a userLine. It is spelled by hand for the sake of a million of them.
+// appendUser appends a userLine. It is written by hand because encoding/json is too slow for a
+// million users.
 func appendUser(b []byte, u *record.User, profile []record.Attribute) []byte {
 	b = append(b, `{"kind":"user","id":`...)
 	b = appendString(b, u.ID)
@@ -173,7 +184,7 @@ func appendUser(b []byte, u *record.User, profile []record.Attribute) []byte {
 	return append(b, '}', '\n')
 }
 
-// begins returns how the element of a list begins.
+// begins returns how element i of a list begins.
 func begins(i int, first, other string) string {
 	if i == 0 {
 		return first
@@ -181,7 +192,7 @@ func begins(i int, first, other string) string {
 	return other
 }
 
-// appendTime appends a member of a time, unless that is never.
+// appendTime appends a member that holds a time, unless the time is zero.
 func appendTime(b []byte, name string, ms int64) []byte {
 	if ms == 0 {
 		return b
@@ -190,7 +201,7 @@ func appendTime(b []byte, name string, ms int64) []byte {
 	return append(time.UnixMilli(ms).UTC().AppendFormat(b, "2006-01-02T15:04:05.999Z07:00"), '"')
 }
 
-// appendString appends a JSON string. What is stored is valid UTF-8.
+// appendString appends a JSON string. It does not check s, because what is stored is valid UTF-8.
 func appendString(b []byte, s string) []byte {
 	b = append(b, '"')
 	from := 0

@@ -32,7 +32,7 @@ func export(t *testing.T, dir *denizen.Directory) (string, transfer.Exported) {
 	return out.String(), done
 }
 
-// people fills a directory with many users who have some of everything.
+// people fills a directory with many users. Some of them have everything a user can have.
 func people(t *testing.T, dir *denizen.Directory) {
 	t.Helper()
 	for _, def := range append([]denizen.AttributeDef{{Key: "<&>\u2028 é", VisibleTo: denizen.ToPeers, NotEmpty: true}}, defs...) {
@@ -139,7 +139,7 @@ func TestExport_HoldsNoSecret(t *testing.T) {
 	}
 }
 
-// together requires that a user and its profile are read in one Get, from one snapshot.
+// together requires that each user and its profile are read in one Get, so from one snapshot.
 type together struct {
 	store.Store
 	t       *testing.T
@@ -175,7 +175,7 @@ func TestExport_EachUserIsWholeAsItWasAtOneMoment(t *testing.T) {
 	dir, err := denizen.New(t.Context(), s, options())
 	require.NoError(t, err)
 	defer dir.Close()
-	// Between the list and the read some are deleted.
+	// Some users are deleted between the list and the read.
 	deleted := 0
 	s.changes = func() {
 		_, err := inner.Commit(t.Context(), store.Batch{Drop: []store.Key{record.UserKey(fmt.Sprintf("user-%06d", 10*deleted))}})

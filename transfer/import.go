@@ -14,20 +14,24 @@ import (
 	"github.com/denizenhq/denizen/store"
 )
 
-// Import creates the users that an iterator yields, in their order: of two rows that want the same
-// the earlier one gets it. See the package for who is found again, and Options for what becomes of
-// a row that clashes.
+// Import creates the users that an iterator yields. If two rows want the same id or locator, the
+// earlier one gets it. See the package on which users are recognised, and [Options] on rows that
+// clash.
 //
-// A row with ErrInvalid beside the user is refused with its Field and Reason. Any other error of
-// the iterator, and one with Field "file", ends the import, and so does whatever is not about one row: that the store cannot be
-// reached, that ctx ends, that by may not create users. The error is then returned with a Report of
-// what came of the rows so far, and importing again goes on. The same holds after
-// ErrOutcomeUnknown. The iterator must end by itself when ctx does.
+// A row that the iterator yields with [denizen.ErrInvalid] is refused with its Field and Reason.
+// The import ends with any other error of the iterator, and with one that has Field "file".
 //
-// Some 1,000 rows are under way at once, and no more than 10 MiB of them beside the largest. The
-// memory taken does not grow with the number of rows, dry runs apart. Only .system may.
+// It also ends with an error that is not about one row: the store cannot be reached, ctx has ended,
+// or by may not create users. Import returns the error and a [Report] on the rows before it. Call
+// it again to go on, also after [denizen.ErrOutcomeUnknown].
+//
+// The iterator must end when ctx does: Import does not interrupt it.
+//
+// Some 1,000 rows are in memory at once, of 10 MiB at most beside the largest one. Except in dry
+// runs the memory does not grow with the number of rows. Only .system may.
 func Import(
-	ctx context.Context, dir *denizen.Directory, by denizen.Principal, users iter.Seq2[User, error], o Options,
+	ctx context.Context, dir *denizen.Directory, by denizen.Principal,
+	users iter.Seq2[User, error], o Options,
 ) (Report, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -49,7 +53,7 @@ func Import(
 	}
 	defer close(r.tasks)
 	err = r.all(users)
-	// Whatever ended the rows, what is under way is waited for.
+	// Rows that have begun are waited for, also after an error.
 	for len(r.chunks) > 0 {
 		if failed := r.settle(); err == nil {
 			err = failed
@@ -60,58 +64,59 @@ func Import(
 
 func definitionOf(def denizen.AttributeDef) record.Definition {
 	return record.Definition{
-		Key: def.Key, ContentTypes: def.ContentTypes, ContentEncodings: def.ContentEncodings, NotEmpty: def.NotEmpty,
-		MaxBytes: int64(def.MaxBytes), VisibleTo: string(def.VisibleTo), WritableBy: string(def.WritableBy),
+		Key: def.Key, ContentTypes: def.ContentTypes, ContentEncodings: def.ContentEncodings,
+		NotEmpty: def.NotEmpty, MaxBytes: int64(def.MaxBytes),
+		VisibleTo: string(def.VisibleTo), WritableBy: string(def.WritableBy),
 	}
 }
 
-// How much is under way at once. The store commits up to a thousand users in one transaction, while
-// the next thousand is made ready.
+// These bound the rows in memory. There are enough chunks for the store to commit many users in one
+// transaction while the next rows are prepared.
 const (
 	chunkRows  = 200
 	chunkBytes = 2 << 20
 	maxChunks  = 5
 )
 
-// run is an import under way. The goroutine that called Import reads the rows into chunks and takes
-// what came of them, in order. Each chunk has a goroutine that makes its rows ready, and each of its
-// rows one that creates the user.
+// run is an import in progress. The goroutine that called Import reads the rows into chunks, and
+// collects their results in order. Each chunk has a goroutine that prepares its rows. Each row is
+// then created by a goroutine of its own, so that the store can commit many at once.
 type run struct {
 	ctx      context.Context
 	cancel   context.CancelCauseFunc
 	importer door.Importer
 	o        Options
 	serial   bool      // rows are created one by one
-	tasks    chan task // for workers that have nothing to do
+	tasks    chan task // for idle workers
 
 	report Report
-	over   bool     // an error ended the import, and nothing is taken any more
-	rows   int      // read so far
-	chunks []*chunk // under way, the oldest first
+	over   bool     // an error ended the import: later results are not collected
+	rows   int      // how many were read so far
+	chunks []*chunk // in progress, the oldest first
 
-	mu     sync.Mutex
-	wanted map[store.Key]*chunk // which of the chunks under way wants a key
+	mu     sync.Mutex           // guards wanted
+	wanted map[store.Key]*chunk // the last chunk in progress that wants a key
 }
 
-// chunk is some rows that are made ready together.
+// chunk is some rows that are prepared together.
 type chunk struct {
 	first   int // the number of its first row, less one
 	rows    []row
 	begun   chan struct{}  // closed when all of its rows have begun
-	pending sync.WaitGroup // of rows that have begun
-	done    chan struct{}  // closed when something has come of all of its rows
-	err     error          // that none of its rows could be looked up for
+	pending sync.WaitGroup // rows that have begun
+	done    chan struct{}  // closed when all of its rows have a result
+	err     error          // why its rows could not be looked up
 }
 
-// row is one row, and what came of it.
+// row is one row and its result.
 type row struct {
 	user     door.Row
-	prepared door.Prepared // nil: it was refused at once
+	prepared door.Prepared // nil: it was refused before it was created
 	outcome  door.Outcome
 	err      error
 }
 
-// all reads the rows.
+// all reads the rows, and begins a chunk whenever it is full.
 func (r *run) all(users iter.Seq2[User, error]) error {
 	c, bytes := r.newChunk(), 0
 	for u, err := range users {
@@ -135,7 +140,7 @@ func (r *run) all(users iter.Seq2[User, error]) error {
 	return r.begin(c)
 }
 
-// badRow reports whether an error of the iterator is about one row, and not about all of the source.
+// badRow reports whether an error of the iterator is about one row, and not about the whole source.
 func badRow(err error) bool {
 	e, ok := errors.AsType[*denizen.Error](err)
 	return errors.Is(err, denizen.ErrInvalid) && !(ok && e.Field == fieldFile)
@@ -144,17 +149,21 @@ func badRow(err error) bool {
 // ended returns what ended the import, if anything did.
 func (r *run) ended() error {
 	cause := context.Cause(r.ctx)
-	if cause != nil && cause == r.ctx.Err() { // it was not ended from here
+	if cause != nil && cause == r.ctx.Err() {
+		// The caller's ctx has ended. Look returns that as the error that all methods return.
 		return r.importer.Look(r.ctx, nil)
 	}
 	return cause
 }
 
 func (r *run) newChunk() *chunk {
-	return &chunk{first: r.rows, begun: make(chan struct{}), done: make(chan struct{}), rows: make([]row, 0, chunkRows)}
+	return &chunk{
+		first: r.rows, rows: make([]row, 0, chunkRows),
+		begun: make(chan struct{}), done: make(chan struct{}),
+	}
 }
 
-// begin sets a chunk going, and takes what came of the oldest one where there would be too many.
+// begin starts a chunk. If there are then too many it waits for the oldest one.
 func (r *run) begin(c *chunk) error {
 	before := make(chan struct{})
 	if n := len(r.chunks); n > 0 {
@@ -170,7 +179,8 @@ func (r *run) begin(c *chunk) error {
 	return r.settle()
 }
 
-// do has the users of a chunk created, after all rows of the chunk before have begun.
+// do prepares the rows of a chunk, and creates its users once all rows of the chunk before have
+// begun.
 func (r *run) do(c *chunk, before chan struct{}) {
 	defer close(c.done)
 	defer r.forget(c)
@@ -200,13 +210,13 @@ func (r *run) do(c *chunk, before chan struct{}) {
 	}
 }
 
-// task is a row to be created: the one at i of a chunk.
+// task is a row to be created: row i of a chunk.
 type task struct {
 	c *chunk
 	i int
 }
 
-// work creates users until the import is over. Workers are kept, since each has grown its stack.
+// work creates users until the import ends. Workers are reused because each has grown its stack.
 func (r *run) work(t task) {
 	for ok := true; ok; t, ok = <-r.tasks {
 		r.create(&t.c.rows[t.i], t.c.first+t.i+1)
@@ -214,7 +224,7 @@ func (r *run) work(t task) {
 	}
 }
 
-// prepare judges the rows of a chunk and looks for those who are there.
+// prepare checks the rows of a chunk and looks for users who exist.
 func (r *run) prepare(c *chunk) error {
 	prepared := make([]door.Prepared, 0, len(c.rows))
 	for i := range c.rows {
@@ -229,8 +239,8 @@ func (r *run) prepare(c *chunk) error {
 	return r.importer.Look(r.ctx, prepared)
 }
 
-// afterEarlier waits while an earlier row under way wants one of the keys of a row. So it does not
-// depend on luck which of them gets it.
+// afterEarlier waits for earlier rows in progress that want one of a row's keys, so that the
+// earliest gets it.
 func (r *run) afterEarlier(c *chunk, at *row) {
 	for _, key := range at.prepared.Keys() {
 		r.mu.Lock()
@@ -246,7 +256,7 @@ func (r *run) afterEarlier(c *chunk, at *row) {
 	}
 }
 
-// forget takes what a chunk wanted out of the table.
+// forget removes what a chunk wanted from the table.
 func (r *run) forget(c *chunk) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -261,14 +271,15 @@ func (r *run) forget(c *chunk) {
 	}
 }
 
-// create creates the user of a row. What is not about the row ends the import.
+// create creates the user of a row. An error that is not about the row ends the import.
 func (r *run) create(at *row, number int) {
-	if at.outcome, at.err = r.importer.Create(r.ctx, at.prepared, number); at.err != nil && !aboutRow(at.err) {
+	at.outcome, at.err = r.importer.Create(r.ctx, at.prepared, number)
+	if at.err != nil && !aboutRow(at.err) {
 		r.cancel(at.err)
 	}
 }
 
-// aboutRow reports whether an error is about one row alone.
+// aboutRow reports whether an error is about one row only.
 func aboutRow(err error) bool {
 	for _, kind := range []error{denizen.ErrInvalid, denizen.ErrLimited, denizen.ErrCorrupt} {
 		if errors.Is(err, kind) {
@@ -278,8 +289,8 @@ func aboutRow(err error) bool {
 	return false
 }
 
-// settle waits for the oldest chunk and takes what came of its rows, up to the first one that an
-// error ended the import at.
+// settle waits for the oldest chunk and collects the results of its rows, up to the first error
+// that ends the import.
 func (r *run) settle() error {
 	c := r.chunks[0]
 	r.chunks = r.chunks[1:]
@@ -314,7 +325,7 @@ func (r *run) takeAll(c *chunk) error {
 	return nil
 }
 
-// take counts what came of a row, and tells Each.
+// take counts the result of a row and calls Each.
 func (r *run) take(at *row, number int) error {
 	result := Result{Row: number, ID: denizen.UserID(at.user.ID)}
 	add := func(p Problem) {
@@ -328,7 +339,10 @@ func (r *run) take(at *row, number int) error {
 	}
 	out := &at.outcome
 	for _, t := range out.Taken {
-		p := Problem{Value: t.Locator, Owner: denizen.UserID(t.User), OwnerRow: t.Row, Field: "locator", Rule: "belongs to another user"}
+		p := Problem{
+			Field: "locator", Rule: "belongs to another user", Value: t.Locator,
+			Owner: denizen.UserID(t.User), OwnerRow: t.Row,
+		}
 		if t.Rests {
 			p.Rule = "rests after another user gave it up"
 		}
@@ -377,7 +391,7 @@ func (r *run) count(o Outcome) *int {
 	return &r.report.Refused
 }
 
-// problemOf returns what an error says of a row.
+// problemOf returns an error about a row as a problem.
 func problemOf(err error) Problem {
 	e, ok := errors.AsType[*denizen.Error](err)
 	if !ok {
@@ -393,16 +407,18 @@ func problemOf(err error) Problem {
 	return p
 }
 
-// rowOf returns a user as the door takes it.
+// rowOf returns a user in the form that the door takes.
 func rowOf(u User) door.Row {
 	r := door.Row{
 		ID: string(u.ID), ScreenName: u.ScreenName, Blocked: u.Blocked,
 		Created: millis(u.CreatedAt), Updated: millis(u.UpdatedAt),
-		Locators: make([]door.Locator, len(u.Locators)), Attributes: make([]record.Attribute, len(u.Attributes)),
+		Locators:   make([]door.Locator, len(u.Locators)),
+		Attributes: make([]record.Attribute, len(u.Attributes)),
 	}
 	for i, l := range u.Locators {
 		r.Locators[i] = door.Locator{
-			Locator: l.Locator, Status: string(l.Status), Claim: l.Claim, Added: millis(l.AddedAt), Verified: millis(l.VerifiedAt),
+			Locator: l.Locator, Status: string(l.Status), Claim: l.Claim,
+			Added: millis(l.AddedAt), Verified: millis(l.VerifiedAt),
 		}
 	}
 	for i, a := range u.Attributes {
@@ -411,7 +427,7 @@ func rowOf(u User) door.Row {
 	return r
 }
 
-// millis returns a time as it is stored, 0 for none.
+// millis returns a time in Unix milliseconds, or 0 for the zero time.
 func millis(t time.Time) int64 {
 	if t.IsZero() {
 		return 0
@@ -419,7 +435,7 @@ func millis(t time.Time) int64 {
 	return t.UnixMilli()
 }
 
-// sizeOf returns about what a row takes in memory.
+// sizeOf returns about how many bytes of memory a row takes.
 func sizeOf(u User) int {
 	n := 512 + len(u.ID) + len(u.ScreenName)
 	for _, l := range u.Locators {

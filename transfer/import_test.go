@@ -29,7 +29,7 @@ var (
 	verified = made.AddDate(0, 2, 0)
 )
 
-// whole is a user with some of everything.
+// whole returns a user with everything that a user can have.
 func whole() transfer.User {
 	return transfer.User{
 		ID: "alice-01", ScreenName: "Alice", Blocked: true, CreatedAt: made, UpdatedAt: changed,
@@ -244,7 +244,7 @@ func TestImport_AnIDThatAnotherUserHasIsRefusedWhereTheRowSaysWhenItsUserWasMade
 	})
 }
 
-// They are all under way at once.
+// The rows are all in progress at once.
 func TestImport_OfTwoRowsThatWantTheSameTheEarlierOneGetsIt(t *testing.T) {
 	overStores(t, func(t *testing.T, dir *denizen.Directory, _ store.Store) {
 		const n = 900
@@ -265,7 +265,7 @@ func TestImport_OfTwoRowsThatWantTheSameTheEarlierOneGetsIt(t *testing.T) {
 	})
 }
 
-// messy is rows of every kind, those that clash among them too.
+// messy yields rows of every kind, among them some that clash with each other.
 func messy() iter.Seq2[transfer.User, error] {
 	users := []transfer.User{
 		plain("alice-01", "email:a@example.org", "handle:alice"),
@@ -582,7 +582,7 @@ func TestImport_TheReportIsBoundedAndEachIsNot(t *testing.T) {
 	}
 }
 
-// Whoever else uses the directory does not wait for who watches an import.
+// An import that waits for its callbacks keeps no other caller of the directory waiting.
 func TestImport_ASlowReaderOfProgressBlocksNobodyElse(t *testing.T) {
 	overStores(t, func(t *testing.T, dir *denizen.Directory, _ store.Store) {
 		var once sync.Once

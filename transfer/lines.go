@@ -15,12 +15,12 @@ import (
 	"github.com/denizenhq/denizen"
 )
 
-// Schema is the JSON Schema (draft 2020-12) of a line of what [Export] writes and [Open] reads.
+// Schema is the JSON Schema (draft 2020-12) of a line that [Export] writes and [Open] reads.
 //
 //go:embed schema.json
 var Schema string
 
-// MaxLine is how long a line of a file may be, in bytes, without its end.
+// MaxLine is how long a line of a file may be, in bytes, without its line break.
 const MaxLine = 4 << 20
 
 const format = 1
@@ -54,7 +54,7 @@ type attrLine struct {
 	WritableBy       string   `json:"writableBy,omitempty"`
 }
 
-// userLine is a line of one user. Members that are empty are left out.
+// userLine is the line of a user. Empty members are left out.
 type userLine struct {
 	Kind       string        `json:"kind"`
 	ID         string        `json:"id,omitempty"`
@@ -89,23 +89,22 @@ type endLine struct {
 	Damaged int    `json:"damaged,omitempty"`
 }
 
-// File is a file of people that is being read. It is for one goroutine.
+// File is a file of users that is being read. It must not be used by several goroutines at once.
 type File struct {
-	// Directory, At and Seq are where the people came from, when, and at which place of its feed:
-	// zero if the file does not say.
+	// Directory is the ID of the directory that the users came from, At is when, and Seq is the
+	// place in its feed. They are zero if the file does not say.
 	Directory string
 	At        time.Time
 	Seq       denizen.Seq
-	// Definitions is the definitions of attributes that the people rest on. Options.Define takes
-	// them.
+	// Definitions are the definitions of the users' attributes, for [Options].Define.
 	Definitions []denizen.AttributeDef
 
 	lines lines
 	users int
 }
 
-// Open reads the first line of a file as [Export] writes it. The error is ErrInvalid with Field
-// "file" if it is no such file or of a newer format, or that of r.
+// Open reads the first line of a file that [Export] wrote. If it is no such file, or of another
+// format, it is [denizen.ErrInvalid] with Field "file". Errors of r are returned as they are.
 func Open(r io.Reader) (*File, error) {
 	f := &File{lines: lines{r: bufio.NewReaderSize(r, 64<<10)}}
 	line, err := f.lines.next()
@@ -125,16 +124,19 @@ func Open(r io.Reader) (*File, error) {
 	f.Directory, f.At, f.Seq = begin.Directory, begin.At, denizen.Seq(begin.Seq)
 	for _, a := range begin.Attributes {
 		f.Definitions = append(f.Definitions, denizen.AttributeDef{
-			Key: a.Key, ContentTypes: a.ContentTypes, ContentEncodings: a.ContentEncodings, NotEmpty: a.NotEmpty,
-			MaxBytes: a.MaxBytes, VisibleTo: denizen.Audience(a.VisibleTo), WritableBy: denizen.Audience(a.WritableBy),
+			Key: a.Key, ContentTypes: a.ContentTypes, ContentEncodings: a.ContentEncodings,
+			NotEmpty: a.NotEmpty, MaxBytes: a.MaxBytes,
+			VisibleTo: denizen.Audience(a.VisibleTo), WritableBy: denizen.Audience(a.WritableBy),
 		})
 	}
 	return f, nil
 }
 
-// Users goes through the users of the file, once. A line that cannot be used is ErrInvalid, and the
-// lines after it follow; so is one that names a user who was damaged when the file was written. It
-// ends with ErrInvalid and Field "file" if the file was cut off, and with any error of the reader.
+// Users yields the users of the file, for [Import]. It can be ranged over once.
+//
+// For a line that cannot be used it yields [denizen.ErrInvalid] and goes on. A line that names a
+// user who was damaged when the file was written is one of those. If the file was cut off it yields
+// ErrInvalid with Field "file" and ends. It yields errors of the reader and ends, too.
 func (f *File) Users() iter.Seq2[User, error] {
 	return func(yield func(User, error) bool) {
 		for {
@@ -165,7 +167,7 @@ func (f *File) Users() iter.Seq2[User, error] {
 	}
 }
 
-// end judges the last line.
+// end checks the last line, and that nothing follows it.
 func (f *File) end(line []byte) error {
 	var end endLine
 	if strict(line, &end) != nil {
@@ -191,7 +193,8 @@ func parseUser(line []byte) (User, error) {
 		if strict(line, &damaged) != nil {
 			break
 		}
-		return User{ID: denizen.UserID(damaged.ID)}, badLine("user", "was damaged where the file was written")
+		u := User{ID: denizen.UserID(damaged.ID)}
+		return u, badLine("user", "was damaged where the file was written")
 	case kindUser:
 		var l userLine
 		if strict(line, &l) != nil {
@@ -204,7 +207,8 @@ func parseUser(line []byte) (User, error) {
 
 func userOf(l *userLine) User {
 	u := User{
-		ID: denizen.UserID(l.ID), ScreenName: l.ScreenName, Blocked: l.Blocked, CreatedAt: l.CreatedAt, UpdatedAt: l.UpdatedAt,
+		ID: denizen.UserID(l.ID), ScreenName: l.ScreenName, Blocked: l.Blocked,
+		CreatedAt: l.CreatedAt, UpdatedAt: l.UpdatedAt,
 	}
 	for _, at := range l.Locators {
 		u.Locators = append(u.Locators, Locator{
@@ -218,7 +222,8 @@ func userOf(l *userLine) User {
 	return u
 }
 
-// kindOf returns the kind of a line, which is its first member.
+// kindOf returns the kind of a line. It need not decode the line if kind is the first member, as in
+// what Export writes.
 func kindOf(line []byte) string {
 	rest, ok := bytes.CutPrefix(line, []byte(`{"kind":"`))
 	kind, _, _ := bytes.Cut(rest, []byte{'"'})
@@ -226,16 +231,16 @@ func kindOf(line []byte) string {
 		var l struct {
 			Kind string `json:"kind"`
 		}
-		_ = json.Unmarshal(line, &l) // what it is of no kind
+		_ = json.Unmarshal(line, &l) // a line that is not JSON has no kind
 		return l.Kind
 	}
 	return string(kind)
 }
 
-// strict reads one JSON object that has no members but those that are known: one that is misspelled
-// would be lost without a word.
+// strict decodes one JSON object and refuses unknown members, because a misspelled one would be
+// lost silently.
 func strict(line []byte, into any) error {
-	if !utf8.Valid(line) { // which would be replaced
+	if !utf8.Valid(line) { // package json would replace what is not
 		return errors.New("not UTF-8")
 	}
 	d := json.NewDecoder(bytes.NewReader(line))
@@ -249,7 +254,7 @@ func strict(line []byte, into any) error {
 	return nil
 }
 
-// fieldFile is the Field of what is wrong with a file as a whole.
+// fieldFile is the Field of errors about a whole file.
 const fieldFile = "file"
 
 func badFile(rule string) error { return badLine(fieldFile, rule) }
@@ -261,11 +266,11 @@ func badLine(field, rule string) error {
 // lines reads lines of at most MaxLine bytes.
 type lines struct {
 	r   *bufio.Reader
-	buf []byte // of lines that are longer than the buffer of r
+	buf []byte // holds a line that is longer than the buffer of r
 }
 
-// next returns the next line that is not empty, until the one after it is read. One that is too long
-// is passed over, and is ErrInvalid.
+// next returns the next line that is not empty. The line is valid until the next call. If it is too
+// long, next skips it and returns ErrInvalid.
 func (l *lines) next() ([]byte, error) {
 	for {
 		line, err := l.line()

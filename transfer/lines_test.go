@@ -19,7 +19,7 @@ const (
 	end0  = `{"kind":"end","users":0}` + "\n"
 )
 
-// read reads a file whole.
+// read returns all users of a file, and the errors of lines that hold none.
 func read(t testing.TB, text string) (users []transfer.User, errs []error) {
 	t.Helper()
 	f, err := transfer.Open(strings.NewReader(text))
@@ -127,8 +127,8 @@ func TestOpen_AnErrorOfTheReaderEndsIt(t *testing.T) {
 	require.ErrorIs(t, err, broken)
 }
 
-// FuzzUsers holds that no file makes the reader fail, and that a user that it reads is read the same
-// again once it is written the way Export does.
+// FuzzUsers requires that no file makes the reader panic, and that a user it has read stays the
+// same when Export's encoding is read again.
 func FuzzUsers(f *testing.F) {
 	f.Add([]byte(`{"kind":"user","id":"alice-01","screenName":"A","blocked":true,"createdAt":"2019-05-04T03:02:01.123Z",` +
 		`"locators":[{"locator":"email:a@example.org","status":"Verified","claim":true,"verifiedAt":"2020-01-01T00:00:00+02:00"}],` +
@@ -157,7 +157,7 @@ func FuzzUsers(f *testing.F) {
 	})
 }
 
-// lineOf returns the line of a user, for encoding/json.
+// lineOf returns the line of a user as encoding/json writes it.
 func lineOf(u transfer.User) map[string]any {
 	line := map[string]any{"kind": "user", "id": u.ID, "screenName": u.ScreenName, "blocked": u.Blocked, "createdAt": u.CreatedAt, "updatedAt": u.UpdatedAt}
 	var locators, attributes []any

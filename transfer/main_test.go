@@ -30,7 +30,7 @@ const serverEnv = "DENIZEN_POSTGRES"
 
 var system = denizen.System()
 
-// options registers external names, and a type that rests when it is given up.
+// options registers external names, and a type whose locators rest when they are given up.
 func options() denizen.Options {
 	return denizen.Options{LocatorTypes: []denizen.LocatorRule{external.Rule(), {
 		Type: "handle", Version: 1, Rest: time.Hour,
@@ -40,7 +40,7 @@ func options() denizen.Options {
 	}}}
 }
 
-// overStores runs a test over each kind of store, and checks what it left in there.
+// overStores runs a test over each kind of store, and then checks the store.
 func overStores(t *testing.T, test func(t *testing.T, dir *denizen.Directory, s store.Store)) {
 	t.Helper()
 	overDamagedStores(t, func(t *testing.T, dir *denizen.Directory, s store.Store) {
@@ -52,7 +52,7 @@ func overStores(t *testing.T, test func(t *testing.T, dir *denizen.Directory, s 
 	})
 }
 
-// overDamagedStores is overStores for a test that leaves something damaged in there.
+// overDamagedStores is overStores for a test that leaves the store damaged.
 func overDamagedStores(t *testing.T, test func(t *testing.T, dir *denizen.Directory, s store.Store)) {
 	t.Helper()
 	run := func(name string, open func(t *testing.T) store.Store) {
@@ -127,7 +127,7 @@ func rows(users ...transfer.User) iter.Seq2[transfer.User, error] {
 	}
 }
 
-// plain returns a user with nothing but what every user has, and locators.
+// plain returns a user with only an id, a name and locators.
 func plain(id string, locators ...string) transfer.User {
 	u := transfer.User{ID: denizen.UserID(id), ScreenName: "Somebody"}
 	for _, l := range locators {
@@ -136,7 +136,7 @@ func plain(id string, locators ...string) transfer.User {
 	return u
 }
 
-// many yields n users with an address each.
+// many yields n users, each with an address.
 func many(n int) iter.Seq2[transfer.User, error] {
 	return func(yield func(transfer.User, error) bool) {
 		for i := range n {
@@ -147,7 +147,7 @@ func many(n int) iter.Seq2[transfer.User, error] {
 	}
 }
 
-// bring imports users and requires that nothing but rows was refused.
+// bring imports users and requires that the import as a whole has not failed.
 func bring(t *testing.T, dir *denizen.Directory, users iter.Seq2[transfer.User, error], o transfer.Options) (transfer.Report, []transfer.Result) {
 	t.Helper()
 	var results []transfer.Result

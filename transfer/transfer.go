@@ -1,29 +1,33 @@
-// Package transfer brings people into a directory, from wherever they were kept, and out of it.
+// Package transfer imports users into a directory from anywhere, and exports them.
 //
-// [Import] creates the users that an iterator yields, under the rules of CreateUser. It is meant to
-// be run until it is through: whoever is there is passed over, so a second run does nothing, and one
-// that was killed goes on where it was. Begin with [Options.DryRun], which says what would come of
-// each row. [Export] writes everybody as JSON Lines, which [Open] reads again.
+// [Import] creates the users that an iterator yields, under the rules of
+// [denizen.Directory.CreateUser]. Run it until it returns no error. It skips users who exist, so a
+// second run does nothing, and after an import was killed the next one goes on. Begin with
+// Options.DryRun, which says what would become of each row.
 //
-// What is moved is people: their ids, names, locators, attributes and times. Tokens, access keys,
-// presence and the feed are of one directory and stay there, and so are the ids of locators and
-// InternalID. For the same directory in another place there is Copy in package store, and
-// Backup in store/bolt.
+// [Export] writes all users as JSON Lines, which [Open] reads.
 //
-// # Who is found again, and how
+// A user's id, name, locators, attributes and times are moved. Tokens, access keys, presence and
+// the feed stay in their directory. The ids of locators and InternalID are made anew. To move a
+// whole directory use Copy of package store, or Backup of store/bolt.
 //
-// A row says who it is by its ID. A row without one says it by the first of its locators of type
-// external, such as external:example.org|42. Somebody who is found is left as it is, whatever the
-// row says: it may have changed since. But where a row says when its user was made, and that is not
-// when the one who is there was made, they are two, and the row is refused.
+// # Which users are recognised
 //
-// An id that the grammar of ids refuses, such as the 42 of a table, goes through [MapID].
+// A row identifies its user by its ID. A row without one does so by the first of its locators of
+// type external, such as external:example.org|42.
 //
-// # What is never done
+// A user who exists is not changed, whatever the row says: it may have been changed since it was
+// imported. If the row says when its user was made, and the existing one was made at another time,
+// they are different people and the row is refused.
 //
-// Nothing that another user owns, or that is kept for one, moves by an import. Nobody who is there
-// is changed. A row is created whole, in a commit of its own with an event of its own, or not at
-// all, and what is wrong with one row is no matter to the others.
+// [MapID] makes a user id of an id that the directory does not accept, such as the 42 of a table.
+//
+// # What an import never does
+//
+// It never takes what another user owns, or what rests, and never changes a user who exists.
+//
+// A row is created in one commit with one event, or not at all. A row that is refused does not
+// affect the others.
 package transfer
 
 import (
@@ -36,86 +40,88 @@ import (
 	"github.com/denizenhq/denizen"
 )
 
-// User is somebody to be imported.
+// User is a user to be imported.
 type User struct {
-	// ID is the user's id. Empty, the user is known by its first locator of type external, and gets
-	// an id when it is created.
+	// ID is the user's id. If it is empty, the first locator of type external identifies the user,
+	// and an id is made.
 	ID         denizen.UserID
 	ScreenName string
 	Blocked    bool
-	// CreatedAt and UpdatedAt are from 1970 to the present, a day of leeway included, to the
-	// millisecond. A zero CreatedAt is the time of the import, a zero UpdatedAt is CreatedAt.
+	// CreatedAt and UpdatedAt are from 1970 to a day from now, because clocks differ. They are kept
+	// to the millisecond. The default of CreatedAt is the time of the import. That of UpdatedAt is
+	// CreatedAt, and it must not be before it.
 	CreatedAt time.Time
 	UpdatedAt time.Time
 	Locators  []Locator
-	// Attributes need definitions: see Options.Define.
+	// Attributes need definitions: see [Options].Define.
 	Attributes []denizen.Attribute
 }
 
 // Locator is a locator of a user to be imported.
 type Locator struct {
 	Locator string // serialized, such as "email:alice@example.org"
-	// Status is StatusNotProvided if it is empty, or Verified if VerifiedAt is set. Without
-	// Options.TrustVerified, Verified becomes Unverified.
+	// Status is by default Verified if VerifiedAt is set, and otherwise that of a new locator: see
+	// [denizen.NewLocator]. Without Options.TrustVerified, Verified becomes Unverified.
 	Status denizen.VerificationStatus
 	// Claim makes it a pending claim, which is not owned, unless it is Verified.
 	Claim bool
-	// AddedAt and VerifiedAt have the bounds of User.CreatedAt. A zero AddedAt is CreatedAt; a zero
-	// VerifiedAt is the time of the import if the locator is Verified, and otherwise never.
+	// AddedAt and VerifiedAt have the bounds of User.CreatedAt. The default of AddedAt is
+	// CreatedAt. That of VerifiedAt is the time of the import if the locator is Verified, and never
+	// otherwise.
 	AddedAt    time.Time
 	VerifiedAt time.Time
 }
 
-// OnClash is what becomes of a row that has something which another user has.
+// OnClash says what becomes of a row that wants an id or a locator which another user has.
 type OnClash uint8
 
 const (
-	// Refuse refuses the row.
+	// Refuse makes the outcome [Refused].
 	Refuse OnClash = iota
-	// Skip passes over the row, which then counts as skipped.
+	// Skip makes the outcome [Skipped].
 	Skip
-	// TakeFree creates the user with those of its locators that are free. A row whose id another
-	// user has is refused.
+	// TakeFree creates the user with those of its locators that are free. If another user has the
+	// id, the row is still refused.
 	TakeFree
 )
 
 // Options are the settings of an import. The zero value refuses rows that clash, believes no
 // verification and defines nothing.
 type Options struct {
-	// DryRun writes nothing, and says what would come of each row. It remembers some 40 bytes for
-	// each id and locator, so that it meets the clashes among the rows too.
+	// DryRun says what would become of each row and writes nothing. It uses some 40 bytes of memory
+	// for each id and locator, to find the rows that clash with each other.
 	DryRun bool
-	// TrustVerified believes what rows say of verification: set it where the source made sure of
-	// each address itself. Without it nobody gets in by an address that only a table vouches for.
+	// TrustVerified believes rows that say that a locator is Verified. Set it only if the source
+	// verified each address: whoever proves a verified address signs in as its user.
 	TrustVerified bool
-	// OnClash is what becomes of rows that clash.
+	// OnClash says what becomes of rows that clash with other users.
 	OnClash OnClash
-	// Define is the definitions of attributes that are made first where there are none of their
-	// keys. Those that are there stay as they are.
+	// Define holds definitions of attributes. Those whose keys have no definition are made before
+	// the first row. Others are ignored.
 	Define []denizen.AttributeDef
-	// Each is called with what came of each row, in the order of the rows. An error ends the import
-	// and is its error.
+	// Each is called with the result of each row, in the order of the rows. If it returns an error
+	// the import ends with that error.
 	Each func(Result) error
-	// Progress is called with the report so far, every some hundred rows. Its Problems must not be
-	// changed.
+	// Progress is called with the report so far after every few hundred rows. It must not change
+	// Problems.
 	//
-	// Each and Progress are called by the goroutine that called Import. While they take their time
-	// the import waits, and nobody else.
+	// Each and Progress are called by the goroutine that called Import. The import waits for them;
+	// other callers of the directory do not.
 	Progress func(Report)
 }
 
-// Outcome is what came of a row.
+// Outcome is what became of a row.
 type Outcome uint8
 
 // The outcomes.
 const (
-	Created Outcome = iota + 1 // in a dry run: it would be
-	Present                    // it was there already, and was not touched
-	Skipped                    // it clashed, and OnClash is Skip
-	Refused                    // by the problems
+	Created Outcome = iota + 1 // the user was created, or would be by a dry run
+	Present                    // the user existed already and was not changed
+	Skipped                    // the row clashed, and OnClash is Skip
+	Refused                    // nothing was written; Problems say why
 )
 
-// String returns the outcome in a word, such as "created".
+// String returns the outcome as a word, such as "created".
 func (o Outcome) String() string {
 	switch o {
 	case Created:
@@ -130,26 +136,26 @@ func (o Outcome) String() string {
 	return fmt.Sprintf("outcome %d", uint8(o))
 }
 
-// Result is what came of one row.
+// Result is what became of one row.
 type Result struct {
-	Row     int            // the first has 1
-	ID      denizen.UserID // of the user who was created or is there, or as the row has it
+	Row     int            // counted from 1
+	ID      denizen.UserID // of the user who was created or exists; otherwise that of the row
 	Outcome Outcome
-	// Problems is why a row was refused or skipped, or which locators a user was created without.
+	// Problems say why a row was refused or skipped, or which locators a user was created without.
 	Problems []Problem
 }
 
-// Problem is what is wrong with a row. It is for who runs the import: it may hold a locator of the
-// row, which belongs in no log. String leaves that out.
+// Problem is what is wrong with a row. Value may hold a locator, which does not belong in a log.
+// [Problem.String] leaves it out.
 type Problem struct {
 	Row   int
-	ID    denizen.UserID // as the row has it
+	ID    denizen.UserID // that of the row
 	Field string         // what is wrong, such as "screenName"
 	Rule  string         // the rule that it breaks
-	Value string         // which locator or attribute key, as the row has it, if it is about one
+	Value string         // the locator or attribute key that it is about, as in the row, if any
 
-	// Owner is who has the id or the locator. In a dry run it may be that nobody has it but an
-	// earlier row would, which is OwnerRow.
+	// Owner is the user who has the id or the locator. In a dry run it may be empty, because only
+	// an earlier row would have it. That is OwnerRow then.
 	Owner    denizen.UserID
 	OwnerRow int
 }
@@ -157,10 +163,10 @@ type Problem struct {
 // String returns the row, the field and the rule.
 func (p Problem) String() string { return fmt.Sprintf("row %d: %s: %s", p.Row, p.Field, p.Rule) }
 
-// MaxProblems is how many problems a Report holds. Options.Each is given all.
+// MaxProblems is how many problems a [Report] holds. [Options].Each gets all of them.
 const MaxProblems = 1000
 
-// Report is what came of an import.
+// Report is what became of an import.
 type Report struct {
 	Rows    int // the sum of the four outcomes
 	Created int
@@ -168,27 +174,31 @@ type Report struct {
 	Skipped int
 	Refused int
 
-	Partly  int // of those Created, the ones that lack locators which others have
-	Doubted int // locators of those Created that said Verified and were not believed
+	Partly  int // how many of Created lack locators that others have
+	Doubted int // how many locators of Created said Verified and were not believed
 
 	Problems []Problem // the first MaxProblems
-	More     int       // problems beyond those
+	More     int       // how many problems there were beyond those
 }
 
 const (
-	mapped      = "imported" // what ids by MapID begin with
+	mapped      = "imported" // how ids that MapID makes begin
 	maxMapped   = 72
 	hexadecimal = "0123456789ABCDEF"
 )
 
-// MapID returns the user id for an id of another system. What is a user id already is itself, unless
-// it begins with "imported". Any other becomes "imported-" and its bytes, where each that is not a
-// letter, a digit or a dash is an underscore and two hexadecimal digits: 42 is imported-42, and a.b
-// is imported-a_2Eb. Where that would be longer than 72 bytes it is "imported" and the SHA-256 of the
-// id in hexadecimal. The empty id is the empty user id.
+// MapID returns a user id for an id of another system.
 //
-// It is the same at all times, and no two ids have the same, as far as SHA-256 goes. So whoever has
-// the old id has the new one.
+//   - What is a user id already stays itself, unless it begins with "imported". So does the empty
+//     id.
+//   - Any other becomes "imported-" and its bytes. A byte that is not a letter, a digit or a dash
+//     is written as an underscore and two hexadecimal digits: 42 becomes imported-42, and a.b
+//     becomes imported-a_2Eb.
+//   - If that is longer than 72 bytes it becomes "imported" and the SHA-256 of the id in
+//     hexadecimal.
+//
+// It always returns the same user id for an id, so other systems can compute the new id from the
+// old one. No two ids have the same user id, except where SHA-256 has a collision.
 func MapID(id string) denizen.UserID {
 	if id == "" {
 		return ""

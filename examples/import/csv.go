@@ -12,9 +12,11 @@ import (
 	"github.com/denizenhq/denizen/transfer"
 )
 
-// columns are those of the CSV file, by the names in its first line, in any order. What is empty is
-// not known.
-var columns = []string{"id", "name", "email", "email_verified_at", "phone", "city", "created_at", "disabled"}
+// columns are the names in the first line of the CSV file, in any order. An empty value is not
+// known.
+var columns = []string{
+	"id", "name", "email", "email_verified_at", "phone", "city", "created_at", "disabled",
+}
 
 // fromCSV yields the users of a CSV file.
 func fromCSV(r io.Reader) people {
@@ -54,9 +56,11 @@ func fromCSV(r io.Reader) people {
 	}
 }
 
-// csvUser is the mapping.
+// csvUser returns the user of a row. It is the mapping to change.
 func csvUser(row map[string]string) (u transfer.User, err error) {
-	u = transfer.User{ID: transfer.MapID(row["id"]), ScreenName: row["name"], Blocked: row["disabled"] == "true"}
+	u = transfer.User{
+		ID: transfer.MapID(row["id"]), ScreenName: row["name"], Blocked: row["disabled"] == "true",
+	}
 	if row["id"] == "" {
 		return u, bad("id", "is missing")
 	}

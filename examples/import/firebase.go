@@ -11,7 +11,7 @@ import (
 	"github.com/denizenhq/denizen/transfer"
 )
 
-// firebaseUser is what matters here of a user in the JSON of
+// firebaseUser holds what is imported of a user in the JSON of
 //
 //	firebase auth:export users.json --project <project>
 type firebaseUser struct {
@@ -29,7 +29,7 @@ type firebaseUser struct {
 	} `json:"providerUserInfo"`
 }
 
-// errEnough ends the reading of a file where nobody wants more.
+// errEnough ends the reading of a file because the caller wants no more users.
 var errEnough = errors.New("enough")
 
 // fromFirebase yields the users of Firebase's auth:export.
@@ -56,7 +56,7 @@ func fromFirebase(r io.Reader) people {
 	}
 }
 
-// user is the mapping.
+// user returns the user of a record. It is the mapping to change.
 func (f *firebaseUser) user() (transfer.User, error) {
 	u := transfer.User{ID: transfer.MapID(f.LocalID), ScreenName: f.DisplayName, Blocked: f.Disabled}
 	if u.ScreenName == "" {
@@ -74,15 +74,17 @@ func (f *firebaseUser) user() (transfer.User, error) {
 		}
 		u.Locators = append(u.Locators, email)
 	}
-	if f.PhoneNumber != "" { // Firebase has no number that was not proved by a message to it
-		u.Locators = append(u.Locators, transfer.Locator{Locator: "tele:" + f.PhoneNumber, Status: denizen.Verified})
+	if f.PhoneNumber != "" { // Firebase stores only numbers that were proved by a message
+		u.Locators = append(u.Locators, transfer.Locator{
+			Locator: "tele:" + f.PhoneNumber, Status: denizen.Verified,
+		})
 	}
 	if f.PhotoURL != "" {
 		u.Attributes = append(u.Attributes, denizen.Attribute{Key: avatar, Value: f.PhotoURL})
 	}
 	for _, p := range f.Providers {
 		if p.ProviderID == "password" || p.ProviderID == "phone" {
-			continue // that is an address, and it is above
+			continue // the address or the number from above
 		}
 		if err := knownAs(&u, p.ProviderID, p.RawID); err != nil {
 			return u, err

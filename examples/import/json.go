@@ -7,8 +7,8 @@ import (
 	"io"
 )
 
-// elements goes through the elements of the array that is the member of one or more JSON objects,
-// one behind the other. It holds one element at a time.
+// elements yields the elements of an array, which is a member of each of one or more JSON objects
+// in a row. It has one element in memory at a time.
 func elements(r io.Reader, member string, yield func(*json.Decoder) error) error {
 	d := json.NewDecoder(r)
 	for {
@@ -56,8 +56,8 @@ func cmpErr(err error, otherwise string) error {
 	return err
 }
 
-// decode reads one element. One that is of another kind than expected is a bad row; what is no JSON
-// is the end of the file.
+// decode reads one element. An element of the wrong type is a bad row. What is not JSON is an error
+// of the whole file.
 func decode(d *json.Decoder, into any) (bad error, err error) {
 	err = d.Decode(into)
 	if kind, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {

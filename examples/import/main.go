@@ -1,13 +1,13 @@
-// Program import brings people into a directory in a file: from a CSV file, from the JSON of
-// Firebase's auth:export, from the JSON of PocketBase's records, or from a table in PostgreSQL.
+// Program import imports users into a directory in a file. They come from a CSV file, from the JSON
+// of Firebase's auth:export or of PocketBase's records, or from a table in PostgreSQL.
 //
 //	go run ./examples/import -from csv -in examples/import/testdata/users.csv -db people.db -dry-run
 //	go run ./examples/import -from csv -in examples/import/testdata/users.csv -db people.db
 //	go run ./examples/import -db people.db -export people.jsonl
 //
-// Each source is a file here, with a mapping to change into yours: what is a row's id, its name, its
-// addresses, and are they known to be its user's. No source gives away passwords that are of use
-// elsewhere, and none is asked for: people come in by what proves their address.
+// Each source has a file here, with a mapping for you to change: which columns are the id, the name
+// and the addresses, and whether the addresses were verified. Passwords are not imported: users
+// sign in by proving their address.
 package main
 
 import (
@@ -24,10 +24,10 @@ import (
 	"github.com/denizenhq/denizen/transfer"
 )
 
-// people yields the users of a source. It ends when ctx does.
+// people yields the users of a source. It ends when the context of the source does.
 type people = iter.Seq2[transfer.User, error]
 
-// settings are the flags.
+// settings holds the flags.
 type settings struct {
 	from, in, query, db, export string
 	dryRun, trust, takeFree     bool
@@ -59,9 +59,11 @@ func main() {
 }
 
 func run(ctx context.Context, s settings, out io.Writer) error {
-	// The names by which people are known elsewhere are locators, too: whoever holds the old id finds
-	// the user by it.
-	dir, err := denizen.Open(ctx, s.db, denizen.Options{LocatorTypes: []denizen.LocatorRule{external.Rule()}})
+	// The ids of users in other systems are locators, too, so other services can find users by
+	// them.
+	dir, err := denizen.Open(ctx, s.db, denizen.Options{
+		LocatorTypes: []denizen.LocatorRule{external.Rule()},
+	})
 	if err != nil {
 		return err
 	}
@@ -87,7 +89,7 @@ func run(ctx context.Context, s settings, out io.Writer) error {
 	return file.Close()
 }
 
-// bring imports a source and says what came of it.
+// bring imports a source and prints the report.
 func bring(ctx context.Context, dir *denizen.Directory, s settings, out io.Writer) error {
 	o := transfer.Options{
 		DryRun: s.dryRun, TrustVerified: s.trust,
@@ -108,7 +110,8 @@ func bring(ctx context.Context, dir *denizen.Directory, s settings, out io.Write
 	}
 	defer closeSource()
 	report, err := transfer.Import(ctx, dir, denizen.System(), users, o)
-	fmt.Fprintf(out, "%d rows: %d created, %d present, %d refused", report.Rows, report.Created, report.Present, report.Refused)
+	fmt.Fprintf(out, "%d rows: %d created, %d present, %d refused",
+		report.Rows, report.Created, report.Present, report.Refused)
 	if report.Partly > 0 {
 		fmt.Fprintf(out, "; %d lack an address that another user has", report.Partly)
 	}
@@ -122,7 +125,7 @@ func bring(ctx context.Context, dir *denizen.Directory, s settings, out io.Write
 	return err
 }
 
-// has says who has what a row wanted. The locators themselves are left out: what is printed may end
+// has returns who has what a row wanted. It leaves out the locator, because what is printed may end
 // up in a log.
 func has(p transfer.Problem) string {
 	switch {
@@ -163,14 +166,14 @@ func open(ctx context.Context, s settings, o *transfer.Options) (users people, c
 	return nil, nil, fmt.Errorf("-from %q is none of the sources", s.from)
 }
 
-// knownAs appends the name that a user has in another system.
+// knownAs adds a locator for the id of a user in another system.
 func knownAs(u *transfer.User, issuer, subject string) error {
 	name, err := external.New(issuer, subject)
 	u.Locators = append(u.Locators, transfer.Locator{Locator: name.Locator})
 	return err
 }
 
-// bad refuses a row.
+// bad returns the error that refuses a row.
 func bad(field, rule string) error {
 	return &denizen.Error{Kind: denizen.ErrInvalid, Field: field, Reason: rule}
 }

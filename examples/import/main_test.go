@@ -16,8 +16,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// walk imports a source the way one would: dry, then truly, then with the rest of what was refused,
-// and once more. It returns what was printed, and exports what is there then.
+// walk imports a source as its user would: in a dry run, then for real, then taking what is free of
+// rows that were refused, and once more. It returns what was printed and an export of the
+// directory.
 func walk(t *testing.T, s settings) (printed, exported string) {
 	t.Helper()
 	s.db = filepath.Join(t.TempDir(), "people.db")
@@ -39,7 +40,7 @@ func walk(t *testing.T, s settings) (printed, exported string) {
 
 var times = regexp.MustCompile(`"(verifiedAt|at)":"[^"]*"|"(seq|directory)":[^,]*`)
 
-// goesOut requires that people are the same in another directory.
+// goesOut requires that an export imports into another directory unchanged.
 func goesOut(t *testing.T, exported string) {
 	t.Helper()
 	dir := t.TempDir()

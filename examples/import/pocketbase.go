@@ -9,11 +9,11 @@ import (
 	"github.com/denizenhq/denizen/transfer"
 )
 
-// pocketBaseUser is what matters here of a record of the collection users, as a superuser gets it by
+// pocketBaseUser holds what is imported of a record of the collection users. A superuser gets it by
 //
 //	GET /api/collections/users/records?perPage=500&page=1&sort=id
 //
-// The pages may be in one file, one behind the other.
+// One file may hold several pages in a row.
 type pocketBaseUser struct {
 	ID       string `json:"id"`
 	Email    string `json:"email"`
@@ -47,10 +47,10 @@ func fromPocketBase(r io.Reader) people {
 	}
 }
 
-// pocketBaseTime is how PocketBase writes a time.
+// pocketBaseTime is the layout of times in PocketBase.
 const pocketBaseTime = "2006-01-02 15:04:05.000Z"
 
-// user is the mapping.
+// user returns the user of a record. It is the mapping to change.
 func (p *pocketBaseUser) user() (u transfer.User, err error) {
 	u = transfer.User{ID: transfer.MapID(p.ID), ScreenName: p.Name}
 	if u.ScreenName == "" {

@@ -11,11 +11,11 @@ import (
 	"github.com/denizenhq/denizen/transfer"
 )
 
-// defaultQuery selects the users of a table. In the order of their ids they go into a file fastest.
+// defaultQuery selects the users of a table. Importing into a file is fastest in the order of ids.
 const defaultQuery = `SELECT id, name, email, email_verified_at, phone, city, created_at, updated_at, disabled
 	FROM app_users ORDER BY id`
 
-// fromPostgres yields the users of a table. The rows are read as they are wanted.
+// fromPostgres yields the users of a table. It reads rows only as they are needed.
 func fromPostgres(ctx context.Context, dsn, query string) (people, func(), error) {
 	conn, err := pgx.Connect(ctx, dsn)
 	if err != nil {
@@ -30,7 +30,10 @@ func fromPostgres(ctx context.Context, dsn, query string) (people, func(), error
 		defer rows.Close()
 		for rows.Next() {
 			var r tableRow
-			err := rows.Scan(&r.id, &r.name, &r.email, &r.emailVerifiedAt, &r.phone, &r.city, &r.createdAt, &r.updatedAt, &r.disabled)
+			err := rows.Scan(
+				&r.id, &r.name, &r.email, &r.emailVerifiedAt, &r.phone, &r.city,
+				&r.createdAt, &r.updatedAt, &r.disabled,
+			)
 			if err != nil {
 				yield(transfer.User{}, err)
 				return
@@ -55,11 +58,12 @@ type tableRow struct {
 	disabled             bool
 }
 
-// user is the mapping.
+// user returns the user of a row. It is the mapping to change.
 func (r *tableRow) user() (transfer.User, error) {
 	id := strconv.FormatInt(r.id, 10)
 	u := transfer.User{
-		ID: transfer.MapID(id), ScreenName: r.name, Blocked: r.disabled, CreatedAt: r.createdAt, UpdatedAt: r.updatedAt,
+		ID: transfer.MapID(id), ScreenName: r.name, Blocked: r.disabled,
+		CreatedAt: r.createdAt, UpdatedAt: r.updatedAt,
 	}
 	if r.email != nil {
 		email := transfer.Locator{Locator: "email:" + *r.email}

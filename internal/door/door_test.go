@@ -12,7 +12,7 @@ import (
 
 const module = "github.com/denizenhq/denizen"
 
-// Without the root there is nothing behind it, and no program has it without the root.
+// Of is nil without the root. No program can have this package without the root.
 func TestDoor_IsSetByTheRootAlone(t *testing.T) {
 	require.Nil(t, door.Of)
 }

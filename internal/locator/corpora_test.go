@@ -12,8 +12,8 @@ import (
 	"github.com/denizenhq/denizen/internal/locator"
 )
 
-// TestCorpora adds the rows of public collections to the tables of this package. The
-// environment variable DENIZEN_CORPORA names the directory that holds them.
+// TestCorpora adds the rows of public collections to the tables of this package. The environment
+// variable DENIZEN_CORPORA names the directory that holds them.
 func TestCorpora(t *testing.T) {
 	dir := os.Getenv("DENIZEN_CORPORA")
 	if dir == "" {
@@ -192,7 +192,7 @@ func testNaughtyStrings(t *testing.T, file string) {
 	t.Log(len(strs), "strings, accepted:", accepted)
 }
 
-// No user id may be taken for a locator: one path segment holds either.
+// No user id may be read as a locator, because one path segment holds either.
 func testUserIDs(t *testing.T, file string) {
 	accepted := 0
 	for _, row := range readTSV(t, file) {
@@ -216,7 +216,7 @@ func canonicalOrNone(t *testing.T, address string) string {
 	return l.Canonical
 }
 
-// record is a row by the names in the file's first line.
+// record holds the columns of a row by the names in the file's first line.
 type record map[string]string
 
 // text decodes a column that holds a JSON string.

@@ -10,7 +10,7 @@ import (
 	"golang.org/x/text/unicode/norm"
 )
 
-// RFC 5321, section 4.5.3.1, and RFC 1035, section 2.3.4, in bytes. A path is at
+// The limits of RFC 5321, section 4.5.3.1, and RFC 1035, section 2.3.4, in bytes. A path has at
 // most 256 with its angle brackets, which leaves 254.
 const (
 	maxEmail = 254

@@ -11,8 +11,8 @@ import (
 	"github.com/denizenhq/denizen/internal/locator"
 )
 
-// What is accepted must be the same bare address to net/mail, a reader of RFC 5322
-// that shares no code with this package, and the same locator in any mix of case.
+// What is accepted must be the same bare address to net/mail, a reader of RFC 5322 that shares no
+// code with this package, and the same locator in any mix of case.
 func FuzzEmail(f *testing.F) {
 	for _, row := range goodEmails {
 		f.Add(row.raw)
@@ -49,7 +49,7 @@ func FuzzEmail(f *testing.F) {
 
 var e164 = regexp.MustCompile(`\A\+[1-9][0-9]{6,14}\z`)
 
-// What is accepted must hold its digits in their order and no other, and be the same
+// What is accepted must hold the digits of its input in their order and no others, and be the same
 // locator with any separators.
 func FuzzTele(f *testing.F) {
 	for _, row := range goodNumbers {
@@ -78,7 +78,7 @@ func FuzzTele(f *testing.F) {
 	})
 }
 
-// The serialized form must be read as its type and its address apart are.
+// Parse must read the serialized form as New reads its type and its address.
 func FuzzParse(f *testing.F) {
 	for _, row := range malformedSerialized {
 		f.Add(row.serialized)

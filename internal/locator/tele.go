@@ -45,10 +45,11 @@ func shapeTele(address string) (string, error) {
 	return string(canonical), nil
 }
 
-// TeleIn returns the canonical form of a number as people type it in a region, which is two capital
-// letters of ISO 3166-1: with a trunk prefix, an international one or none. A number that begins with
-// + is taken as it is, in any region. Where it is valid in no way it is refused, and never corrected.
-// The error is an [*Error].
+// TeleIn returns the canonical form of a number as it is typed in a region: with a trunk prefix, an
+// international prefix or none. The region is two capital letters of ISO 3166-1. A number that
+// begins with + is read without the region.
+//
+// A number that is not valid is refused and never corrected. The error is an [*Error].
 func TeleIn(region, number string) (string, error) {
 	if len(region) != 2 || region[0] < 'A' || region[0] > 'Z' || region[1] < 'A' || region[1] > 'Z' {
 		return "", refuse("region is not two capital letters of ISO 3166-1")

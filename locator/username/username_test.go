@@ -20,7 +20,7 @@ import (
 	"github.com/denizenhq/denizen"
 )
 
-// mustRule returns the rule of options that are good.
+// mustRule returns the rule with options that are valid.
 func mustRule(t testing.TB, o Options) denizen.LocatorRule {
 	t.Helper()
 	r, err := Rule(o)
@@ -28,7 +28,8 @@ func mustRule(t testing.TB, o Options) denizen.LocatorRule {
 	return r
 }
 
-// requireRefused requires a refusal by a rule's function, and that it does not hold the name.
+// requireRefused requires that a function of a rule refused a name, and that the error does not
+// hold it.
 func requireRefused(t testing.TB, err error, name, reason string) {
 	t.Helper()
 	var refused *denizen.Error
@@ -166,8 +167,8 @@ func TestTheTableIsSortedAndEndsSoon(t *testing.T) {
 	}
 }
 
-// The skeleton of a name is stored with it. Whoever changes the table, or how it is used, so that
-// this fails changes Version too, and then this.
+// The skeleton of a name is stored with it. If a change of the table, or of how it is used, makes
+// this fail, raise Version, and then correct this test.
 func TestAVersionHasOneTable(t *testing.T) {
 	h := sha256.New()
 	for _, e := range lookalikes {

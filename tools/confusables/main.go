@@ -3,8 +3,9 @@
 //
 //	go run -C tools ./confusables > locator/username/table.go
 //
-// The data comes with go.mau.fi/util, which is made from confusables.txt of the version of Unicode
-// that it names. Nothing else of it is used, and none of it is linked by who imports this module.
+// The data comes with go.mau.fi/util, which generates it from confusables.txt and says of which
+// version of Unicode. That module is a dependency of the tools only, not of programs that import
+// denizen.
 package main
 
 import (
@@ -50,7 +51,7 @@ var lookalikes = [...]struct {
 			return
 		}
 		needed[r] = true
-		// A replacement is lowered and looked at again.
+		// Names are put in lower case after each replacement, and then replaced again.
 		for _, next := range norm.NFD.String(strings.ToLower(replacement(r))) {
 			need(next)
 		}
@@ -66,7 +67,7 @@ var lookalikes = [...]struct {
 	fmt.Fprintln(out, "}")
 }
 
-// replacement returns what a character is replaced by, or "".
+// replacement returns what a character is replaced by, or "" if it is not replaced.
 func replacement(r rune) string {
 	to := confusable.GetReplacement(r)
 	if to == string(r) {
@@ -75,11 +76,12 @@ func replacement(r rune) string {
 	return to
 }
 
-// mayBeInName reports whether a name may hold a character: by the rules of today, or once it is
-// assigned.
+// mayBeInName reports whether a name may hold a character, by the present rules or after Unicode
+// has assigned it.
 func mayBeInName(r rune) bool {
 	for _, name := range []string{string(r), "a" + string(r), "\u05d0" + string(r)} {
-		if canonical, err := precis.UsernameCaseMapped.String(name); err == nil && strings.ContainsRune(norm.NFD.String(canonical), r) {
+		canonical, err := precis.UsernameCaseMapped.String(name)
+		if err == nil && strings.ContainsRune(norm.NFD.String(canonical), r) {
 			return true
 		}
 	}
