@@ -91,8 +91,9 @@ type Options struct {
 	// DryRun says what would become of each row and writes nothing. It uses some 40 bytes of memory
 	// for each id and locator, to find the rows that clash with each other.
 	DryRun bool
-	// TrustVerified believes rows that say that a locator is Verified. Set it only if the source
-	// verified each address: whoever proves a verified address signs in as its user.
+	// TrustVerified believes rows that say that a locator is Verified, and an external identity is
+	// Verified by being in a row. Set it only if the source verified each of them: whoever proves a
+	// verified address, or has the identity, signs in as its user.
 	TrustVerified bool
 	// OnClash says what becomes of rows that clash with other users.
 	OnClash OnClash
