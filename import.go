@@ -410,10 +410,26 @@ func (im *importer) Create(ctx context.Context, prepared door.Prepared, number i
 	switch {
 	case err == errUnchanged || err == errDryRun:
 		return out, nil
+	case errors.Is(err, ErrCorrupt):
+		// Of the store, or of what is stored of this user?
+		damaged, unreadable := im.damaged(ctx, row)
+		if damaged {
+			return door.Outcome{Damaged: true}, nil
+		}
+		return door.Outcome{}, firstOf(unreadable, err)
 	case err != nil:
-		return door.Outcome{}, im.aboutAttribute(ctx, err, row)
+		return door.Outcome{}, im.aboutAttribute(err, row)
 	}
 	return out, nil
+}
+
+// damaged reports whether a record that only the user of a row can have is damaged.
+func (im *importer) damaged(ctx context.Context, row *importRow) (bool, error) {
+	entries, err := im.d.records.Read(ctx, append(slices.Clone(row.keys), record.ProfileKey(row.user.ID))...)
+	if err != nil {
+		return false, err
+	}
+	return slices.ContainsFunc(entries, (*txn.Entry).Damaged), nil
 }
 
 // there says of a row whose id somebody has that it was imported before, or that this is somebody
@@ -469,7 +485,7 @@ func (im *importer) plan(r *creation, created int64, number int) {
 }
 
 // aboutAttribute returns an error that says which attribute of a row was refused, if one was.
-func (im *importer) aboutAttribute(ctx context.Context, err error, row *importRow) error {
+func (im *importer) aboutAttribute(err error, row *importRow) error {
 	e, ok := errors.AsType[*Error](err)
 	if !ok || e.Kind != ErrInvalid || e.Field == "attributes" || e.Missing != nil {
 		return err

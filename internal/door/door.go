@@ -89,10 +89,11 @@ type Prepared interface {
 
 // Outcome is what came of a row.
 type Outcome struct {
-	ID     string  // of the user who was created, or is there
-	There  bool    // the row was imported before: nothing was written
-	Taken  []Taken // what others have: the id, or locators
-	Refuse bool    // nothing was written because of Taken
+	ID      string  // of the user who was created, or is there
+	There   bool    // the row was imported before: nothing was written
+	Taken   []Taken // what others have: the id, or locators
+	Refuse  bool    // nothing was written because of Taken
+	Damaged bool    // nothing was written because a record of this user is damaged
 }
 
 // Taken is an id or a locator that another user has.
