@@ -75,10 +75,15 @@ func (d *Directory) UsersByLocator(
 	if err != nil {
 		return nil, err
 	}
+	if len(locators) > MaxList {
+		return nil, tooManyToFind()
+	}
 	var few [4]*txn.Entry
-	owners, err := d.find(ctx, &c, few[:0], locators)
-	if err != nil {
-		return nil, err
+	owners := d.cachedOwners(few[:0], locators)
+	if owners == nil || !d.checkCallerCached(&c, nil) || d.usable() != nil {
+		if owners, err = d.find(ctx, &c, locators); err != nil {
+			return nil, err
+		}
 	}
 	users = make([]User, 0, len(owners))
 	for _, m := range owners {
@@ -97,14 +102,17 @@ func (d *Directory) UsersByLocator(
 // Locate returns the ids of the users who own these serialized locators, at most MaxList: one for
 // each, in their order, "" for one that nobody owns. A user may be in it several times. Pending
 // claims are never found, nor is who had a locator that rests. UsersByLocator returns the users
-// themselves, each once. For .system only.
+// themselves, each once. Only .system may.
 func (d *Directory) Locate(ctx context.Context, by Principal, locators ...string) (ids []UserID, err error) {
 	defer wrapOp("Locate", &err)
 	c, err := d.enter(ctx, opFindUsers, by, noTarget)
 	if err != nil {
 		return nil, err
 	}
-	owners, err := d.find(ctx, &c, nil, locators)
+	if len(locators) > MaxList {
+		return nil, tooManyToFind()
+	}
+	owners, err := d.find(ctx, &c, locators)
 	if err != nil {
 		return nil, err
 	}
@@ -117,15 +125,10 @@ func (d *Directory) Locate(ctx context.Context, by Principal, locators ...string
 	return ids, nil
 }
 
+func tooManyToFind() error { return invalid("locators", "must be 100 at most") }
+
 // find returns the users who own serialized locators, in their order, nil for one that nobody owns.
-// Room is for what is remembered.
-func (d *Directory) find(ctx context.Context, c *call, room []*txn.Entry, locators []string) (owners []*txn.Entry, err error) {
-	if len(locators) > MaxList {
-		return nil, invalid("locators", "must be 100 at most")
-	}
-	if owners = d.cachedOwners(room, locators); owners != nil && d.checkCallerCached(c, nil) && d.usable() == nil {
-		return owners, nil
-	}
+func (d *Directory) find(ctx context.Context, c *call, locators []string) (owners []*txn.Entry, err error) {
 	wanted := make([]string, len(locators))
 	for i, l := range locators {
 		if wanted[i], err = d.canonical(l); err != nil {
@@ -154,11 +157,12 @@ func (d *Directory) owners(ctx context.Context, c *call, locators []string) ([]*
 			owned, keys = append(owned, i), append(keys, record.UserKey(o.User))
 		}
 	}
+	owners := found
+	clear(owners)
 	users, err := d.read(ctx, c, keys...)
 	if err != nil {
 		return nil, err
 	}
-	owners := make([]*txn.Entry, len(locators))
 	for i, m := range users {
 		if r, ok := m.Value().(*record.User); ok && r.Owns(locators[owned[i]]) {
 			owners[owned[i]] = m

@@ -204,7 +204,11 @@ func (im *importer) Prepare(row door.Row) (_ door.Prepared, err error) {
 			l.Status = string(Verified)
 		}
 		if !im.o.Trust {
-			if l.Verified = 0; l.Status == string(Verified) {
+			// An identity that a rule vouches for would be verified by being added.
+			kind, _, _ := strings.Cut(l.Locator, ":")
+			rule := im.d.rules.of(kind)
+			vouched := l.Status == "" && rule != nil && rule.Vouched && !l.Claim
+			if l.Verified = 0; vouched || l.Status == string(Verified) {
 				l.Status = string(Unverified)
 				r.doubted++
 			}

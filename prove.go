@@ -25,7 +25,7 @@ import (
 // Only e-mail addresses and telephone numbers can be proved; one of another type is ErrInvalid.
 // Pending claims on the locator are not looked at, and stay. A blocked user is returned as it
 // is, blocked; IssueToken refuses it. A Principal made before the user passed outlives its
-// token, as after RevokeTokens. For .system only.
+// token, as after RevokeTokens. Only .system may.
 func (d *Directory) ProveLocator(ctx context.Context, by Principal, locator string, newcomer NewUser) (u User, err error) {
 	defer wrapOp("ProveLocator", &err)
 	c, err := d.enter(ctx, opProve, by, noTarget)

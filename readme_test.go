@@ -176,6 +176,16 @@ func brokenLinks(pages map[string]string, isFile func(path string) bool) (broken
 	return broken
 }
 
+func TestREADME_ThePageOfNamesHasTheOutputOfItsExample(t *testing.T) {
+	_, said, found := strings.Cut(textOf(t, "docs/names.md"), "\nprints\n\n```\n")
+	require.True(t, found)
+	said, _, _ = strings.Cut(said, "```\n")
+	_, output, found := strings.Cut(textOf(t, "locator/username/example_test.go"), "\t// Output:\n")
+	require.True(t, found)
+	output, _, _ = strings.Cut(output, "}\n")
+	require.Equal(t, regexp.MustCompile(`(?m)^\t// ?`).ReplaceAllString(output, ""), said)
+}
+
 func TestREADME_MarkdownLinksLeadSomewhere(t *testing.T) {
 	pages := filesNamed(t, ".md")
 	require.Contains(t, pages, "README.md")

@@ -46,7 +46,7 @@ const (
 //
 // It remembers what it would give to whom, some 200 bytes for each locator it yields. It yields
 // ErrCorrupt with a LocatorChange of nothing but the User for each that is damaged, and goes on;
-// it ends at any other error, which it yields. For .system only.
+// it ends at any other error, which it yields. Only .system may.
 func (d *Directory) CheckLocators(ctx context.Context, by Principal) iter.Seq2[LocatorChange, error] {
 	return func(yield func(LocatorChange, error) bool) { d.locatorChanges(ctx, by, false, yield) }
 }

@@ -282,7 +282,7 @@ func expect[V UserVersion | ProfileVersion](expected []V, version store.Seq) err
 
 // DeleteUser deletes a user in one commit: its locators are free again, but for those that rest by
 // the rule of their type (see LocatorRule), its tokens end, its profile and presence are gone. The id may be taken again, by a user who inherits nothing.
-// A user of whom something is damaged can be deleted too. For .system only.
+// A user of whom something is damaged can be deleted too. Only .system may.
 func (d *Directory) DeleteUser(ctx context.Context, by Principal, id UserID, expected ...UserVersion) (err error) {
 	defer wrapOp("DeleteUser", &err)
 	c, err := d.enter(ctx, opDeleteUser, by, id)

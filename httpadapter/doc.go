@@ -48,7 +48,7 @@
 //
 // Where a request names one locator nothing is left out: in a path in place of a user's id, in
 // the query parameter locators, and by its id. That parameter is split at commas, so what it asks
-// for holds none; an external identity that does is found by a path.
+// for holds none. An external identity with a comma is found by Directory.Locate, not over HTTP.
 //
 // # Bounds
 //

@@ -40,7 +40,7 @@ const (
 // damaged is named and passed over. It takes the memory of some hundred users.
 //
 // It ends with the first error of w or of the directory. What was written then lacks its last
-// line. For .system only.
+// line. Only .system may.
 func Export(ctx context.Context, dir *denizen.Directory, by denizen.Principal, w io.Writer) (done Exported, err error) {
 	if done.First, err = dir.Head(ctx, by); err != nil {
 		return done, err

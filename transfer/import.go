@@ -25,7 +25,7 @@ import (
 // ErrOutcomeUnknown. The iterator must end by itself when ctx does.
 //
 // Some 1,000 rows are under way at once, and no more than 10 MiB of them beside the largest. The
-// memory taken does not grow with the number of rows, dry runs apart. For .system only.
+// memory taken does not grow with the number of rows, dry runs apart. Only .system may.
 func Import(
 	ctx context.Context, dir *denizen.Directory, by denizen.Principal, users iter.Seq2[User, error], o Options,
 ) (Report, error) {

@@ -67,15 +67,15 @@ func (l Locator) Serialized() string {
 // that is the canonical form. For an e-mail address it is what was given, with the domain as
 // A-labels. For any other type it is what was given.
 func Deliverable(t Type, raw, canonical string) string {
-	switch t {
-	case Tele:
+	if t == Tele {
 		return canonical
-	case Email:
-	default:
-		return raw
 	}
 	for i := range len(raw) {
-		if raw[i] >= 0x80 { // the local part is ASCII
+		if raw[i] >= 0x80 {
+			if t != Email {
+				return raw
+			}
+			// The local part is ASCII.
 			return raw[:strings.IndexByte(raw, '@')] + canonical[strings.IndexByte(canonical, '@'):]
 		}
 	}

@@ -66,9 +66,9 @@
 //
 // A client may stop or vanish while it holds the lock. The server then ends its session after two
 // thirds of LockTimeout, or after [Options].Timeout if that is shorter, so that waiting commits can
-// still succeed. That is 10 s by default: a process that only gets no processor for a while, or
-// collects garbage, goes on before. If it goes on later, its commit returns [store.ErrUnavailable]
-// and was not applied. The store sets idle_in_transaction_session_timeout, statement_timeout and
+// still succeed. That is 3.3 s by default. A process that got no processor for that long and then
+// goes on has its commit refused by [store.ErrUnavailable]: nothing was applied. The store sets
+// idle_in_transaction_session_timeout, statement_timeout and
 // tcp_user_timeout for each of its transactions, which also works behind a pooler. Settings of the
 // connection, such as connect_timeout and tcp_keepalives_idle, are up to the host.
 //
@@ -140,7 +140,7 @@ type Options struct {
 	// not begin with pg_.
 	Schema string
 	// LockTimeout is how long a commit waits in total: for a connection, and for earlier commits
-	// and transactions of [Store.InTx]. It is also how long Close waits for commits. 0 means 15 s.
+	// and transactions of [Store.InTx]. It is also how long Close waits for commits. 0 means 5 s.
 	LockTimeout time.Duration
 	// Timeout is how long one step of a commit may take, besides LockTimeout, before its connection
 	// is given up. 0 means 30 s.
@@ -192,7 +192,7 @@ func open(ctx context.Context, pool *pgxpool.Pool, o Options) (*Store, error) {
 		option *time.Duration
 		usual  time.Duration
 	}{
-		{&o.LockTimeout, 15 * time.Second},
+		{&o.LockTimeout, 5 * time.Second},
 		{&o.Timeout, 30 * time.Second},
 		{&o.Poll, 500 * time.Millisecond},
 	} {
