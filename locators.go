@@ -473,9 +473,10 @@ type taking struct {
 	asked NewLocator
 }
 
-// takeOwnership makes each of ls its user's own, or returns ErrTaken with all of those that belong to
-// others or rest, spelled as they were asked for. Only .system gets as far as this with addresses
-// and numbers, and may know; names are no secret. Freed is what the user gives up in the same commit.
+// takeOwnership makes each of ls its user's own, or returns ErrTaken with all of those that belong
+// to others or rest, spelled as they were asked for. Only .system gets as far as this with addresses
+// and numbers, and may know; names are no secret. Freed is what the user gives up in the same
+// commit.
 func (p *plan) takeOwnership(r *record.User, freed []record.Locator, ls ...taking) error {
 	owners, err := p.takeFree(r, freed, ls)
 	if err != nil || owners == nil {

@@ -51,15 +51,15 @@ func (d *Directory) CheckLocators(ctx context.Context, by Principal) iter.Seq2[L
 	return func(yield func(LocatorChange, error) bool) { d.locatorChanges(ctx, by, false, yield) }
 }
 
-// RekeyLocators is CheckLocators, and brings to the present version of its rule each locator that can
-// be, in a commit of its own: its canonical form, what it is unique by, and the version. Whoever is
-// walked first gets what two would be unique by; the other collides.
+// RekeyLocators is CheckLocators, and brings each locator that can be to the present version of its
+// rule, in a commit of its own: its canonical form, what it is unique by, and the version. Whoever
+// is walked first gets what two would be unique by; the other collides.
 //
-// It may be ended at any time, and be run again: it then goes on with those that are left. It may run
-// while other processes still have an earlier version: a locator that meanwhile is of another
+// It may be ended at any time, and be run again: it then goes on with those that are left. It may
+// run while other processes still have an earlier version: a locator that meanwhile is of another
 // version, was replaced or removed is left as it is, and one of a later version than this process
-// has is never taken back. What a process with an earlier version adds is of that version. So
-// run it once more when the last of them has ended.
+// has is never taken back. What a process with an earlier version adds is of that version. So run it
+// once more when the last of them has ended.
 //
 // The feed tells of a locator whose canonical form changed, by EventLocatorsSet.
 func (d *Directory) RekeyLocators(ctx context.Context, by Principal) iter.Seq2[LocatorChange, error] {

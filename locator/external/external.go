@@ -3,10 +3,10 @@
 //
 //	denizen.Options{LocatorTypes: []denizen.LocatorRule{external.Rule()}}
 //
-// An identity is what an ID token of OpenID Connect says: its iss and its sub, byte for byte. Nothing
-// is folded, because only the issuer knows what tells its subjects apart. A host that checked such a
-// token as .system finds its user by [denizen.Directory.Locate] or creates one with the identity.
-// Nobody else adds one: it is Verified by having been added.
+// An identity is what an ID token of OpenID Connect says: its iss and its sub, byte for byte.
+// Nothing is folded, because only the issuer knows what tells its subjects apart. A host that
+// checked such a token finds its user, as .system, by [denizen.Directory.Locate], or creates one
+// with the identity. Nobody else adds one: it is Verified by having been added.
 package external
 
 import (

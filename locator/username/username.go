@@ -37,8 +37,8 @@ import (
 // Type is the type of user names as locators.
 const Type denizen.LocatorType = "username"
 
-// Version is that of the canonical form and the skeleton. A newer table gets a newer version where it
-// changes either for any name; see [denizen.Directory.RekeyLocators].
+// Version is that of the canonical form and the skeleton. A newer table gets a newer version where
+// it changes either for any name; see [denizen.Directory.RekeyLocators].
 const Version = 1
 
 // Options are the settings of the rule. The zero value is good. All but Rest and PerUser are about
@@ -161,8 +161,8 @@ func (o *Options) check(name string, reserved map[string]bool) error {
 // joins reports whether r is a joiner, which PRECIS allows where it shapes letters.
 func joins(r rune) bool { return r == '\u200c' || r == '\u200d' }
 
-// skeleton returns the form that names share which look alike: by UTS 39, and without case also where
-// it is a replacement that has one. O and 0 are one, as o and 0 are.
+// skeleton returns the form that names share which look alike: by UTS 39, and without case also
+// where it is a replacement that has one. O and 0 are one, as o and 0 are.
 func skeleton(name string) string {
 	var b strings.Builder
 	for range 8 { // until nothing is replaced, which a test knows to be sooner
