@@ -432,10 +432,27 @@ func (im *importer) Create(
 	switch {
 	case err == errUnchanged || err == errDryRun:
 		return out, nil
+	case errors.Is(err, ErrCorrupt):
+		// Of the store, or of what is stored of this user?
+		damaged, unreadable := im.damaged(ctx, row)
+		if damaged {
+			return door.Outcome{Damaged: true}, nil
+		}
+		return door.Outcome{}, firstOf(unreadable, err)
 	case err != nil:
-		return door.Outcome{}, im.aboutAttribute(ctx, err, row)
+		return door.Outcome{}, im.aboutAttribute(err, row)
 	}
 	return out, nil
+}
+
+// damaged reports whether a record that only the user of a row can have is damaged.
+func (im *importer) damaged(ctx context.Context, row *importRow) (bool, error) {
+	keys := append(slices.Clone(row.keys), record.ProfileKey(row.user.ID))
+	entries, err := im.d.records.Read(ctx, keys...)
+	if err != nil {
+		return false, err
+	}
+	return slices.ContainsFunc(entries, (*txn.Entry).Damaged), nil
 }
 
 // there fills the outcome of a row whose id exists. The row was imported before, unless it says
@@ -492,7 +509,7 @@ func (im *importer) plan(r *creation, created int64, number int) {
 }
 
 // aboutAttribute adds to an error which attribute of a row was refused, if one was.
-func (im *importer) aboutAttribute(ctx context.Context, err error, row *importRow) error {
+func (im *importer) aboutAttribute(err error, row *importRow) error {
 	e, ok := errors.AsType[*Error](err)
 	if !ok || e.Kind != ErrInvalid || e.Field == "attributes" || e.Missing != nil {
 		return err

@@ -281,12 +281,7 @@ func (r *run) create(at *row, number int) {
 
 // aboutRow reports whether an error is about one row only.
 func aboutRow(err error) bool {
-	for _, kind := range []error{denizen.ErrInvalid, denizen.ErrLimited, denizen.ErrCorrupt} {
-		if errors.Is(err, kind) {
-			return true
-		}
-	}
-	return false
+	return errors.Is(err, denizen.ErrInvalid) || errors.Is(err, denizen.ErrLimited) || errors.Is(err, denizen.ErrConflict)
 }
 
 // settle waits for the oldest chunk and collects the results of its rows, up to the first error
@@ -355,6 +350,9 @@ func (r *run) take(at *row, number int) error {
 	case at.err != nil:
 		result.Outcome = Refused
 		add(problemOf(at.err))
+	case out.Damaged:
+		result.Outcome = Refused
+		add(Problem{Field: "id", Rule: "a record of this user, or of one of its locators, is damaged"})
 	case out.There:
 		result.Outcome = Present
 	case out.Refuse && r.o.OnClash == Skip:
@@ -397,12 +395,9 @@ func problemOf(err error) Problem {
 	if !ok {
 		return Problem{Field: "row", Rule: "cannot be read"}
 	}
-	p := Problem{Field: e.Field, Rule: e.Reason}
+	p := Problem{Field: cmp.Or(e.Field, "row"), Rule: e.Reason}
 	if len(e.Missing) > 0 {
 		p.Value = e.Missing[0]
-	}
-	if errors.Is(err, denizen.ErrCorrupt) {
-		p.Field, p.Rule = "id", "a record of this user, or of one of its locators, is damaged"
 	}
 	return p
 }

@@ -88,10 +88,11 @@ type Prepared interface {
 
 // Outcome is what became of a row.
 type Outcome struct {
-	ID     string  // of the user who was created or exists
-	There  bool    // the row was imported before: nothing was written
-	Taken  []Taken // what others have: the id, or locators
-	Refuse bool    // nothing was written because of Taken
+	ID      string  // of the user who was created or exists
+	There   bool    // the row was imported before: nothing was written
+	Taken   []Taken // what others have: the id, or locators
+	Refuse  bool    // nothing was written because of Taken
+	Damaged bool    // nothing was written because a record of this user is damaged
 }
 
 // Taken is an id or a locator that is not free.
