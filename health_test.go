@@ -37,6 +37,7 @@ func TestHealth_TellsWhatTheStoreAndTheDutiesSay(t *testing.T) {
 			_, _ = d.Authenticate(t.Context(), token.Signed)
 			time.Sleep(time.Minute)
 		}
+		synctest.Wait() // who writes the log is done for now
 		err := d.Health(t.Context(), sys)
 		requireRefused(t, err, "Health", denizen.ErrUnavailable, "")
 		require.ErrorContains(t, err, "last uses fail")
