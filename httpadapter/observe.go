@@ -18,7 +18,7 @@ type Exchange struct {
 	Route     string // its pattern, such as "/v1/users/{userId}"; "" if there is none
 	Operation string // the directory's method, such as "CreateUser"; may be ""
 
-	// Credential is what the caller came with: "token", "cookie", "basic", "signed", "session"
+	// Credential is how the caller was identified: "token", "cookie", "basic", "signed", "session"
 	// where Options.Authenticate found it, or "" for none that is known.
 	Credential string
 	Refused    bool // the credential was refused: it is not good, doubled or malformed

@@ -644,7 +644,7 @@ func (u *modelUser) has(l denizen.Locator) int {
 
 const nick denizen.LocatorType = "nick"
 
-// unique answers what a nick is unique by.
+// unique returns what a nick is unique by.
 func unique(l denizen.Locator) string { return strings.ReplaceAll(l.Canonical, "0", "o") }
 
 // alike reports whether u has a nick that cannot be told apart from l.
@@ -662,7 +662,7 @@ func (u *modelUser) nicks() (n int) {
 	return n
 }
 
-// liveRests answers how many names that u gave up rest.
+// liveRests returns how many names that u gave up rest.
 func (m *model) liveRests(u *modelUser) (n int) {
 	for _, r := range u.resting {
 		if r.until > m.now() {
