@@ -93,8 +93,8 @@ func Token(t testing.TB, dir *denizen.Directory, user denizen.UserID) string {
 	return issued.Signed
 }
 
-// Principal returns the principal of a user who was authenticated by a new token: what the service knows a
-// client by once Authenticate let it in.
+// Principal returns the principal of a user who was authenticated by a new token: what the service
+// knows a client by once Authenticate let it in.
 func Principal(t testing.TB, dir *denizen.Directory, user denizen.UserID) denizen.Principal {
 	t.Helper()
 	by, err := dir.Authenticate(ctx, Token(t, dir, user))
