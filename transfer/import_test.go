@@ -365,28 +365,29 @@ func TestImport_WhatBreaksARuleIsNamedAndTheRestGoesOn(t *testing.T) {
 		"key twice":        {with(value(denizen.Attribute{Key: "bio"})), "attributes", "hold the same key twice", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			for _, dry := range []bool{true, false} {
-				dir, s := newMemory(t)
-				report, results := bring(t, dir, rows(plain("before-1"), bad.user, plain("behind-1")), transfer.Options{Define: defs, DryRun: dry})
-				require.Equal(t, 2, report.Created)
-				require.Equal(t, 1, report.Refused)
-				require.Len(t, report.Problems, 1)
-				require.Equal(t, report.Problems, results[1].Problems)
-				p := report.Problems[0]
-				require.Equal(t, 2, p.Row)
-				require.Equal(t, bad.user.ID, p.ID)
-				require.Equal(t, bad.field, p.Field)
-				require.Contains(t, p.Rule, bad.rule)
-				require.NotEmpty(t, p.Rule)
-				require.Equal(t, bad.value, p.Value)
-				require.NotContains(t, p.String(), "example.org")
-				if !dry {
-					require.Equal(t, 2, len(everybody(t, dir)))
-					records, err := s.List(t.Context(), store.Range{Under: "l", Limit: 10})
-					require.NoError(t, err)
-					require.Empty(t, records)
+			overStores(t, func(t *testing.T, dir *denizen.Directory, s store.Store) {
+				for _, dry := range []bool{true, false} {
+					report, results := bring(t, dir, rows(plain("before-1"), bad.user, plain("behind-1")), transfer.Options{Define: defs, DryRun: dry})
+					require.Equal(t, 2, report.Created)
+					require.Equal(t, 1, report.Refused)
+					require.Len(t, report.Problems, 1)
+					require.Equal(t, report.Problems, results[1].Problems)
+					p := report.Problems[0]
+					require.Equal(t, 2, p.Row)
+					require.Equal(t, bad.user.ID, p.ID)
+					require.Equal(t, bad.field, p.Field)
+					require.Contains(t, p.Rule, bad.rule)
+					require.NotEmpty(t, p.Rule)
+					require.Equal(t, bad.value, p.Value)
+					require.NotContains(t, p.String(), "example.org")
+					if !dry {
+						require.Equal(t, 2, len(everybody(t, dir)))
+						records, err := s.List(t.Context(), store.Range{Under: "l", Limit: 10})
+						require.NoError(t, err)
+						require.Empty(t, records)
+					}
 				}
-			}
+			})
 		})
 	}
 }
