@@ -1,6 +1,11 @@
 package denizen
 
-import "context"
+import (
+	"cmp"
+	"context"
+
+	"github.com/denizenhq/denizen/store"
+)
 
 // role is what a principal is to the user whom an operation is about. If it is about no user, every
 // user is other.
@@ -38,13 +43,18 @@ const (
 	opSetScreenName
 	opBlockUser
 	opDeleteUser
+	opMergeUsers
+	opEraseUser
+	opExportUser
 	opReadLocators
 	opAddLocator
 	opRemoveLocator
 	opSetLocators
 	opSetVerification
+	opMoveLocator
 	opRekeyLocators
 	opProve
+	opCancelUndo
 	opDefine
 	opReadDefinitions
 	opReadProfile
@@ -52,6 +62,8 @@ const (
 	opReadPresence
 	opReadDevices
 	opWritePresence
+	opWatchPresence
+	opReadActivity
 	opIssueToken
 	opReadTokens
 	opExtendToken
@@ -61,6 +73,7 @@ const (
 	opSigningKeys
 	opFeed
 	opHealth
+	opOperate
 	numOps
 )
 
@@ -76,13 +89,18 @@ var access = [numOps][numRoles]verdict{
 	opSetScreenName:   {self: allow, system: allow},
 	opBlockUser:       {system: allow},
 	opDeleteUser:      {system: allow},
+	opMergeUsers:      {system: allow},
+	opEraseUser:       {system: allow},
+	opExportUser:      {self: allow, system: allow},
 	opReadLocators:    {self: allow, system: allow},
 	opAddLocator:      {self: allow, system: allow},
 	opRemoveLocator:   {self: allow, system: allow},
 	opSetLocators:     {system: allow},
 	opSetVerification: {system: allow},
+	opMoveLocator:     {system: allow},
 	opRekeyLocators:   {system: allow},
 	opProve:           {system: allow},
+	opCancelUndo:      {system: allow},
 	opDefine:          {system: allow},
 	opReadDefinitions: {other: allow, self: allow, system: allow},
 	opReadProfile:     {other: peer, self: allow, system: allow},
@@ -90,6 +108,8 @@ var access = [numOps][numRoles]verdict{
 	opReadPresence:    {other: peer, self: allow, system: allow},
 	opReadDevices:     {self: allow, system: allow},
 	opWritePresence:   {self: allow, system: allow},
+	opWatchPresence:   {self: allow, system: allow},
+	opReadActivity:    {other: peer, self: allow, system: allow},
 	opIssueToken:      {system: allow},
 	opReadTokens:      {self: allow, system: allow},
 	opExtendToken:     {self: allow, system: allow},
@@ -99,12 +119,15 @@ var access = [numOps][numRoles]verdict{
 	opSigningKeys:     {system: allow},
 	opFeed:            {system: allow},
 	opHealth:          {system: allow},
+	opOperate:         {system: allow},
 }
 
 // untargeted is the operations that are about no user, or whose target is checked later.
 var untargeted = [numOps]bool{
-	opActAs: true, opCheck: true, opResolveUser: true, opCreateUser: true, opListUsers: true, opFindUsers: true, opProve: true, opRekeyLocators: true, opDefine: true,
-	opReadDefinitions: true, opLogout: true, opAccessKeys: true, opSigningKeys: true, opFeed: true, opHealth: true,
+	opActAs: true, opCheck: true, opWatchPresence: true, opResolveUser: true, opCreateUser: true,
+	opListUsers: true, opFindUsers: true, opProve: true, opRekeyLocators: true, opDefine: true,
+	opReadDefinitions: true, opLogout: true, opAccessKeys: true, opSigningKeys: true,
+	opFeed: true, opHealth: true, opOperate: true,
 }
 
 // facets is what Options.MaySee is asked about in a peer cell.
@@ -112,6 +135,7 @@ var facets = [numOps]Facet{
 	opReadUser:     FacetScreenName,
 	opReadProfile:  FacetProfile,
 	opReadPresence: FacetPresence,
+	opReadActivity: FacetLastActive,
 }
 
 // Facet is what one user may be shown of another. It is what Options.MaySee is asked about.
@@ -122,9 +146,10 @@ const (
 	FacetScreenName Facet = iota + 1
 	FacetProfile
 	FacetPresence
+	FacetLastActive
 )
 
-// String returns "screenName", "profile" or "presence".
+// String returns "screenName", "profile", "presence" or "lastActive".
 func (f Facet) String() string {
 	switch f {
 	case FacetScreenName:
@@ -133,6 +158,8 @@ func (f Facet) String() string {
 		return "profile"
 	case FacetPresence:
 		return "presence"
+	case FacetLastActive:
+		return "lastActive"
 	}
 	return "unknown facet"
 }
@@ -144,6 +171,12 @@ type call struct {
 	role   role
 	target UserID // empty where the operation is about no user
 	now    int64
+	stale  int64 // what was verified before is Stale; 0: nothing is
+
+	// contended is what the call contends for with others: see queue. Empty: the target.
+	contended store.Key
+	// gathers holds the keys that a write reads which many callers make at once.
+	gathers []store.Key
 }
 
 // about returns a copy of c that is about another user, for a caller that may do op to everyone.
@@ -165,7 +198,7 @@ func (d *Directory) enter(
 	c.op, c.by, c.role, c.target = op, by, by.roleFor(target), target
 	verdict := access[op][c.role]
 	if verdict == deny {
-		return call{}, denied()
+		return call{}, cmp.Or(by.checkNamed(), denied())
 	}
 	if !untargeted[op] && c.role != self { // the id of an authenticated user is valid
 		if reason := checkUserID(string(target)); reason != "" {
@@ -185,6 +218,9 @@ func (d *Directory) enter(
 		}
 	}
 	c.now = d.clock.Now()
+	if d.options.VerifiedFor > 0 {
+		c.stale = c.now - d.options.VerifiedFor.Milliseconds()
+	}
 	return c, nil
 }
 

@@ -36,13 +36,18 @@ var specified = []denizen.AccessRow{
 	{Name: "set the screen name", Cells: [4]string{no, no, yes, yes}},
 	{Name: "block or unblock a user", Cells: [4]string{no, no, no, yes}},
 	{Name: "delete a user", Cells: [4]string{no, no, no, yes}},
+	{Name: "merge two users", Cells: [4]string{no, no, no, yes}},
+	{Name: "erase a user", Cells: [4]string{no, no, no, yes}},
+	{Name: "export a user", Cells: [4]string{no, no, yes, yes}},
 	{Name: "read locators", Cells: [4]string{no, no, yes, yes}},
 	{Name: "add a locator", Cells: [4]string{no, no, yes, yes}},
 	{Name: "remove a locator", Cells: [4]string{no, no, yes, yes}},
 	{Name: "set all locators", Cells: [4]string{no, no, no, yes}},
-	{Name: "vouch for a locator", Cells: [4]string{no, no, no, yes}},
+	{Name: "vouch for a locator, or reveal it", Cells: [4]string{no, no, no, yes}},
+	{Name: "move a locator to another user", Cells: [4]string{no, no, no, yes}},
 	{Name: "bring locators to another rule", Cells: [4]string{no, no, no, yes}},
 	{Name: "prove a locator", Cells: [4]string{no, no, no, yes}},
+	{Name: "cancel an undo", Cells: [4]string{no, no, no, yes}},
 	{Name: "define an attribute or drop a definition", Cells: [4]string{no, no, no, yes}},
 	{Name: "read definitions", Cells: [4]string{no, yes, yes, yes}},
 	{Name: "read the profile", Cells: [4]string{no, ifMaySee, yes, yes}},
@@ -50,6 +55,8 @@ var specified = []denizen.AccessRow{
 	{Name: "read presence", Cells: [4]string{no, ifMaySee, yes, yes}},
 	{Name: "list devices", Cells: [4]string{no, no, yes, yes}},
 	{Name: "set or clear presence", Cells: [4]string{no, no, yes, yes}},
+	{Name: "watch presences, each as it may be read", Cells: [4]string{no, no, yes, yes}},
+	{Name: "read the last activity", Cells: [4]string{no, ifMaySee, yes, yes}},
 	{Name: "issue a token", Cells: [4]string{no, no, no, yes}},
 	{Name: "list tokens", Cells: [4]string{no, no, yes, yes}},
 	{Name: "extend a token", Cells: [4]string{no, no, yes, yes}},
@@ -59,13 +66,14 @@ var specified = []denizen.AccessRow{
 	{Name: "rotate or drop signing keys", Cells: [4]string{no, no, no, yes}},
 	{Name: "follow and trim the feed", Cells: [4]string{no, no, no, yes}},
 	{Name: "ask how the directory fares", Cells: [4]string{no, no, no, yes}},
+	{Name: "back up, verify and rekey", Cells: [4]string{no, no, no, yes}},
 }
 
 // aboutTheCaller are the methods whose target is whoever calls.
-var aboutTheCaller = []string{"Check", "ResolveUser", "Logout"}
+var aboutTheCaller = []string{"Check", "ResolveUser", "Logout", "WatchPresence"}
 
 // leavesOut are the methods whose result leaves out users who do not exist.
-var leavesOut = []string{"Presences"}
+var leavesOut = []string{"Presences", "LastActive"}
 
 // The columns of the table.
 const (
@@ -266,9 +274,10 @@ func TestAccess_NothingIsAskedAboutAReservedName(t *testing.T) {
 
 // facetOf is what the host is asked for a row of the table.
 var facetOf = map[string]denizen.Facet{
-	"read a user":      denizen.FacetScreenName,
-	"read the profile": denizen.FacetProfile,
-	"read presence":    denizen.FacetPresence,
+	"read a user":            denizen.FacetScreenName,
+	"read the profile":       denizen.FacetProfile,
+	"read presence":          denizen.FacetPresence,
+	"read the last activity": denizen.FacetLastActive,
 }
 
 type question struct {
@@ -324,7 +333,7 @@ func TestAccess_TheHostsWordDecidesWhatPeersSee(t *testing.T) {
 						require.Equal(t, calls, w.calls.calls(), "%s asked the store", m.name)
 					}
 				}
-				require.Equal(t, 6, tried)
+				require.Equal(t, 7, tried)
 				require.Equal(t, before, invariant.Of(t, w.inner))
 			})
 		}
@@ -394,6 +403,8 @@ var fallen = []struct {
 	{"a user who is blocked", asSelf, (*world).itself, block},
 	{"a user who is deleted", asSelf, (*world).itself, deletion},
 	{"a user whose id is another's now", asSelf, (*world).itself, replacement},
+	{"a user who is merged into another", asSelf, (*world).itself, merger},
+	{"a user acted for who is merged into another", asSelf, (*world).delegate, merger},
 	{"a peer who is blocked", asOther, (*world).itself, block},
 	{"a peer who is deleted", asOther, (*world).itself, deletion},
 	{"a peer whose id is another's now", asOther, (*world).itself, replacement},
@@ -412,12 +423,17 @@ func (w *world) delegate() denizen.Principal { return w.byAlicesDelegate }
 func (w *world) application() denizen.Principal { return w.byKey }
 
 func block(ctx context.Context, w *world) error {
-	_, err := w.BlockUser(ctx, denizen.System(), w.alice)
+	_, err := w.BlockUser(ctx, denizen.System(), w.alice, denizen.Block{})
 	return err
 }
 
 func deletion(ctx context.Context, w *world) error {
 	return w.DeleteUser(ctx, denizen.System(), w.alice)
+}
+
+func merger(ctx context.Context, w *world) error {
+	_, err := w.MergeUsers(ctx, denizen.System(), w.alice, w.bob, denizen.MergePolicy{Alias: denizen.Forever})
+	return err
 }
 
 func replacement(ctx context.Context, w *world) error {

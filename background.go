@@ -82,10 +82,15 @@ func (d *Directory) initBackground() {
 		return func(t *duty) { d.regularly(b.ctx, t, first, every) }
 	}
 	add("heartbeats", d.storeBeats, func(t *duty) { d.storeBegun(b.ctx, t) })
-	add("last uses", d.storeUses, regularly(everyMinute, everyMinute))
+	add("last uses", d.storeLast, regularly(everyMinute, everyMinute))
 	add("trimming the feed", d.trimFeed, regularly(everyMinute, everyMinute))
 	add("nonces", d.sweepNonces, regularly(everyMinute, everyMinute))
+	add("proofs", d.sweepProofs, regularly(everyMinute, everyMinute))
 	add("expired tokens", d.sweep, regularly(everyMinute, everyHour))
+	add("telling of ends", d.tellDue, func(t *duty) { d.tellEnds(b.ctx, t) })
+	if !d.records.Caching() {
+		add("following presence", nil, func(t *duty) { d.followPresence(b.ctx, t) })
+	}
 	if d.follower != nil {
 		add("following the feed", nil, func(t *duty) { d.follow(b.ctx, t) })
 	}
@@ -171,7 +176,17 @@ func (d *Directory) storeBegun(ctx context.Context, t *duty) {
 
 // flush stores everything that is kept in memory.
 func (d *Directory) flush(ctx context.Context) error {
-	return errors.Join(d.storeBeats(ctx), d.storeUses(ctx))
+	return errors.Join(d.storeBeats(ctx), d.storeLast(ctx))
+}
+
+// storeLast stores last uses and last activities.
+func (d *Directory) storeLast(ctx context.Context) error {
+	var active error
+	var both sync.WaitGroup // a slow store is waited for once
+	both.Go(func() { active = d.storeActive(ctx) })
+	uses := d.storeUses(ctx)
+	both.Wait()
+	return errors.Join(uses, active)
 }
 
 // storeBeats stores the pending heartbeats.
@@ -184,14 +199,24 @@ func (d *Directory) storeBeats(ctx context.Context) error {
 }
 
 // sweep lets go what expired: tokens with what their texts stand for, texts that no token lists,
-// locators that rested, and keys of idempotency.
+// locators that rested, what can no longer be undone, aliases, lists of proofs, keys of who is not
+// here any more, and keys of idempotency.
 func (d *Directory) sweep(ctx context.Context) error {
 	now := d.clock.Now()
+	ended := func(value any) bool { return over(untilOf(value), now) }
 	return errors.Join(
 		d.sweepTokens(ctx, now),
 		d.sweepTexts(ctx, now),
-		d.sweepRests(ctx, now),
-		d.sweepOld(ctx, record.Creations, func(key store.Key) bool { return record.CreationsBefore(key, now/86_400_000-1) }),
+		d.sweepUserProofs(ctx, now),
+		d.sweepOver(ctx, record.Rests, ended),
+		d.sweepOver(ctx, record.Undos, ended),
+		d.sweepOver(ctx, record.Aliases, ended),
+		d.sweepOld(ctx, record.Heres, func(key store.Key) bool {
+			return record.HeresBefore(key, record.HereFrom(now)-1)
+		}),
+		d.sweepOld(ctx, record.Creations, func(key store.Key) bool {
+			return record.CreationsBefore(key, now/86_400_000-1)
+		}),
 	)
 }
 
@@ -266,6 +291,73 @@ func (d *Directory) sweepOld(ctx context.Context, under store.Key, old func(stor
 			return err
 		}
 	}
+}
+
+// sweepOver drops the records under a prefix that are over.
+func (d *Directory) sweepOver(
+	ctx context.Context, under store.Key, over func(value any) bool,
+) error {
+	var gone []store.Key
+	for r, err := range d.walk(ctx, under) {
+		if err != nil {
+			return err
+		}
+		value, err := record.DecodeStored(r)
+		if err != nil {
+			d.met(r.Key)
+			continue
+		}
+		if !over(value) {
+			continue
+		}
+		if gone = append(gone, r.Key); len(gone) == maxSweep {
+			if err := d.dropOver(ctx, gone, over); err != nil {
+				return err
+			}
+			gone = nil
+		}
+	}
+	return d.dropOver(ctx, gone, over)
+}
+
+// untilOf returns when the time of a record is over, or 0 for never.
+func untilOf(value any) int64 {
+	switch r := value.(type) {
+	case *record.Rest:
+		return r.Until
+	case *record.Undo:
+		return r.Until
+	case *record.Alias:
+		return r.Until
+	}
+	return 0
+}
+
+// dropOver drops records that are over. It reads them again, because one may have been written anew
+// since.
+func (d *Directory) dropOver(
+	ctx context.Context, keys []store.Key, over func(value any) bool,
+) error {
+	if len(keys) == 0 {
+		return nil
+	}
+	return d.writeBackground(ctx, func(tx *txn.Tx) error {
+		entries, err := tx.Read(keys...)
+		if err != nil {
+			return err
+		}
+		nothing := true
+		for i, e := range entries {
+			if over(e.Value()) {
+				tx.Drop(keys[i])
+				nothing = false
+			}
+		}
+		if nothing {
+			return errUnchanged
+		}
+		return nil
+	})
 }
 
 // dropAll drops keys whatever is stored under them.

@@ -11,7 +11,7 @@ import (
 // call reads the keys of all users; later ones read only the new events. Calls at once share one
 // count. Only .system may.
 func (d *Directory) CountUsers(ctx context.Context, by Principal) (n int, err error) {
-	defer wrapOp("CountUsers", &err)
+	defer d.trace(&ctx, "CountUsers", &by).end(&err)
 	c, err := d.enter(ctx, opListUsers, by, noTarget)
 	if err != nil {
 		return 0, err
@@ -29,5 +29,6 @@ func (d *Directory) CountUsers(ctx context.Context, by Principal) (n int, err er
 }
 
 func newCensus(s store.Store) *census.Census {
-	return census.New(s, string(EventUserCreated), string(EventUserDeleted))
+	return census.New(s, string(EventUserCreated),
+		string(EventUserDeleted), string(EventUserErased), string(EventUserMerged))
 }

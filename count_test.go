@@ -22,7 +22,7 @@ func TestCount_TheCountIsExactThroughAllChanges(t *testing.T) {
 		}
 		_, err := h.SetScreenName(ctx, sys, "user-0003", "Another")
 		require.NoError(t, err)
-		_, err = h.BlockUser(ctx, sys, "user-0003")
+		_, err = h.BlockUser(ctx, sys, "user-0003", denizen.Block{})
 		require.NoError(t, err)
 		requireCount(t, h.Directory, 7)
 		require.NoError(t, h.DeleteUser(ctx, sys, "user-0003"))

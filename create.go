@@ -22,8 +22,8 @@ type NewUser struct {
 	Locators   []NewLocator
 	Attributes []Attribute
 	// Idempotency, if set, makes the same call within a day return the same user. With another
-	// Digest it is ErrConflict with Field "idempotency". If the user was deleted since it is
-	// ErrNotFound.
+	// Digest it is ErrConflict with Field "idempotency". If the user was deleted or erased since it
+	// is ErrNotFound.
 	Idempotency Idempotency
 }
 
@@ -34,11 +34,11 @@ type Idempotency struct{ Key, Digest string }
 // CreateUser creates a user with its locators and attributes in one commit. The user owns the
 // locators at once.
 //
-// If another user has the id, or others own some of the locators or some rest, it is [ErrTaken]
-// with Field "id" or "locator". Error.Missing holds those as they were given. Then nothing is
-// created. Only .system may.
+// If another user has the id or it is an alias (see [MergePolicy]), or others own some of the
+// locators or some rest, it is [ErrTaken] with Field "id" or "locator". Error.Missing holds those
+// as they were given. Then nothing is created. Only .system may.
 func (d *Directory) CreateUser(ctx context.Context, by Principal, n NewUser) (u User, err error) {
-	defer wrapOp("CreateUser", &err)
+	defer d.trace(&ctx, "CreateUser", &by).end(&err)
 	c, err := d.enter(ctx, opCreateUser, by, noTarget)
 	if err != nil {
 		return User{}, err
@@ -64,7 +64,7 @@ func (d *Directory) CreateUser(ctx context.Context, by Principal, n NewUser) (u 
 		if err != nil {
 			return err
 		}
-		return met.refusal(r)
+		return met.refusal(&c, r)
 	})
 	if err == errUnchanged {
 		return d.created(ctx, &c, n.Idempotency, earlier)
@@ -72,7 +72,7 @@ func (d *Directory) CreateUser(ctx context.Context, by Principal, n NewUser) (u 
 	if err != nil {
 		return User{}, err
 	}
-	return userOf(&r.user, seq), nil
+	return userOf(&c, &r.user, seq), nil
 }
 
 // creation is a user to be created who has passed the checks that need no store.
@@ -147,28 +147,21 @@ type clash struct {
 }
 
 // refusal returns ErrTaken with everything that is in the way, as it was given, or nil.
-func (met clash) refusal(r *creation) error {
+func (met clash) refusal(c *call, r *creation) error {
 	if met.user != nil {
 		return newErrorAbout(ErrTaken, "id", "", r.user.ID)
 	}
-	var taken []string
-	for i, o := range met.owners {
-		if o != nil {
-			taken = append(taken, r.asked[i].Locator)
-		}
-	}
-	if taken != nil {
-		return newErrorAbout(ErrTaken, "locator", "", taken...)
-	}
-	return nil
+	return takenError(c, met.owners, func(i int) NewLocator { return r.asked[i] })
 }
 
 // create plans the creation of a user, unless something is in the way. If partly is set the user is
 // created without the locators that are not free. Then only met.user is in the way.
 func (p *plan) create(r *creation, partly bool) (met clash, err error) {
 	user := &r.user
-	if met.user, err = p.inTheWay(record.UserKey(user.ID)); met.user != nil || err != nil {
-		return met, err
+	for _, key := range [...]store.Key{record.UserKey(user.ID), record.AliasKey(user.ID)} {
+		if met.user, err = p.inTheWay(key); met.user != nil || err != nil {
+			return met, err
+		}
 	}
 	ls := make([]taking, len(user.Locators))
 	for i := range user.Locators {
@@ -235,6 +228,7 @@ func (p *plan) createdBefore(i Idempotency, user *record.User) (*record.Created,
 			return r, nil
 		}
 	}
+	user.Creation = key
 	p.Put(today, &record.Created{
 		Key: key, Digest: digestOf(i.Digest), At: p.c.now,
 		User: user.ID, Incarnation: user.Incarnation,
@@ -247,6 +241,9 @@ func (p *plan) createdBefore(i Idempotency, user *record.User) (*record.Created,
 func (d *Directory) created(
 	ctx context.Context, c *call, i Idempotency, earlier *record.Created,
 ) (User, error) {
+	if earlier.User == "" {
+		return User{}, newError(ErrNotFound, "user", "was erased since")
+	}
 	if earlier.Digest != digestOf(i.Digest) {
 		return User{}, newError(ErrConflict, "idempotency", "the key was used for another request")
 	}
@@ -258,7 +255,7 @@ func (d *Directory) created(
 	if !ok || u.Incarnation != earlier.Incarnation {
 		return User{}, newError(ErrNotFound, "user", "was deleted since")
 	}
-	return userOf(u, entries[0].Version()), nil
+	return userOf(c, u, entries[0].Version()), nil
 }
 
 // requireAbsent makes it a condition that there is nothing under key, and returns taken if there is
@@ -293,6 +290,11 @@ func (p *plan) inTheWay(key store.Key) (any, error) {
 		}
 	case *record.Unique:
 		if current, err := p.ownerIsCurrent(o.User, o.Incarnation, o.Locator); err != nil || !current {
+			return nil, err
+		}
+	case *record.Alias:
+		if leads, err := p.leads(o); err != nil || !leads {
+			p.Drop(key)
 			return nil, err
 		}
 	}

@@ -170,7 +170,11 @@ var enders = []struct {
 		return err
 	}},
 	{"BlockUser", false, func(d *denizen.Directory, _ denizen.Principal, _ string) error {
-		_, err := d.BlockUser(context.Background(), sys, mallory)
+		_, err := d.BlockUser(context.Background(), sys, mallory, denizen.Block{})
+		return err
+	}},
+	{"EraseUser", false, func(d *denizen.Directory, _ denizen.Principal, _ string) error {
+		_, err := d.EraseUser(context.Background(), sys, mallory)
 		return err
 	}},
 	{"DeleteUser", false, func(d *denizen.Directory, _ denizen.Principal, _ string) error {
@@ -536,7 +540,7 @@ func TestDamage_ADamagedEventHidesNoOther(t *testing.T) {
 	require.Equal(t, 3, n)
 	s.events[3] = true
 	var good, bad []denizen.Seq
-	for e, err := range d.Events(t.Context(), denizen.System(), 0) {
+	for e, err := range d.Events(t.Context(), denizen.System(), "") {
 		if err != nil {
 			require.ErrorIs(t, err, store.ErrCorrupt)
 			bad = append(bad, e.Seq)

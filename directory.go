@@ -18,9 +18,11 @@ import (
 
 	"github.com/denizenhq/denizen/internal/census"
 	"github.com/denizenhq/denizen/internal/clock"
+	"github.com/denizenhq/denizen/internal/door"
 	"github.com/denizenhq/denizen/internal/record"
 	"github.com/denizenhq/denizen/internal/trim"
 	"github.com/denizenhq/denizen/internal/txn"
+	"github.com/denizenhq/denizen/internal/watch"
 	"github.com/denizenhq/denizen/store"
 	"github.com/denizenhq/denizen/store/bolt"
 )
@@ -31,10 +33,13 @@ type Options struct {
 	// dots, dashes and underscores. If it is empty a new directory makes one. A directory keeps the
 	// one it was made with, and refuses to be opened with another.
 	ApplicationID string
-	// RootKey, of 32 bytes, seals access secrets and signing keys in the store. Without it they
-	// are stored in the clear. A directory must always be opened with the RootKey it was made
-	// with, or always without.
-	RootKey []byte
+	// RootKeys, of 32 bytes each and 16 at most, seal access secrets and signing keys in the store.
+	// The first seals, and all open. Without any those secrets are stored in the clear.
+	//
+	// Everything in a directory is under one key: the first one when it was made, and later the
+	// first one of whoever called [Directory.Rekey] last. That key must be among them. What is in
+	// the clear is under [NoRootKey], which must then be among them beside others.
+	RootKeys [][]byte
 	// MaySee reports whether one user may be shown something of another. It is called before
 	// anything is looked up, and whether or not the subject exists. An error refuses. It must not
 	// call methods of the directory that write. If it is nil, nobody sees anybody.
@@ -56,8 +61,9 @@ type Options struct {
 	// is 256 MiB. What is not used is not allocated.
 	//
 	// Three quarters are for records; over a store that others may write to no record is cached.
-	// A record weighs 256 bytes, its key and twice its encoding. One quarter is for authenticated
-	// tokens. A token weighs 512 bytes and its text.
+	// A record weighs 256 bytes, its key and twice its encoding. The presence of a user with one
+	// device weighs 210 bytes if others have the same chain, and up to half of the records may be
+	// such. One quarter is for authenticated tokens. A token weighs 512 bytes and its text.
 	CacheBytes int64
 	// UserEventBurst and UserEventInterval bound how many events a user with a token of its own
 	// causes in this process: a burst at once, then one each interval. One more is ErrLimited with
@@ -85,15 +91,36 @@ type Options struct {
 	// [Directory.RekeyLocators]. One whose type is not registered any more is shown, too, but never
 	// found. .system can remove either.
 	LocatorTypes []LocatorRule
+	// Quarantine is how long an e-mail address or a telephone number rests after its user gave it
+	// up or was deleted: whole milliseconds, ten years at most. The default is 0: it is free at
+	// once, unless its user may still undo that: see [Directory.RemoveLocator]. Locators of other
+	// types rest by LocatorRule.Rest.
+	//
+	// While it rests nobody is found by it, and nobody signs in or is created by it. Its last owner
+	// gets it back by proving it with a token of its own. NewLocator.Override lets .system give it
+	// out.
+	Quarantine time.Duration
+	// VerifiedFor is after how long Locator.Stale is set: whole milliseconds. The default is 0:
+	// never.
+	VerifiedFor time.Duration
 	// Logger, if set, gets damaged records, and background work that fails or is late: see Health.
 	// It gets each kind once a minute at most. It must not call the directory.
 	Logger *slog.Logger
+	// Trace, if set, is called as an operation begins, on the goroutine that called it: see
+	// [Operation]. Many may call it at once. The operation goes on with the context it returns, which
+	// must come from the one it is given. What it returns beside is called with the error of the
+	// operation, or nil, when that ends; nil is not called. If the operation panics, the error is
+	// none of this package's. Neither may call the directory, or block.
+	//
+	// What the directory does in the background is no operation. If Trace is nil it costs nothing.
+	Trace func(context.Context, Operation) (context.Context, func(error))
 }
 
 // Limits of a directory.
 const (
 	MaxLocators       = 16       // locators that a user owns
 	MaxClaims         = 4        // pending claims of a user, beside the locators it owns
+	MaxAliases        = 16       // ids of users who were merged into a user and that lead to it
 	MaxTokens         = 100      // live tokens of a user
 	MaxTokenTexts     = 8        // live signed texts of a token
 	MaxAccessKeys     = 3        // access keys of a directory
@@ -126,14 +153,14 @@ func tokenBytes(cacheBytes int64) int64 { return cacheBytes / 4 }
 // maxTries is how often something is tried that others keep spoiling.
 const maxTries = 16
 
+// tenYears is the longest that an option may say.
+const tenYears = 10 * 365 * 24 * time.Hour
+
 // fill checks the options and fills in the defaults.
 func (o *Options) fill() error {
 	if o.ApplicationID != "" && !applicationID(o.ApplicationID) {
 		const rule = "must be 1 to 72 letters, digits, dots, dashes and underscores"
 		return invalid("ApplicationID", rule)
-	}
-	if o.RootKey != nil && len(o.RootKey) != chacha20poly1305.KeySize {
-		return invalid("RootKey", "must be 32 bytes")
 	}
 	durations := []struct {
 		name  string
@@ -158,7 +185,7 @@ func (o *Options) fill() error {
 			return invalid(d.name, "must be a positive multiple of "+d.step.String())
 		}
 	}
-	if o.MaxTokenTTL > 10*365*24*time.Hour {
+	if o.MaxTokenTTL > tenYears {
 		return invalid("MaxTokenTTL", "must be ten years at most")
 	}
 	if o.TokenTTL > o.MaxTokenTTL {
@@ -168,6 +195,14 @@ func (o *Options) fill() error {
 	if delay < 0 || delay > time.Hour || delay%time.Millisecond != 0 {
 		const rule = "must be a multiple of a millisecond and an hour at most"
 		return invalid("MaxRevocationDelay", rule)
+	}
+	whole := func(v time.Duration) bool { return v >= 0 && v%time.Millisecond == 0 && v <= tenYears }
+	const rule = "must be a multiple of a millisecond and ten years at most"
+	switch {
+	case !whole(o.Quarantine):
+		return invalid("Quarantine", rule)
+	case !whole(o.VerifiedFor):
+		return invalid("VerifiedFor", rule)
 	}
 	if o.CacheBytes == 0 {
 		o.CacheBytes = usualCacheBytes
@@ -220,20 +255,27 @@ type Directory struct {
 
 	// Set before New or Open returns, and constant after.
 	id            string // no other directory ever has it
+	epoch         int64  // of the history that cursors of the feed are of
 	applicationID string
-	sealer        cipher.AEAD // nil without a root key
-	dummySecret   string      // the sealed secret of an access key that nobody has
+	rootKeys      []rootKey
+	dummySecret   string // the sealed secret of an access key that nobody has
 	cursors       cipher.AEAD
 	restingKey    []byte
+	proofKey      []byte
+	undoKey       []byte
 	rules         locatorRules // never changed
 
-	records  *txn.DB // of store; caches nothing over a store that others may write to
-	tokens   *tokenCache
-	follower *revocationFollower // nil unless others may write and MaxRevocationDelay is set
-	buckets  *buckets
-	lastUses *lastUses
-	keyRing  atomic.Pointer[keyRing]
-	census   *census.Census
+	records    *txn.DB // of store; caches nothing over a store that others may write to
+	tokens     *tokenCache
+	follower   *revocationFollower // nil unless others may write and MaxRevocationDelay is set
+	buckets    *buckets
+	lastUses   *lastUses
+	lastActive *lastActive
+	notified   notified
+	keyRing    atomic.Pointer[keyRing]
+	onChange   *atomic.Pointer[func(door.Change)] // set by package signin
+	census     *census.Census
+	watches    *watch.Table // nil in a transaction
 
 	parent     *Directory // the one that InTx was called on, or nil
 	closed     atomic.Bool
@@ -299,16 +341,16 @@ func newDirectory(ctx context.Context, s store.Store, o Options) (*Directory, er
 	}
 	d := &Directory{
 		store: s, options: o, clock: clock.From(ctx), release: func() {},
-		buckets: newBuckets(o.UserEventBurst, o.UserEventInterval), lastUses: newLastUses(),
+		buckets:  newBuckets(o.UserEventBurst, o.UserEventInterval),
+		lastUses: newLastUses(), lastActive: newLastActive(),
 		health: &health{logged: map[string]int64{}}, rules: o.LocatorTypes,
+		onChange: new(atomic.Pointer[func(door.Change)]),
 	}
-	if o.RootKey != nil {
-		var err error
-		if d.sealer, err = chacha20poly1305.NewX(o.RootKey); err != nil {
-			return nil, err
-		}
+	var err error
+	if d.rootKeys, err = newRootKeys(o.RootKeys); err != nil {
+		return nil, err
 	}
-	d.options.RootKey = nil
+	d.options.RootKeys = nil
 	cacheBytes := int64(0)
 	if sole, ok := s.(store.Sole); ok {
 		release, err := sole.Own()
@@ -328,6 +370,7 @@ func newDirectory(ctx context.Context, s store.Store, o Options) (*Directory, er
 	}
 	d.records = txn.New(s, cacheBytes)
 	d.census = newCensus(s)
+	d.watches = watch.New(o.CacheBytes)
 	d.trimmer = trim.New(s, d.records, o.FeedMaxEvents)
 	d.initBackground()
 	if err := d.loadOrInitialize(ctx); err != nil {
@@ -371,6 +414,7 @@ func (d *Directory) loadOrInitialize(ctx context.Context) error {
 func (d *Directory) initialize(ctx context.Context) error {
 	own := record.Directory{
 		ID: uuid.NewString(), ApplicationID: d.options.ApplicationID, Created: d.clock.Now(),
+		Epoch: newEpoch(),
 	}
 	if own.ApplicationID == "" {
 		own.ApplicationID = uuid.NewString()
@@ -378,8 +422,8 @@ func (d *Directory) initialize(ctx context.Context) error {
 	d.id = own.ID
 	var cursorKey [chacha20poly1305.KeySize]byte
 	rand.Read(cursorKey[:])
-	own.CursorKey = d.seal("cursor", cursorKey[:])
-	first := d.newSigningKey(own.Created, own.Created)
+	own.CursorKey = d.seal(d.rootKeys[0], cursorPurpose, cursorKey[:])
+	first := d.newSigningKey(d.rootKeys[0], own.Created, own.Created)
 	event := newEvent(&call{by: System(), now: own.Created}, EventDirectoryFounded)
 	return d.writeBackground(ctx, func(tx *txn.Tx) error {
 		if tx.Retrying() {
@@ -399,24 +443,22 @@ func (d *Directory) loadExisting(own *record.Directory) error {
 	if d.options.ApplicationID != "" && d.options.ApplicationID != own.ApplicationID {
 		return invalid("ApplicationID", "is not the one this directory was made with")
 	}
-	d.id, d.applicationID = own.ID, own.ApplicationID
-	switch sealed := strings.HasPrefix(own.CursorKey, sealedPrefix); {
-	case sealed && d.sealer == nil:
-		return invalid("RootKey", "this directory was made with one")
-	case !sealed && d.sealer != nil:
-		return invalid("RootKey", "this directory was made without one")
-	}
-	cursorKey, err := d.unseal("cursor", own.CursorKey)
-	if err != nil && d.sealer != nil {
-		return invalid("RootKey", "is not the one this directory was made with")
-	}
+	d.id, d.applicationID, d.epoch = own.ID, own.ApplicationID, own.Epoch
+	cursorKey, root, err := d.unseal(cursorPurpose, own.CursorKey)
 	if err != nil {
+		switch s, ok := parseSealed(own.CursorKey); {
+		case ok && s.id == NoRootKey && !d.hasKeyOf(own.CursorKey):
+			return invalid("RootKeys", "this directory has none, and NoRootKey is not among them")
+		case ok && (s.id == "" || !d.hasKeyOf(own.CursorKey)):
+			return invalid("RootKeys", "that of this directory is not among them")
+		}
 		return err
 	}
 	secret := make([]byte, 32)
 	rand.Read(secret)
-	d.dummySecret = d.sealAccess("", secret)
-	d.restingKey = restingKey(cursorKey)
+	d.dummySecret = d.sealAccess(root, "", secret)
+	d.restingKey, d.undoKey = restingKey(cursorKey), undoKey(cursorKey)
+	d.proofKey = proofKey(cursorKey)
 	d.cursors, err = chacha20poly1305.NewX(cursorKey)
 	return err
 }
@@ -488,9 +530,11 @@ func (d *Directory) InTx(s store.Store) (inTx *Directory, err error) {
 	}
 	inTx = &Directory{
 		store: s, options: d.options, clock: d.clock, release: func() {}, parent: d,
-		id: d.id, applicationID: d.applicationID, sealer: d.sealer, dummySecret: d.dummySecret, cursors: d.cursors,
-		restingKey: d.restingKey, rules: d.rules,
-		records: txn.New(s, 0), census: newCensus(s), buckets: d.buckets, lastUses: d.lastUses, health: d.health,
+		id: d.id, epoch: d.epoch, applicationID: d.applicationID, rules: d.rules,
+		rootKeys: d.rootKeys, dummySecret: d.dummySecret, cursors: d.cursors,
+		restingKey: d.restingKey, undoKey: d.undoKey, proofKey: d.proofKey,
+		records: txn.New(s, 0), census: newCensus(s), buckets: d.buckets,
+		lastUses: d.lastUses, lastActive: d.lastActive, health: d.health, onChange: d.onChange,
 	}
 	inTx.background = background{start: d.background.start, ctx: d.background.ctx, cancel: func() {}}
 	return inTx, nil

@@ -38,10 +38,15 @@ func TestDirectory_OptionsAreJudgedAtOnce(t *testing.T) {
 		{denizen.Options{ApplicationID: "app~"}, "ApplicationID"},
 		{denizen.Options{ApplicationID: "äpp"}, "ApplicationID"},
 		{denizen.Options{ApplicationID: "app\n"}, "ApplicationID"},
-		{denizen.Options{RootKey: make([]byte, 32)}, ""},
-		{denizen.Options{RootKey: []byte{}}, "RootKey"},
-		{denizen.Options{RootKey: make([]byte, 31)}, "RootKey"},
-		{denizen.Options{RootKey: make([]byte, 33)}, "RootKey"},
+		{denizen.Options{RootKeys: [][]byte{make([]byte, 32)}}, ""},
+		{denizen.Options{RootKeys: [][]byte{}}, ""},
+		{denizen.Options{RootKeys: [][]byte{[]byte(denizen.NoRootKey), make([]byte, 32)}}, ""},
+		{denizen.Options{RootKeys: [][]byte{nil}}, "RootKeys"},
+		{denizen.Options{RootKeys: [][]byte{make([]byte, 32), {}}}, "RootKeys"},
+		{denizen.Options{RootKeys: [][]byte{make([]byte, 32), make([]byte, 32)}}, "RootKeys"},
+		{denizen.Options{RootKeys: make([][]byte, 17)}, "RootKeys"},
+		{denizen.Options{RootKeys: [][]byte{make([]byte, 31)}}, "RootKeys"},
+		{denizen.Options{RootKeys: [][]byte{make([]byte, 33)}}, "RootKeys"},
 		{denizen.Options{TokenTTL: time.Second, MaxTokenTTL: time.Second}, ""},
 		{denizen.Options{TokenTTL: -time.Second}, "TokenTTL"},
 		{denizen.Options{TokenTTL: time.Millisecond}, "TokenTTL"},
@@ -174,7 +179,7 @@ func TestDirectory_OfSeveralThatFoundADirectoryAtOnceOneWinsAndAllHaveIt(t *test
 		var all sync.WaitGroup
 		for i := range dirs {
 			all.Go(func() {
-				d, err := denizen.New(context.Background(), s, denizen.Options{RootKey: []byte(strings.Repeat("r", 32))})
+				d, err := denizen.New(context.Background(), s, denizen.Options{RootKeys: [][]byte{[]byte(strings.Repeat("r", 32))}})
 				if err != nil {
 					t.Error(err)
 				}
@@ -393,11 +398,11 @@ func TestDirectory_ThereIsNoGoroutineBeforeItIsNeededAndThenOneADuty(t *testing.
 				newUser(t, d, "alice-user")
 				require.NoError(t, d.PutAccessKey(t.Context(), sys, "the-key-1", secretA))
 				need(t, d)
-				require.Equal(t, 5, goroutines())
+				require.Equal(t, 7, goroutines())
 				for _, need := range needs {
 					need(t, d)
 				}
-				require.Equal(t, 5, goroutines())
+				require.Equal(t, 7, goroutines())
 				require.NoError(t, d.Close())
 				require.Zero(t, goroutines())
 			})
@@ -500,7 +505,7 @@ func TestDirectory_CloseWaitsForWhatIsUnderWay(t *testing.T) {
 		require.NoError(t, authenticated(t, d, newToken(t, d, "alice-user", denizen.TokenOptions{}).Signed))
 		time.Sleep(time.Minute)
 		synctest.Wait()
-		require.EqualValues(t, 1, s.underWay.Load())
+		require.EqualValues(t, 2, s.underWay.Load())
 		require.NoError(t, d.Close())
 		require.Zero(t, s.underWay.Load())
 	})

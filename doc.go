@@ -32,8 +32,9 @@
 // The package checks no passwords and sends no mail. How somebody proves to be Alice is up to the
 // application, which then calls [Directory.IssueToken].
 //
-// Every method has an example below. Package httpadapter serves a directory over HTTP, denizentest
-// makes one for unit tests, and store/memory, store/bolt and store/postgres are the stores.
+// Every method has an example below. Package httpadapter serves a directory over HTTP, webhook
+// posts its events to other services, denizentest makes one for unit tests, and store/memory,
+// store/bolt and store/postgres are the stores.
 //
 // # Who is calling
 //
@@ -45,7 +46,8 @@
 //     on whose behalf the application acts;
 //   - nobody: the zero Principal.
 //
-// They are called .system, by the user's id, and .anonymous.
+// They are called .system, by the user's id, and .anonymous. Which of the operators acts as .system
+// can be told by a name: see [Principal.Named].
 //
 // A Principal is for one request. Each method re-checks its user and its access key, and returns
 // [ErrRevoked] once one of them is blocked or gone. It does not re-check its token. A connection
@@ -78,16 +80,17 @@
 // made. Then the error is [ErrOutcomeUnknown].
 //
 // Two things are kept in memory first, and [Directory.Close] stores them: heartbeats of presence,
-// for up to Options.HeartbeatInterval, and when tokens and access keys were last used, for up to a
-// minute. A crash loses these and nothing else. A presence that is not a heartbeat is durable like
-// any other change.
+// for up to Options.HeartbeatInterval, and when tokens and access keys were last used and users
+// last active, for up to a minute. A crash loses these and nothing else. A presence that is not a
+// heartbeat is durable like any other change.
 //
 // # Order
 //
 // What one call returned, every later call sees. Each change but a heartbeat commits together with
 // its [Event], and [Directory.Events] yields the events in the order of their commits, without
-// gaps. A consumer that remembers the last [Seq] it handled sees every event at least once. One
-// that comes back later than Options.FeedMaxAge and FeedMaxEvents allow gets [ErrMissed].
+// gaps. A consumer that remembers the last [Cursor] it handled sees every event at least once;
+// [Directory.Notify] remembers it. One that comes back later than Options.FeedMaxAge and
+// FeedMaxEvents allow gets [ErrMissed].
 //
 // An id or a locator is owned by one user at most, however many callers race for it: that is a
 // condition of the commit. So is a version that a method takes.
@@ -95,7 +98,7 @@
 // # Restored stores
 //
 // A store can go back: somebody restores a backup, or a failover loses the last commits. A
-// directory that notices forgets all it has cached, and a consumer from beyond the new end gets
+// directory that notices forgets all it has cached, and a consumer whose last event was lost gets
 // [ErrMissed]. Tokens that were revoked after the restored state are valid again.
 //
 // # Tokens
@@ -122,7 +125,7 @@
 //
 // # What is stored
 //
-// With Options.RootKey three kinds of secrets are sealed with XChaCha20-Poly1305: those of access
+// With Options.RootKeys three kinds of secrets are sealed with XChaCha20-Poly1305: those of access
 // keys, the seeds of signing keys, and the key of cursors. Without it they are stored in the clear,
 // and whoever reads the store can sign requests, and tokens that pass offline.
 //

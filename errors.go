@@ -31,8 +31,9 @@ var (
 	// ErrConflict: the version is not the expected one (Field "version"), or others kept changing
 	// the same records. Nothing was changed.
 	ErrConflict = errors.New("conflict")
-	// ErrMissed: events were trimmed before they were read, or the store went back. Resume says
-	// where to go on.
+	// ErrMissed: events were trimmed before they were read, or the cursor is of another history than
+	// the store's, which may have been put back. Resume says where to go on. A reader of
+	// [Directory.WatchPresence] was too slow, and that goes on.
 	ErrMissed = errors.New("events were forgotten")
 	// ErrUnavailable: the store failed, or the context ended. Nothing was changed.
 	ErrUnavailable = errors.New("unavailable")
@@ -52,7 +53,7 @@ type Error struct {
 	Kind   error  // one of the Err… values
 	Field  string // what was wrong or missing, such as "screenName"; may be empty
 	Reason string // the rule, for people; may be empty
-	Resume Seq    // with ErrMissed: the place to go on after
+	Resume Cursor // with ErrMissed: the place to go on after
 
 	// Missing is which of several were not found, taken, damaged or not allowed: user ids, token
 	// ids, attribute keys or serialized locators, as the caller spelled them. It is set only where
@@ -161,7 +162,8 @@ func toError(op string, err error) error {
 	return e
 }
 
-// wrapOp makes an error the *Error of a method. Each exported method defers it.
+// wrapOp makes an error the *Error of a method. What has no context defers it; the rest defers the
+// end of Directory.trace, which does it too.
 func wrapOp(op string, err *error) {
 	if *err != nil {
 		*err = toError(op, *err)

@@ -24,7 +24,7 @@ func TestErrors_AnErrorSaysWhatWasRefusedAndByWhichRule(t *testing.T) {
 		"denizen: CreateUser: denied":                         {Op: "CreateUser", Kind: denizen.ErrDenied},
 		"denizen: CreateUser: id: taken":                      {Op: "CreateUser", Kind: denizen.ErrTaken, Field: "id"},
 		"denizen: IssueToken: ttl: invalid: must be positive": {Op: "IssueToken", Kind: denizen.ErrInvalid, Field: "ttl", Reason: "must be positive"},
-		"denizen: Events: events were forgotten":              {Op: "Events", Kind: denizen.ErrMissed, Resume: 7},
+		"denizen: Events: events were forgotten":              {Op: "Events", Kind: denizen.ErrMissed, Resume: "7"},
 	} {
 		require.Equal(t, want, e.Error())
 	}

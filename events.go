@@ -97,12 +97,16 @@ func (h *fullFirst) Pop() any {
 	return b
 }
 
+// metered reports whether the caller is a user who authenticated with a token of its own.
+func (c *call) metered() bool {
+	return c.by.kind == kindUser && c.by.token != "" && c.by.accessKey == ""
+}
+
 // metered reports whether the event of a write takes a token. It does if a user causes it who
 // authenticated with a token of its own. Ending a token or a presence is free, because it cannot
 // outnumber what began them.
 func (p *plan) metered() bool {
-	by := p.c.by
-	if p.event == nil || by.kind != kindUser || by.token == "" || by.accessKey != "" {
+	if p.event == nil || !p.c.metered() {
 		return false
 	}
 	kind := EventKind(p.event.What)
@@ -119,14 +123,21 @@ func (d *Directory) pay(p *plan, paid *bool) error {
 		*paid = false
 		return nil
 	}
-	wait := d.buckets.take(p.c.by.user, d.clock.Now())
-	if wait > 0 {
+	if err := d.take(p.c.by.user); err != nil {
+		return err
+	}
+	*paid = true
+	return nil
+}
+
+// take takes a token from the user's bucket, or returns ErrLimited.
+func (d *Directory) take(user UserID) error {
+	if wait := d.buckets.take(user, d.clock.Now()); wait > 0 {
 		return &Error{
 			Kind: ErrLimited, Field: "events",
 			Reason:     "too many changes by this user in a short time",
 			RetryAfter: time.Duration(wait) * time.Millisecond,
 		}
 	}
-	*paid = true
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strconv"
+	"sync"
 	"testing"
 	"time"
 
@@ -82,14 +83,23 @@ func TestEvents_ASignedInUserCannotPushTheFeed(t *testing.T) {
 // refusing is a store in memory whose commits are refused while told so.
 type refusing struct {
 	*memory.Store
-	commit func() error // nil: as usual
-	seen   int
+
+	sync.Mutex              // guards what follows: duties commit, too
+	commit     func() error // nil: as usual
+}
+
+func (s *refusing) set(commit func() error) {
+	s.Lock()
+	defer s.Unlock()
+	s.commit = commit
 }
 
 func (s *refusing) Commit(ctx context.Context, b store.Batch) (store.Seq, error) {
-	s.seen++
-	if s.commit != nil {
-		if err := s.commit(); err != nil {
+	s.Lock()
+	commit := s.commit
+	s.Unlock()
+	if commit != nil {
+		if err := commit(); err != nil {
 			return 0, err
 		}
 	}
@@ -106,21 +116,22 @@ func TestEvents_WhatIsNotAppliedTakesNoPartOfAUsersEvents(t *testing.T) {
 		_, err := h.SetScreenName(ctx, by, alice, name)
 		return err
 	}
-	s.commit = func() error { return store.ErrUnavailable }
+	s.set(func() error { return store.ErrUnavailable })
 	for range 10 {
 		require.ErrorIs(t, rename("Nobody"), denizen.ErrUnavailable)
 	}
 	tries := 0
-	s.commit = func() error {
+	s.set(func() error {
 		if tries++; tries < 10 {
 			return &store.Conflict{}
 		}
 		return nil
-	}
+	})
+
 	require.NoError(t, rename("After Conflicts"), "many tries are one event")
 	require.Equal(t, 10, tries)
-	s.commit = func() error { return store.ErrOutcomeUnknown }
+	s.set(func() error { return store.ErrOutcomeUnknown })
 	require.ErrorIs(t, rename("Perhaps"), denizen.ErrOutcomeUnknown)
-	s.commit = nil
+	s.set(nil)
 	require.Positive(t, requireLimited(t, rename("Too Many")), "what may have been applied counts")
 }

@@ -95,6 +95,25 @@ func ExampleDirectory_ActAs() {
 	// denizen: DeleteUser: denied
 }
 
+func ExamplePrincipal_Named() {
+	ctx, dir := exampleDirectory()
+	exampleUser(dir, "user-alice", "Alice")
+	head, err := dir.Head(ctx, denizen.System())
+	if err != nil {
+		log.Fatal(err)
+	}
+
+	ada := denizen.System().Named("ada") // who signed in to the tool that the support team uses
+	if _, err := dir.SetScreenName(ctx, ada, "user-alice", "Alice in W."); err != nil {
+		log.Fatal(err)
+	}
+	for e := range dir.Events(ctx, denizen.System(), head) {
+		fmt.Println(e.Kind, "by", e.Actor, e.Operator)
+	}
+	// Output:
+	// user.renamed by .system ada
+}
+
 func ExampleDirectory_Check() {
 	ctx, dir := exampleDirectory()
 	exampleUser(dir, "user-alice", "Alice")

@@ -50,6 +50,23 @@ func ExampleDirectory_AddLocator() {
 	// tele:+12015550123 false Unverified <nil>
 }
 
+func ExampleDirectory_RevealLocator() {
+	ctx, dir := exampleDirectory()
+	alice := exampleUser(dir, "user-alice", "Alice", denizen.Email("alice@example.org"))
+
+	ada := denizen.System().Named("ada")
+	shown, err := dir.RevealLocator(ctx, ada, alice.ID, alice.Locators[0].ID)
+	fmt.Println(shown, err)
+	recent, err := dir.RecentEvents(ctx, ada, denizen.EventQuery{Limit: 1})
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(recent.Events[0].Kind, "by", recent.Events[0].Operator)
+	// Output:
+	// email:alice@example.org <nil>
+	// locator.revealed by ada
+}
+
 func ExampleDirectory_SetVerification() {
 	ctx, dir := exampleDirectory()
 	exampleUser(dir, "user-alice", "Alice")
@@ -97,6 +114,39 @@ func ExampleDirectory_ProveLocator() {
 	// email:alice@example.org Verified <nil>
 	// true <nil>
 	// true 1 <nil>
+}
+
+func ExampleDirectory_CancelUndo() {
+	ctx, dir := exampleDirectory()
+	const user = "user-alice"
+	old := denizen.Email("alice@work.example")
+	old.Status = denizen.Verified
+	exampleUser(dir, user, "Alice", old)
+	alice, err := dir.ActAs(ctx, denizen.System(), user)
+	if err != nil {
+		log.Fatal(err)
+	}
+	locators, err := dir.Locators(ctx, alice, user)
+	if err != nil {
+		log.Fatal(err)
+	}
+
+	// Alice leaves her work, and her mailbox to whoever comes after her.
+	fmt.Println(dir.RemoveLocator(ctx, alice, user, locators[0].ID))
+	cancel := func() {
+		err := dir.CancelUndo(ctx, denizen.System(), user)
+		fmt.Println(err)
+	}
+	cancel()
+
+	// For 72 hours it is nobody's all the same.
+	exampleUser(dir, "user-bob", "Bob")
+	_, err = dir.AddLocator(ctx, denizen.System(), "user-bob", old)
+	fmt.Println(err)
+	// Output:
+	// <nil>
+	// <nil>
+	// denizen: AddLocator: locator: taken: rests since its last owner gave it up
 }
 
 func ExampleDirectory_Locators() {

@@ -51,7 +51,7 @@ func ExampleDirectory_ReplaceLocator() {
 	fmt.Println(err)
 	// Output:
 	// handle:Lissy <nil>
-	// denizen: CreateUser: locator: taken
+	// denizen: CreateUser: locator: taken: rests since its last owner gave it up
 }
 
 func ExampleDirectory_Locate() {

@@ -2,8 +2,10 @@ package denizen_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log"
+	"sync/atomic"
 	"time"
 
 	"github.com/denizenhq/denizen"
@@ -224,7 +226,107 @@ func ExampleDirectory_SetPresence() {
 
 // virtualTime returns a context whose directories live by a clock that only sleep moves on.
 func virtualTime() (ctx context.Context, sleep func(time.Duration)) {
-	now := time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC).UnixNano()
-	c := clock.New(func() (wall, mono int64) { return now, now })
-	return clock.With(context.Background(), c), func(d time.Duration) { now += int64(d) }
+	var now atomic.Int64
+	now.Store(time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC).UnixNano())
+	c := clock.New(func() (wall, mono int64) { n := now.Load(); return n, n })
+	return clock.With(context.Background(), c), func(d time.Duration) { now.Add(int64(d)) }
+}
+
+func ExampleDirectory_WatchPresence() {
+	ctx, dir := exampleDirectory()
+	exampleUser(dir, "user-alice", "Alice")
+	exampleUser(dir, "user-bob", "Bob")
+	alice := exampleSignIn(dir, "user-alice")
+
+	watched := []denizen.UserID{"user-alice", "user-bob"}
+	for p, err := range dir.WatchPresence(ctx, alice, watched) {
+		if errors.Is(err, denizen.ErrMissed) {
+			continue // the latest of each follows
+		}
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Printf("%s %q\n", p.User, p.Presence.State())
+		if p.Presence.State() == denizen.StateOnline {
+			break
+		}
+		if p.User == "user-bob" { // that was the present state of both
+			go func() {
+				if err := dir.SetPresence(ctx, alice, "user-alice", denizen.Online(time.Hour)); err != nil {
+					log.Fatal(err)
+				}
+			}()
+		}
+	}
+	// Output:
+	// user-alice ""
+	// user-bob ""
+	// user-alice "mitter.up.Online"
+}
+
+func ExampleDirectory_Present() {
+	ctx, dir := exampleDirectory()
+	for _, id := range []denizen.UserID{"user-alice", "user-bob"} {
+		exampleUser(dir, id, "Somebody")
+	}
+	if err := dir.SetPresence(ctx, denizen.System(), "user-bob", denizen.Away(time.Hour)); err != nil {
+		log.Fatal(err)
+	}
+
+	page, err := dir.Present(ctx, denizen.System(), denizen.PresentQuery{Limit: 100})
+	if err != nil {
+		log.Fatal(err)
+	}
+	for _, p := range page.Users {
+		fmt.Println(p.User, p.Presence.State())
+	}
+	fmt.Println(page.Next == "")
+	// Output:
+	// user-bob mitter.up.Away
+	// true
+}
+
+func ExampleDirectory_CountPresent() {
+	ctx, dir := exampleDirectory()
+	for _, id := range []denizen.UserID{"user-alice", "user-bob", "user-carol"} {
+		exampleUser(dir, id, "Somebody")
+		if err := dir.SetPresence(ctx, denizen.System(), id, denizen.Online(time.Hour)); err != nil {
+			log.Fatal(err)
+		}
+	}
+	if err := dir.SetPresence(ctx, denizen.System(), "user-carol", denizen.Away(time.Hour)); err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(dir.CountPresent(ctx, denizen.System()))
+	// Output: map[mitter.up.Away:1 mitter.up.Online:2] <nil>
+}
+
+func ExampleDirectory_LastActive() {
+	ctx, dir := exampleDirectory()
+	exampleUser(dir, "user-alice", "Alice")
+	exampleUser(dir, "user-bob", "Bob")
+	exampleSignIn(dir, "user-alice")
+
+	times, err := dir.LastActive(ctx, denizen.System(), []denizen.UserID{"user-alice", "user-bob"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(time.Since(times[0]) < time.Minute, times[1].IsZero()) // Bob was never here
+	// Output: true true
+}
+
+func ExampleDirectory_SetPresenceHidden() {
+	ctx, dir := exampleDirectory()
+	exampleUser(dir, "user-alice", "Alice")
+	alice := exampleSignIn(dir, "user-alice")
+	if err := dir.SetPresence(ctx, alice, "user-alice", denizen.Online()); err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(dir.SetPresenceHidden(ctx, alice, "user-alice", true))
+
+	own, err := dir.Presence(ctx, alice, "user-alice") // her peers see none
+	fmt.Println(own.Presence.State(), own.Hidden, err)
+	// Output:
+	// <nil>
+	// mitter.up.Online true <nil>
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log"
+	"time"
 
 	"github.com/denizenhq/denizen"
 )
@@ -180,12 +181,14 @@ func ExampleDirectory_BlockUser() {
 	exampleUser(dir, "user-alice", "Alice")
 	token := exampleToken(dir, "user-alice")
 
-	blocked, err := dir.BlockUser(ctx, denizen.System(), "user-alice")
-	fmt.Println(blocked.Blocked, err)
+	blocked, err := dir.BlockUser(ctx, denizen.System(), "user-alice", denizen.Block{
+		Reason: "sent advertisements", Until: time.Now().Add(7 * 24 * time.Hour),
+	})
+	fmt.Println(blocked.Blocked, blocked.Block.Reason, err)
 	_, err = dir.Authenticate(ctx, token.Signed)
 	fmt.Println(err)
 	// Output:
-	// true <nil>
+	// true sent advertisements <nil>
 	// denizen: Authenticate: token: revoked
 }
 
@@ -193,7 +196,7 @@ func ExampleDirectory_UnblockUser() {
 	ctx, dir := exampleDirectory()
 	exampleUser(dir, "user-alice", "Alice")
 	token := exampleToken(dir, "user-alice")
-	if _, err := dir.BlockUser(ctx, denizen.System(), "user-alice"); err != nil {
+	if _, err := dir.BlockUser(ctx, denizen.System(), "user-alice", denizen.Block{}); err != nil {
 		log.Fatal(err)
 	}
 
@@ -216,4 +219,44 @@ func ExampleDirectory_DeleteUser() {
 	bob := exampleUser(dir, "user-bob", "Bob", denizen.Email("alice@example.org")) // free again
 	fmt.Println(bob.Locators[0])
 	// Output: email:alice@example.org
+}
+
+func ExampleDirectory_MergeUsers() {
+	ctx, dir := exampleDirectory()
+	exampleUser(dir, "guest-4711", "Guest", denizen.Email("alice@example.com"))
+	exampleUser(dir, "user-alice", "Alice", denizen.Email("alice@example.org"))
+
+	alice, err := dir.MergeUsers(ctx, denizen.System(), "guest-4711", "user-alice", denizen.MergePolicy{
+		Attributes: denizen.KeepInto,
+		Alias:      30 * 24 * time.Hour,
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	for _, l := range alice.Locators {
+		fmt.Println(l)
+	}
+	id, err := dir.ResolveUser(ctx, denizen.System(), "guest-4711") // as an old order names it, say
+	fmt.Println(id, err)
+	_, err = dir.User(ctx, denizen.System(), "guest-4711")
+	fmt.Println(err)
+	// Output:
+	// email:alice@example.org
+	// email:alice@example.com
+	// user-alice <nil>
+	// denizen: User: user: not found
+}
+
+func ExampleDirectory_MoveLocator() {
+	ctx, dir := exampleDirectory()
+	bob := exampleUser(dir, "user-bob", "Bob", denizen.Tele("+12015550123"))
+	exampleUser(dir, "user-alice", "Alice")
+
+	moved, err := dir.MoveLocator(ctx, denizen.System(), "user-bob", bob.Locators[0].ID, "user-alice")
+	fmt.Println(moved, err)
+	owners, err := dir.Locate(ctx, denizen.System(), "tele:+12015550123")
+	fmt.Println(owners, err)
+	// Output:
+	// tele:+12015550123 <nil>
+	// [user-alice] <nil>
 }

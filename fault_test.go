@@ -92,6 +92,9 @@ var callers = []struct {
 
 func TestFault_AStoreThatCannotAnswerChangesNothing(t *testing.T) {
 	eachFault(t, storetest.Before, func(t *testing.T, m method, w *faultyWorld, before invariant.Dump, err error) {
+		if m.name == "WatchPresence" && err == nil {
+			return // what failed was its follower of the feed, which tries again
+		}
 		requireTheKind(t, err, denizen.ErrUnavailable)
 		require.ErrorIs(t, err, store.ErrUnavailable, "the cause")
 		if m.name != "RevokeTokensIssuedBy" { // several commits, and says so
@@ -133,7 +136,8 @@ func eachFault(t *testing.T, f storetest.Fault, judge func(t *testing.T, m metho
 		for _, m := range methods {
 			for _, caller := range callers {
 				// A user logs out for itself alone, and otherwise is the lesser caller.
-				if m.verdict(t, caller.column) != yes || caller.column == asSelf && (m.name == "Logout") != (caller.name == "the user") {
+				// Notify goes on for long and commits more than once: see TestNotify.
+				if m.name == "Notify" || m.verdict(t, caller.column) != yes || caller.column == asSelf && (m.name == "Logout") != (caller.name == "the user") {
 					continue
 				}
 				t.Run(m.name+" by "+caller.name, func(t *testing.T) {
@@ -257,7 +261,7 @@ func TestFault_ASharedStoreIsAskedEveryTime(t *testing.T) {
 // store is asked what came of it.
 func TestFault_ARevocationOfUnknownOutcomeIsLookedUp(t *testing.T) {
 	for _, m := range methods {
-		if m.name != "RevokeAllTokens" && m.name != "BlockUser" && m.name != "DeleteUser" {
+		if m.name != "RevokeAllTokens" && m.name != "BlockUser" && m.name != "DeleteUser" && m.name != "EraseUser" {
 			continue
 		}
 		for _, f := range []storetest.Fault{storetest.Applied, storetest.Withheld} {

@@ -10,7 +10,7 @@ import (
 	"github.com/denizenhq/denizen/store"
 )
 
-// Seq is a place in the order of commits. 0 is before all.
+// Seq is a place in the order of commits. 0 is before all. A consumer keeps a [Cursor] instead.
 type Seq uint64
 
 // EventKind is what an event reports.
@@ -19,22 +19,32 @@ type EventKind string
 // The kinds of events.
 const (
 	EventDirectoryFounded    EventKind = "directory.founded"
-	EventUserCreated         EventKind = "user.created"
+	EventDirectoryRekeyed    EventKind = "directory.rekeyed"  // see Directory.Rekey
+	EventDirectoryRestored   EventKind = "directory.restored" // see Restore
+	EventUserCreated         EventKind = "user.created"       // Other lost Subjects: see ProveLocator
 	EventUserRenamed         EventKind = "user.renamed"
 	EventUserBlocked         EventKind = "user.blocked" // its tokens and presence ended, too
 	EventUserUnblocked       EventKind = "user.unblocked"
 	EventUserPassed          EventKind = "user.passed"  // see Directory.ProveLocator
 	EventUserDeleted         EventKind = "user.deleted" // with all that it had
+	EventUserMerged          EventKind = "user.merged"  // it is gone, and Other has what it had
+	EventUserErased          EventKind = "user.erased"  // see Directory.EraseUser
 	EventLocatorAdded        EventKind = "locator.added"
 	EventLocatorOwned        EventKind = "locator.owned" // a pending claim became the user's own
 	EventLocatorVerification EventKind = "locator.verification"
 	EventLocatorRemoved      EventKind = "locator.removed"
+	EventLocatorMoved        EventKind = "locator.moved"    // Other owns it now
+	EventLocatorRevealed     EventKind = "locator.revealed" // see Directory.RevealLocator
 	EventLocatorsSet         EventKind = "locators.set"
+	EventLocatorsRestored    EventKind = "locators.restored" // a change was undone; tokens ended, too
+	EventUndoCancelled       EventKind = "undo.cancelled"
 	EventAttributeDefined    EventKind = "attribute.defined"
 	EventAttributeDropped    EventKind = "attribute.dropped"
 	EventProfileChanged      EventKind = "profile.changed"
 	EventPresenceSet         EventKind = "presence.set"
 	EventPresenceCleared     EventKind = "presence.cleared"
+	EventPresenceHidden      EventKind = "presence.hidden" // from the user's peers
+	EventPresenceShown       EventKind = "presence.shown"
 	EventTokenIssued         EventKind = "token.issued"
 	EventTokenExtended       EventKind = "token.extended"
 	EventTokenRevoked        EventKind = "token.revoked" // without Subjects: all of the user
@@ -42,33 +52,46 @@ const (
 	EventAccessKeyDeleted    EventKind = "accesskey.deleted"
 	EventSigningKeyRotated   EventKind = "signingkey.rotated"
 	EventSigningKeyDropped   EventKind = "signingkey.dropped"
+	EventConsumerReset       EventKind = "consumer.reset"
+	EventConsumerDeleted     EventKind = "consumer.deleted"
 )
 
-// Event tells of one change, and is committed together with it. It holds no secret, and no value of
-// a locator or an attribute.
+// EventMissed is in no feed. [Directory.Notify] tells with it that events were forgotten.
+const EventMissed EventKind = "missed"
+
+// Event tells of one change, and is committed together with it. It holds no secret, and of a user
+// nothing but ids: no name, locator, attribute, device or label.
 type Event struct {
 	Seq        Seq
+	Cursor     Cursor // to go on after this event
 	At         time.Time
 	Kind       EventKind
 	Actor      string   // ".system" or the id of the user who made the change
 	AccessKey  string   // the access key that the actor's Principal rests on; may be empty
+	Operator   string   // who acted for the application: see Principal.Named; may be empty
 	User       UserID   // whom the event is about; empty if about no user
 	InternalID string   // of that user: see User.InternalID
-	Subjects   []string // ids or keys of what changed; may be empty
+	Other      UserID   // a second user whom it is about, with some kinds; may be empty
+	Subjects   []string // ids of tokens and locators, keys of attributes; may be empty
 }
 
 // Events yields the events after a place, in the order of their commits and without gaps. It ends
 // at the newest one; [Directory.Follow] waits for more. An event can be read as soon as its change
-// can. A consumer that resumes after the Seq of the last event it handled sees every event at least
-// once.
+// can. A consumer that resumes after the Cursor of the last event it handled sees every event at
+// least once. One without a cursor begins at the oldest event that is kept.
 //
-// If events after the place were trimmed, or the store went back to before it, Events yields
-// [ErrMissed] and ends. Error.Resume is where to go on, after reading the present state. A damaged
-// event is yielded as [ErrCorrupt] beside an Event that has only its Seq, and the later ones
-// follow. Only .system may.
-func (d *Directory) Events(ctx context.Context, by Principal, after Seq) iter.Seq2[Event, error] {
+// If events after the place were trimmed, or it is of another history because the store was put
+// back, Events yields [ErrMissed] and ends. Error.Resume is where to go on, after reading the
+// present state. What is no cursor is [ErrInvalid] with Field "after". A damaged event is yielded
+// as [ErrCorrupt] beside an Event that has only its Seq and Cursor, and the later ones follow. Only
+// .system may.
+func (d *Directory) Events(
+	ctx context.Context, by Principal, after Cursor,
+) iter.Seq2[Event, error] {
 	return func(yield func(Event, error) bool) {
-		err := d.events(ctx, "Events", by, after, yield)
+		ctx, err := ctx, error(nil)
+		defer d.trace(&ctx, "Events", &by).end(&err)
+		_, err = d.events(ctx, "Events", by, after, yield)
 		if wrapOp("Events", &err); err != nil {
 			yield(Event{}, err)
 		}
@@ -78,18 +101,23 @@ func (d *Directory) Events(ctx context.Context, by Principal, after Seq) iter.Se
 // Follow yields the events after a place as [Directory.Events] does, and then waits for new ones.
 // It ends with an error: [ErrUnavailable] once ctx ends, [ErrClosed] once the directory is closed,
 // [ErrRevoked] once the access key of by is gone, and [ErrMissed] as Events does. Only .system may.
-func (d *Directory) Follow(ctx context.Context, by Principal, after Seq) iter.Seq2[Event, error] {
+func (d *Directory) Follow(
+	ctx context.Context, by Principal, after Cursor,
+) iter.Seq2[Event, error] {
 	return func(yield func(Event, error) bool) {
+		ctx, err := ctx, error(nil)
+		defer d.trace(&ctx, "Follow", &by).end(&err)
 		last, stopped := after, false
 		next := func(e Event, err error) bool {
-			last = e.Seq
 			stopped = !yield(e, err)
 			return !stopped
 		}
 		for {
-			err := d.events(ctx, "Follow", by, last, next)
+			var at place
+			at, err = d.events(ctx, "Follow", by, last, next)
 			if err == nil && !stopped {
-				err = d.waitForEvents(ctx, by, last)
+				last = d.cursor(at)
+				err = d.waitForEvents(ctx, by, at)
 			}
 			if stopped {
 				return
@@ -102,55 +130,76 @@ func (d *Directory) Follow(ctx context.Context, by Principal, after Seq) iter.Se
 	}
 }
 
-// events yields the events after a place, on behalf of the method op.
+// events yields the events after a place, on behalf of the method op. It returns where it ended.
 func (d *Directory) events(
-	ctx context.Context, op string, by Principal, after Seq, yield func(Event, error) bool,
-) error {
+	ctx context.Context, op string, by Principal, after Cursor, yield func(Event, error) bool,
+) (at place, err error) {
 	c, err := d.enter(ctx, opFeed, by, noTarget)
+	if err != nil {
+		return at, err
+	}
+	at, err = d.parse(after)
+	for {
+		var feed store.Feed
+		var whole bool
+		if err == nil {
+			feed, whole, err = changesAfter(ctx, d.store, at, store.MaxPage)
+		}
+		if _, err := d.read(ctx, &c); err != nil {
+			return at, err
+		}
+		if isMissed(err) {
+			return at, d.missed(ctx)
+		}
+		if err != nil {
+			return at, err
+		}
+		for _, ch := range feed.Changes {
+			e, p, err := d.eventOf(ch)
+			wrapOp(op, &err)
+			at = p
+			if !yield(e, err) {
+				return at, nil
+			}
+		}
+		if whole {
+			return at, nil
+		}
+	}
+}
+
+// missed returns the ErrMissed of a place that cannot be gone on after.
+func (d *Directory) missed(ctx context.Context) error {
+	newest, err := newestPlace(ctx, d.store)
 	if err != nil {
 		return err
 	}
-	for {
-		feed, err := d.store.Changes(ctx, store.Seq(after), MaxPage)
-		if _, err := d.read(ctx, &c); err != nil {
-			return err
-		}
-		if isMissed(err) || err == nil && wentBack(feed, store.Seq(after)) {
-			return &Error{Kind: ErrMissed, Field: "after", Resume: Seq(feed.Head)}
-		}
-		if err != nil {
-			return err
-		}
-		for _, ch := range feed.Changes {
-			after = Seq(ch.Seq)
-			e, err := eventOf(ch)
-			wrapOp(op, &err)
-			if !yield(e, err) {
-				return nil
-			}
-		}
-		if len(feed.Changes) < MaxPage {
-			return nil
-		}
-	}
+	return &Error{Kind: ErrMissed, Field: "after", Resume: d.cursor(newest)}
 }
 
-// eventOf decodes an event. A damaged one has only its Seq.
-func eventOf(ch store.Change) (Event, error) {
+// eventOf decodes an event, and returns its place. A damaged one has only its Seq and Cursor.
+func (d *Directory) eventOf(ch store.Change) (Event, place, error) {
+	p := place{seq: ch.Seq}
 	r, err := record.DecodeChange(ch)
 	if err != nil {
-		return Event{Seq: Seq(ch.Seq)}, err
+		return Event{Seq: Seq(ch.Seq), Cursor: d.cursor(p)}, p, err
 	}
-	return Event{
-		Seq: Seq(ch.Seq), At: timeOf(r.At), Kind: EventKind(r.What),
-		Actor: r.Actor, AccessKey: r.AccessKey,
-		User: UserID(r.User), InternalID: r.Incarnation, Subjects: r.Subjects,
-	}, nil
+	e, p := d.shownEvent(ch.Seq, &r)
+	return e, p, nil
 }
 
-// waitForEvents returns once there is an event after a place, or there was one that is trimmed by
-// now.
-func (d *Directory) waitForEvents(ctx context.Context, by Principal, after Seq) error {
+func (d *Directory) shownEvent(seq store.Seq, r *record.Event) (Event, place) {
+	p := place{seq: seq, digest: r.Digest()}
+	return Event{
+		Seq: Seq(seq), Cursor: d.cursor(p), At: timeOf(r.At), Kind: EventKind(r.What),
+		Actor: r.Actor, AccessKey: r.AccessKey, Operator: r.Operator,
+		User: UserID(r.User), InternalID: r.Incarnation, Other: UserID(r.Other),
+		Subjects: r.Subjects,
+	}, p
+}
+
+// waitForEvents returns once there is an event after a place, or the place is of no use any more.
+func (d *Directory) waitForEvents(ctx context.Context, by Principal, after place) error {
 	c, err := d.enter(ctx, opFeed, by, noTarget)
 	if err != nil {
 		return err
@@ -158,19 +207,17 @@ func (d *Directory) waitForEvents(ctx context.Context, by Principal, after Seq) 
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	defer context.AfterFunc(d.background.ctx, func() { cancel(newError(ErrClosed, "", "")) })()
-	seen := store.Seq(after)
 	for {
 		if _, err := d.read(ctx, &c); err != nil {
 			return err
 		}
-		feed, err := d.store.Changes(ctx, seen, 1)
-		if isMissed(err) || err == nil && wentBack(feed, seen) || len(feed.Changes) > 0 {
+		feed, _, err := changesAfter(ctx, d.store, after, 1)
+		if isMissed(err) || len(feed.Changes) > 0 {
 			return nil
 		}
 		if err == nil {
-			// A commit without an event must not wake the caller.
-			seen = max(seen, feed.Head)
-			if err = d.store.Wait(ctx, seen); isMissed(err) {
+			// Not after the place: a commit without an event must not wake the caller.
+			if err = d.store.Wait(ctx, feed.Head); isMissed(err) {
 				return nil
 			}
 		}
@@ -180,22 +227,22 @@ func (d *Directory) waitForEvents(ctx context.Context, by Principal, after Seq) 
 	}
 }
 
-// Head returns the place of the newest commit. [Directory.Events] and [Directory.Follow] after it
+// Head returns the place of the newest event. [Directory.Events] and [Directory.Follow] after it
 // yield only what comes later. Only .system may.
-func (d *Directory) Head(ctx context.Context, by Principal) (head Seq, err error) {
-	defer wrapOp("Head", &err)
+func (d *Directory) Head(ctx context.Context, by Principal) (head Cursor, err error) {
+	defer d.trace(&ctx, "Head", &by).end(&err)
 	c, err := d.enter(ctx, opFeed, by, noTarget)
 	if err != nil {
-		return 0, err
+		return "", err
 	}
-	feed, err := headOf(ctx, d.store)
+	newest, err := newestPlace(ctx, d.store)
 	if err != nil {
-		return 0, err
+		return "", err
 	}
 	if _, err := d.read(ctx, &c); err != nil {
-		return 0, err
+		return "", err
 	}
-	return Seq(feed.Head), nil
+	return d.cursor(newest), nil
 }
 
 // closedOr returns ErrClosed if ctx ended because the directory was closed, and err otherwise.
@@ -209,7 +256,7 @@ func closedOr(ctx context.Context, err error) error {
 // TrimFeed drops the events up to a place permanently, even those that Options would keep. Only
 // .system may.
 func (d *Directory) TrimFeed(ctx context.Context, by Principal, upTo Seq) (err error) {
-	defer wrapOp("TrimFeed", &err)
+	defer d.trace(&ctx, "TrimFeed", &by).end(&err)
 	c, err := d.enter(ctx, opFeed, by, noTarget)
 	if err != nil {
 		return err
@@ -225,13 +272,13 @@ func (d *Directory) TrimFeed(ctx context.Context, by Principal, upTo Seq) (err e
 	return err
 }
 
-// emit sets the event of the write. user is whom it is about, or nil. subjects are the ids or keys
-// of what changed.
+// emit sets the event of the write. user is whom it is about, or nil. subjects are ids and keys of
+// what changed, and nothing that a person chose.
 func (p *plan) emit(kind EventKind, user *record.User, subjects ...string) {
 	p.event = newEvent(p.c, kind, subjects...)
 	switch kind {
-	case EventUserBlocked, EventUserDeleted, EventTokenRevoked,
-		EventAccessKeyDeleted, EventSigningKeyDropped:
+	case EventUserBlocked, EventUserDeleted, EventUserErased, EventTokenRevoked,
+		EventLocatorsRestored, EventAccessKeyDeleted, EventSigningKeyDropped:
 		p.Urgent() // ending something must work on a full disk, too
 	}
 	if user != nil {
@@ -242,14 +289,8 @@ func (p *plan) emit(kind EventKind, user *record.User, subjects ...string) {
 func newEvent(c *call, kind EventKind, subjects ...string) *record.Event {
 	return &record.Event{
 		At: c.now, What: string(kind), Subjects: subjects,
-		Actor: c.by.String(), AccessKey: c.by.accessKey,
+		Actor: c.by.String(), AccessKey: c.by.accessKey, Operator: c.by.operator,
 	}
-}
-
-// wentBack reports whether a place is beyond the end of the feed, which means that the store lost
-// commits.
-func wentBack(feed store.Feed, after store.Seq) bool {
-	return after != store.End && feed.Head < after
 }
 
 func isMissed(err error) bool { return errors.Is(err, store.ErrMissed) }

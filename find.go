@@ -12,7 +12,8 @@ import (
 
 // ResolveUser returns the id that a reference names:
 //
-//   - An id names itself. It is not looked up.
+//   - An id names itself, whether or not there is such a user. Only where it is an alias and the
+//     caller is .system, it names the user that it leads to: see [MergePolicy].
 //   - "me" names the acting user.
 //   - A serialized locator, such as "email:alice@example.org", names its owner for .system, and
 //     is [ErrNotFound] if it has none. For a user it names that user if its own record owns the
@@ -20,7 +21,7 @@ import (
 func (d *Directory) ResolveUser(
 	ctx context.Context, by Principal, ref string,
 ) (id UserID, err error) {
-	defer wrapOp("ResolveUser", &err)
+	defer d.trace(&ctx, "ResolveUser", &by).end(&err)
 	c, err := d.enter(ctx, opResolveUser, by, by.user)
 	if err != nil {
 		return "", err
@@ -37,6 +38,9 @@ func (d *Directory) ResolveUser(
 	if !strings.Contains(ref, ":") {
 		if reason := checkUserID(ref); reason != "" {
 			return "", invalid("user", reason)
+		}
+		if c.role == system {
+			return d.followAlias(ctx, &c, UserID(ref))
 		}
 		return UserID(ref), nil
 	}
@@ -70,7 +74,7 @@ func (d *Directory) ResolveUser(
 func (d *Directory) UsersByLocator(
 	ctx context.Context, by Principal, locators []string,
 ) (users []User, err error) {
-	defer wrapOp("UsersByLocator", &err)
+	defer d.trace(&ctx, "UsersByLocator", &by).end(&err)
 	c, err := d.enter(ctx, opFindUsers, by, noTarget)
 	if err != nil {
 		return nil, err
@@ -93,7 +97,7 @@ func (d *Directory) UsersByLocator(
 		r := m.Value().(*record.User)
 		if !slices.ContainsFunc(users, func(o User) bool { return string(o.ID) == r.ID }) {
 			users = users[:len(users)+1]
-			users[len(users)-1].fill(r, m.Version())
+			users[len(users)-1].fill(&c, r, m.Version())
 		}
 	}
 	return users, nil
@@ -107,7 +111,7 @@ func (d *Directory) UsersByLocator(
 func (d *Directory) Locate(
 	ctx context.Context, by Principal, locators ...string,
 ) (ids []UserID, err error) {
-	defer wrapOp("Locate", &err)
+	defer d.trace(&ctx, "Locate", &by).end(&err)
 	c, err := d.enter(ctx, opFindUsers, by, noTarget)
 	if err != nil {
 		return nil, err

@@ -27,12 +27,14 @@ const damageKnownFor = 3 * 60 * 60 * 1000
 // damaged record was met in the last three hours, and no background duty fails or is late. A duty
 // is late when it is half an interval behind, or a whole one for heartbeats.
 //
-// Otherwise it returns [ErrCorrupt] if something is damaged, and [ErrUnavailable] if not. Reason
-// names the duties, for people, and Error.Cause has the errors behind it. Options.Logger gets what
-// a damaged record belongs to. Health reads nothing from the store but the access key of by. Only
-// .system may.
+// Otherwise it returns [ErrCorrupt] if something is damaged, and [ErrUnavailable] if not. Field is
+// "store" if the store refuses reads or writes until it is opened anew, as a file does after a
+// failed sync: restart the program. In any other case the directory is usable, and only degraded.
+// Reason names the duties, for people, and Error.Cause has the errors behind it. Options.Logger
+// gets what a damaged record belongs to. Health reads nothing from the store but the access key of
+// by. Only .system may.
 func (d *Directory) Health(ctx context.Context, by Principal) (err error) {
-	defer wrapOp("Health", &err)
+	defer d.trace(&ctx, "Health", &by).end(&err)
 	c, err := d.enter(ctx, opHealth, by, noTarget)
 	if err != nil {
 		return err
@@ -40,31 +42,39 @@ func (d *Directory) Health(ctx context.Context, by Principal) (err error) {
 	if _, err := d.read(ctx, &c); err != nil {
 		return err
 	}
+	return d.condition(c.now)
+}
+
+// condition returns nil or what Health returns.
+func (d *Directory) condition(now int64) error {
 	if d.parent != nil {
 		d = d.parent
 	}
+	found := &Error{Op: "Health", Kind: ErrUnavailable}
 	var causes []error
 	var reasons []string
-	kind := ErrUnavailable
 	add := func(reason string, err error) {
 		if errors.Is(err, store.ErrCorrupt) {
-			kind = ErrCorrupt
+			found.Kind = ErrCorrupt
 		}
 		reasons, causes = append(reasons, reason), append(causes, err)
 	}
 	if checker, ok := d.store.(store.Checker); ok {
 		if err := checker.Health(); err != nil {
+			if errors.Is(err, store.ErrUnavailable) || errors.Is(err, store.ErrClosed) {
+				found.Field = "store"
+			}
 			add("the store is not well", err)
 		}
 	}
 	d.health.Lock()
 	damagedAt := d.health.damagedAt
 	d.health.Unlock()
-	if damagedAt != 0 && c.now-damagedAt < damageKnownFor {
+	if damagedAt != 0 && now-damagedAt < damageKnownFor {
 		add("a stored record is damaged", record.ErrCorrupt)
 	}
 	for _, t := range d.background.duties {
-		if err := t.state(c.now); err != nil {
+		if err := t.state(now); err != nil {
 			reason := t.name + " fail"
 			if err == errLate {
 				reason = t.name + " fall behind"
@@ -75,7 +85,8 @@ func (d *Directory) Health(ctx context.Context, by Principal) (err error) {
 	if len(causes) == 0 {
 		return nil
 	}
-	return &Error{Kind: kind, Reason: strings.Join(reasons, ", "), cause: errors.Join(causes...)}
+	found.Reason, found.cause = strings.Join(reasons, ", "), errors.Join(causes...)
+	return found
 }
 
 // met notes that a damaged record was met.

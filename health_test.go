@@ -2,6 +2,7 @@ package denizen_test
 
 import (
 	"bytes"
+	"errors"
 	"log/slog"
 	"strings"
 	"sync/atomic"
@@ -26,9 +27,13 @@ func TestHealth_TellsWhatTheStoreAndTheDutiesSay(t *testing.T) {
 		newUser(t, d, "alice-user")
 		require.NoError(t, d.Health(t.Context(), sys))
 		require.ErrorIs(t, d.Health(t.Context(), denizen.Principal{}), denizen.ErrDenied)
-		for _, ill := range []error{store.ErrCorrupt, store.ErrUnavailable} {
+		for _, ill := range []error{store.ErrCorrupt, store.ErrUnavailable, store.ErrClosed, errors.New("no answer")} {
 			c.ill.Store(&ill)
-			require.ErrorIs(t, d.Health(t.Context(), sys), ill)
+			err := d.Health(t.Context(), sys)
+			require.ErrorIs(t, err, ill)
+			refuses := ill == store.ErrUnavailable || ill == store.ErrClosed // until it is opened anew
+			require.Equal(t, refuses, err.(*denizen.Error).Field == "store")
+			require.Equal(t, err, statsOf(t, d).Health)
 		}
 		c.ill.Store(nil)
 		token := newToken(t, d, "alice-user", denizen.TokenOptions{})

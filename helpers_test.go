@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"flag"
+	"io"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
@@ -171,7 +172,7 @@ func newWorld(t testing.TB, cached bool, o denizen.Options, wrap func(store.Stor
 		require.NoError(t, err)
 	}
 	require.NoError(t, w.RotateSigningKey(ctx, sys, time.Hour))
-	for e, err := range w.Events(ctx, sys, 0) {
+	for e, err := range w.Events(ctx, sys, "") {
 		require.NoError(t, err)
 		w.announced = strings.Join(e.Subjects, "")
 	}
@@ -211,13 +212,15 @@ func (w *world) login(t testing.TB, user denizen.UserID) (denizen.Principal, str
 	return by, issued.Signed
 }
 
-// eventsAfter returns the events after a place.
+// eventsAfter returns the events after a sequence.
 func eventsAfter(t testing.TB, d *denizen.Directory, after denizen.Seq) []denizen.Event {
 	t.Helper()
 	var events []denizen.Event
-	for e, err := range d.Events(context.Background(), denizen.System(), after) {
+	for e, err := range d.Events(context.Background(), denizen.System(), "") {
 		require.NoError(t, err)
-		events = append(events, e)
+		if e.Seq > after {
+			events = append(events, e)
+		}
 	}
 	return events
 }
@@ -400,7 +403,7 @@ var methods = []method{
 		return err
 	}},
 	{"BlockUser", "block or unblock a user", true, func(ctx context.Context, w *world, by denizen.Principal, user denizen.UserID) error {
-		_, err := w.BlockUser(ctx, by, user)
+		_, err := w.BlockUser(ctx, by, user, denizen.Block{})
 		return err
 	}},
 	{"UnblockUser", "block or unblock a user", true, func(ctx context.Context, w *world, by denizen.Principal, user denizen.UserID) error {
@@ -409,6 +412,25 @@ var methods = []method{
 	}},
 	{"DeleteUser", "delete a user", true, func(ctx context.Context, w *world, by denizen.Principal, user denizen.UserID) error {
 		return w.DeleteUser(ctx, by, user)
+	}},
+	{"MergeUsers", "merge two users", true, func(ctx context.Context, w *world, by denizen.Principal, user denizen.UserID) error {
+		_, err := w.MergeUsers(ctx, by, user, w.bob, denizen.MergePolicy{Alias: denizen.Forever})
+		return err
+	}},
+	{"MoveLocator", "move a locator to another user", true, func(ctx context.Context, w *world, by denizen.Principal, user denizen.UserID) error {
+		_, err := w.MoveLocator(ctx, by, user, w.owned.ID, w.bob)
+		return err
+	}},
+	{"RevealLocator", "vouch for a locator, or reveal it", true, func(ctx context.Context, w *world, by denizen.Principal, user denizen.UserID) error {
+		_, err := w.RevealLocator(ctx, by, user, w.owned.ID)
+		return err
+	}},
+	{"EraseUser", "erase a user", true, func(ctx context.Context, w *world, by denizen.Principal, user denizen.UserID) error {
+		_, err := w.EraseUser(ctx, by, user)
+		return err
+	}},
+	{"ExportUser", "export a user", true, func(ctx context.Context, w *world, by denizen.Principal, user denizen.UserID) error {
+		return w.ExportUser(ctx, by, user, io.Discard)
 	}},
 	{"Locators", "read locators", true, func(ctx context.Context, w *world, by denizen.Principal, user denizen.UserID) error {
 		_, err := w.Locators(ctx, by, user)
@@ -439,7 +461,7 @@ var methods = []method{
 		_, err := w.SetLocators(ctx, by, user, []denizen.NewLocator{denizen.Email("set@example.org"), denizen.Email("alice@example.com")})
 		return err
 	}},
-	{"SetVerification", "vouch for a locator", true, func(ctx context.Context, w *world, by denizen.Principal, user denizen.UserID) error {
+	{"SetVerification", "vouch for a locator, or reveal it", true, func(ctx context.Context, w *world, by denizen.Principal, user denizen.UserID) error {
 		_, err := w.SetVerification(ctx, by, user, w.claim.ID, denizen.Verified)
 		return err
 	}},
@@ -450,6 +472,9 @@ var methods = []method{
 	{"ProveLocator", "prove a locator", false, func(ctx context.Context, w *world, by denizen.Principal, _ denizen.UserID) error {
 		_, err := w.ProveLocator(ctx, by, "email:proved@example.org", denizen.NewUser{ScreenName: "Newcomer"})
 		return err
+	}},
+	{"CancelUndo", "cancel an undo", true, func(ctx context.Context, w *world, by denizen.Principal, user denizen.UserID) error {
+		return w.CancelUndo(ctx, by, user)
 	}},
 	{"DefineAttribute", "define an attribute or drop a definition", false, func(ctx context.Context, w *world, by denizen.Principal, _ denizen.UserID) error {
 		_, err := w.DefineAttribute(ctx, by, denizen.AttributeDef{Key: "hat size"})
@@ -498,6 +523,27 @@ var methods = []method{
 	}},
 	{"Devices", "list devices", true, func(ctx context.Context, w *world, by denizen.Principal, user denizen.UserID) error {
 		_, err := w.Devices(ctx, by, user)
+		return err
+	}},
+	{"SetPresenceHidden", "set or clear presence", true, func(ctx context.Context, w *world, by denizen.Principal, user denizen.UserID) error {
+		return w.SetPresenceHidden(ctx, by, user, true)
+	}},
+	{"WatchPresence", "watch presences, each as it may be read", false, func(ctx context.Context, w *world, by denizen.Principal, _ denizen.UserID) error {
+		for _, err := range w.WatchPresence(ctx, by, []denizen.UserID{w.alice}) {
+			return err
+		}
+		return nil
+	}},
+	{"LastActive", "read the last activity", true, func(ctx context.Context, w *world, by denizen.Principal, user denizen.UserID) error {
+		_, err := w.LastActive(ctx, by, []denizen.UserID{user})
+		return err
+	}},
+	{"Present", "list and count users", false, func(ctx context.Context, w *world, by denizen.Principal, _ denizen.UserID) error {
+		_, err := w.Present(ctx, by, denizen.PresentQuery{})
+		return err
+	}},
+	{"CountPresent", "list and count users", false, func(ctx context.Context, w *world, by denizen.Principal, _ denizen.UserID) error {
+		_, err := w.CountPresent(ctx, by)
 		return err
 	}},
 	{"ClearPresence", "set or clear presence", true, func(ctx context.Context, w *world, by denizen.Principal, user denizen.UserID) error {
@@ -552,7 +598,7 @@ var methods = []method{
 		return w.DropSigningKey(ctx, by, w.announced)
 	}},
 	{"Events", "follow and trim the feed", false, func(ctx context.Context, w *world, by denizen.Principal, _ denizen.UserID) error {
-		for _, err := range w.Events(ctx, by, 0) {
+		for _, err := range w.Events(ctx, by, "") {
 			if err != nil {
 				return err
 			}
@@ -560,10 +606,40 @@ var methods = []method{
 		return nil
 	}},
 	{"Follow", "follow and trim the feed", false, func(ctx context.Context, w *world, by denizen.Principal, _ denizen.UserID) error {
-		return waitForEvents(ctx, w.Directory, by, 0)
+		return waitForEvents(ctx, w.Directory, by, "")
 	}},
 	{"Head", "follow and trim the feed", false, func(ctx context.Context, w *world, by denizen.Principal, _ denizen.UserID) error {
 		_, err := w.Head(ctx, by)
+		return err
+	}},
+	{"Notify", "follow and trim the feed", false, func(ctx context.Context, w *world, by denizen.Principal, _ denizen.UserID) error {
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel()
+		err := w.Notify(ctx, by, "indexer", func(context.Context, []denizen.Event) error {
+			cancel()
+			return nil
+		})
+		if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+			return nil
+		}
+		return err
+	}},
+	{"Consumers", "follow and trim the feed", false, func(ctx context.Context, w *world, by denizen.Principal, _ denizen.UserID) error {
+		_, err := w.Consumers(ctx, by)
+		return err
+	}},
+	{"ResetConsumer", "follow and trim the feed", false, func(ctx context.Context, w *world, by denizen.Principal, _ denizen.UserID) error {
+		return w.ResetConsumer(ctx, by, "indexer", "")
+	}},
+	{"DeleteConsumer", "follow and trim the feed", false, func(ctx context.Context, w *world, by denizen.Principal, _ denizen.UserID) error {
+		err := w.DeleteConsumer(ctx, by, "indexer")
+		if errors.Is(err, denizen.ErrNotFound) {
+			return nil
+		}
+		return err
+	}},
+	{"RecentEvents", "follow and trim the feed", false, func(ctx context.Context, w *world, by denizen.Principal, _ denizen.UserID) error {
+		_, err := w.RecentEvents(ctx, by, denizen.EventQuery{})
 		return err
 	}},
 	{"TrimFeed", "follow and trim the feed", false, func(ctx context.Context, w *world, by denizen.Principal, _ denizen.UserID) error {
@@ -571,6 +647,27 @@ var methods = []method{
 	}},
 	{"Health", "ask how the directory fares", false, func(ctx context.Context, w *world, by denizen.Principal, _ denizen.UserID) error {
 		return w.Health(ctx, by)
+	}},
+	{"Stats", "ask how the directory fares", false, func(ctx context.Context, w *world, by denizen.Principal, _ denizen.UserID) error {
+		_, err := w.Stats(ctx, by)
+		return err
+	}},
+	{"Backup", "back up, verify and rekey", false, func(ctx context.Context, w *world, by denizen.Principal, _ denizen.UserID) error {
+		_, err := w.Backup(ctx, by, io.Discard)
+		if errors.Is(err, denizen.ErrInvalid) { // it is in no file
+			return nil
+		}
+		return err
+	}},
+	{"Compact", "back up, verify and rekey", false, func(ctx context.Context, w *world, by denizen.Principal, _ denizen.UserID) error {
+		err := w.Compact(ctx, by)
+		if errors.Is(err, denizen.ErrInvalid) { // it is in no file
+			return nil
+		}
+		return err
+	}},
+	{"Rekey", "back up, verify and rekey", false, func(ctx context.Context, w *world, by denizen.Principal, _ denizen.UserID) error {
+		return w.Rekey(ctx, by)
 	}},
 }
 

@@ -3,7 +3,7 @@ package denizen
 import (
 	"context"
 	"errors"
-	"slices"
+	"strings"
 	"time"
 
 	"github.com/denizenhq/denizen/internal/record"
@@ -69,10 +69,58 @@ type Principal struct {
 	token          TokenID
 	accessKey      string
 	keyIncarnation string
+	operator       string // see Named
 }
 
 // System returns .system, the application itself. It may do everything to everyone, and is no user.
 func System() Principal { return Principal{kind: kindSystem} }
+
+// MaxOperator is the longest name of an operator, in bytes.
+const MaxOperator = 64
+
+// Named returns .system under the name of the operator who acts, such as the login of somebody at a
+// console or of a script. Events name the operator beside .system, and beside a user for whom it
+// acts: see [Directory.ActAs]. The name changes nothing about what may be done, and the host
+// answers for it: the directory knows no operators.
+//
+// A name is 1 to [MaxOperator] visible ASCII characters. With another one, or for a Principal that
+// is not .system, Named returns a Principal that may do nothing: each method refuses it by
+// [ErrInvalid] with Field "operator".
+func (p Principal) Named(operator string) Principal {
+	if p.kind != kindSystem || !isOperator(operator) {
+		return Principal{operator: noOperator}
+	}
+	p.operator = operator
+	return p
+}
+
+// Operator returns the name of the operator who acts, or "". See [Principal.Named].
+func (p Principal) Operator() string {
+	if p.operator == noOperator {
+		return ""
+	}
+	return p.operator
+}
+
+// noOperator marks a Principal that was given no good name. It is no name itself.
+const noOperator = " "
+
+// checkNamed returns ErrInvalid for a Principal that was given no good name.
+func (p Principal) checkNamed() error {
+	if p.operator == noOperator {
+		return invalid("operator", "must be .system, named by 1 to 64 visible ASCII characters")
+	}
+	return nil
+}
+
+func isOperator(name string) bool {
+	for i := range len(name) {
+		if name[i] <= ' ' || name[i] > '~' {
+			return false
+		}
+	}
+	return name != "" && len(name) <= MaxOperator
+}
 
 // User returns the user's id, or "" for .system and .anonymous.
 func (p Principal) User() UserID { return p.user }
@@ -115,7 +163,7 @@ func (p Principal) String() string {
 // is [ErrRevoked]. A text that this directory did not issue is [ErrUnauthenticated]. If the token
 // cannot be looked up the error is [ErrUnavailable], and nobody is let in.
 func (d *Directory) Authenticate(ctx context.Context, signed string) (by Principal, err error) {
-	defer wrapOp("Authenticate", &err)
+	defer d.trace(&ctx, "Authenticate", &by).end(&err)
 	if err := d.usable(); err != nil {
 		return Principal{}, err
 	}
@@ -155,16 +203,17 @@ func (d *Directory) Authenticate(ctx context.Context, signed string) (by Princip
 		return Principal{}, newError(ErrRevoked, "token", "")
 	}
 	u, ok := users[0].Value().(*record.User)
-	if !ok || u.Blocked || u.Incarnation != text.Incarnation || u.TokenEpoch != text.Epoch {
+	if !ok || u.BlockedAt(now) || u.Incarnation != text.Incarnation || u.TokenEpoch != text.Epoch {
 		return Principal{}, newError(ErrRevoked, "token", "")
 	}
 	by = Principal{
-		kind: kindUser, user: UserID(u.ID), incarnation: u.Incarnation, token: TokenID(text.Token),
+		kind: kindUser, user: UserID(u.ID), token: TokenID(text.Token),
+		incarnation: strings.Clone(u.Incarnation), // which is a part of the record's text
 	}
 	t := &cachedToken{
 		by: by, expires: text.Expires, epoch: epoch,
 		text: texts[0].Freshness(), user: users[0].Freshness(),
-		use: useMark{owner: by.user, id: text.Token},
+		use: useMark{owner: by.user, incarnation: by.incarnation, id: text.Token},
 	}
 	d.tokens.remember(signed, t)
 	t.use.touch(d, now)
@@ -193,12 +242,12 @@ func (d *Directory) refusalReason(ctx context.Context, signed string, now int64)
 }
 
 // ActAs returns a Principal for a user on whose behalf the application acts. What it does counts as
-// the user's doing. Events name the access key of by beside the user. A user who is absent, blocked
-// or reserved is [ErrDenied] with Field "user". Only .system may.
+// the user's doing. Events name the access key and the operator of by beside the user. A user who
+// is absent, blocked or reserved is [ErrDenied] with Field "user". Only .system may.
 func (d *Directory) ActAs(
 	ctx context.Context, by Principal, user UserID,
 ) (acting Principal, err error) {
-	defer wrapOp("ActAs", &err)
+	defer d.trace(&ctx, "ActAs", &by).end(&err)
 	c, err := d.enter(ctx, opActAs, by, noTarget)
 	if err != nil {
 		return Principal{}, err
@@ -212,12 +261,12 @@ func (d *Directory) ActAs(
 		return Principal{}, err
 	}
 	u, ok := entries[0].Value().(*record.User)
-	if !ok || u.Blocked {
+	if !ok || u.BlockedAt(c.now) {
 		return Principal{}, denied
 	}
 	return Principal{
-		kind: kindUser, user: user, incarnation: u.Incarnation,
-		accessKey: by.accessKey, keyIncarnation: by.keyIncarnation,
+		kind: kindUser, user: user, incarnation: strings.Clone(u.Incarnation),
+		accessKey: by.accessKey, keyIncarnation: by.keyIncarnation, operator: by.operator,
 	}, nil
 }
 
@@ -229,28 +278,44 @@ func (d *Directory) ActAs(
 // once a minute or so, and end the connection if it keeps failing with another error. [System] is
 // always valid; the zero Principal is [ErrDenied].
 func (d *Directory) Check(ctx context.Context, by Principal) (err error) {
-	defer wrapOp("Check", &err)
+	defer d.trace(&ctx, "Check", &by).end(&err)
 	c, err := d.enter(ctx, opCheck, by, by.user)
 	if err != nil {
 		return err
 	}
-	if by.token == "" {
-		_, err := d.read(ctx, &c)
-		return err
+	_, err = d.checkBy(ctx, &c)
+	return err
+}
+
+// checkBy returns ErrRevoked unless the caller is valid, and otherwise when its token ends, or 0 if
+// it has none.
+func (d *Directory) checkBy(ctx context.Context, c *call) (ends int64, err error) {
+	if c.by.token == "" {
+		_, err := d.read(ctx, c)
+		return 0, err
 	}
-	entries, err := d.read(ctx, &c, record.TokensKey(string(by.user)))
+	entries, err := d.read(ctx, c, record.TokensKey(string(c.by.user)))
 	if err != nil {
-		return err
+		return 0, err
 	}
-	r, ok := entries[0].Value().(*record.Tokens)
-	if !ok || r.Incarnation != by.incarnation {
-		return newError(ErrRevoked, "token", "")
+	if ends = c.by.tokenEnds(entries[0].Value(), c.now); ends == 0 {
+		return 0, newError(ErrRevoked, "token", "")
 	}
-	lives := func(t record.Token) bool { return t.ID == string(by.token) && c.now < expiry(t) }
-	if !slices.ContainsFunc(r.Tokens, lives) {
-		return newError(ErrRevoked, "token", "")
+	return ends, nil
+}
+
+// tokenEnds returns when the token of p ends, or 0 unless the record of the user's tokens lists it
+// as a live one.
+func (p Principal) tokenEnds(tokens any, now int64) int64 {
+	r, ok := tokens.(*record.Tokens)
+	if !ok || r.Incarnation != p.incarnation {
+		return 0
 	}
-	return nil
+	i := indexOfToken(r.Tokens, p.token)
+	if i < 0 || expiry(r.Tokens[i]) <= now {
+		return 0
+	}
+	return expiry(r.Tokens[i])
 }
 
 // timeOf returns the time of a stored instant, or the zero time for none.

@@ -1,6 +1,7 @@
 package denizen_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -70,7 +71,7 @@ func TestIdentity_NobodyActsForAReservedName(t *testing.T) {
 		})
 		require.Equal(t, denizen.Principal{}, p)
 	}
-	_, err := w.BlockUser(t.Context(), denizen.System(), w.alice)
+	_, err := w.BlockUser(t.Context(), denizen.System(), w.alice, denizen.Block{})
 	require.NoError(t, err)
 	p, err := w.ActAs(t.Context(), denizen.System(), w.alice)
 	requireRefusal(t, err, denizen.Error{
@@ -215,7 +216,7 @@ func TestIdentity_TheUserAndTheKeyThatActForItAreBothInTheFeed(t *testing.T) {
 	_, err := w.SetScreenName(t.Context(), w.byAlicesDelegate, w.alice, "Alice II")
 	require.NoError(t, err)
 	var last denizen.Event
-	for e, err := range w.Events(t.Context(), denizen.System(), 0) {
+	for e, err := range w.Events(t.Context(), denizen.System(), "") {
 		require.NoError(t, err)
 		last = e
 	}
@@ -271,7 +272,7 @@ func TestIdentity_CheckIsRevokedOnceAPrincipalStandsNoMore(t *testing.T) {
 		},
 		"its token expires": func(*testing.T, *house, denizen.TokenID) { time.Sleep(time.Hour) },
 		"its user is blocked": func(t *testing.T, h *house, _ denizen.TokenID) {
-			_, err := h.BlockUser(t.Context(), sys, alice)
+			_, err := h.BlockUser(t.Context(), sys, alice, denizen.Block{})
 			require.NoError(t, err)
 		},
 		"its user is another": func(t *testing.T, h *house, _ denizen.TokenID) {
@@ -442,4 +443,87 @@ func FuzzUserID(f *testing.F) {
 	f.Fuzz(func(t *testing.T, id string) {
 		require.Equal(t, grammar.MatchString(id), accepted(t, d, id), "%q", id)
 	})
+}
+
+var ada = denizen.System().Named("ada")
+
+func TestIdentity_AnOperatorsNameStandsInTheFeedBesideSystem(t *testing.T) {
+	inHouses(t, denizen.Options{}, func(t *testing.T, h *house) {
+		ctx := t.Context()
+		require.True(t, ada.IsSystem())
+		require.Equal(t, ".system", ada.String())
+		require.Equal(t, "ada", ada.Operator())
+		require.NotEqual(t, denizen.System(), ada)
+		require.Equal(t, ada, denizen.System().Named("bob").Named("ada"))
+
+		_, err := h.CreateUser(ctx, ada, denizen.NewUser{ID: alice, ScreenName: "Alice"})
+		require.NoError(t, err)
+		key, err := h.CreateAccessKey(ctx, sys)
+		require.NoError(t, err)
+		keyed, err := h.AuthenticateKey(ctx, key.Key, key.Secret)
+		require.NoError(t, err)
+		acting, err := h.ActAs(ctx, keyed.Named("bob"), alice)
+		require.NoError(t, err)
+		require.True(t, acting.IsUser())
+		_, err = h.SetScreenName(ctx, acting, alice, "Alice in W.")
+		require.NoError(t, err)
+
+		type who struct{ actor, key, operator string }
+		var by []who
+		for _, e := range eventsAfter(t, h.Directory, 1) {
+			by = append(by, who{e.Actor, e.AccessKey, e.Operator})
+		}
+		require.Equal(t, []who{{".system", "", "ada"}, {".system", "", ""}, {string(alice), key.Key, "bob"}}, by)
+	})
+}
+
+func TestIdentity_AnOperatorOfABadNameMayDoNothing(t *testing.T) {
+	h := &house{Directory: newMemory(t, denizen.Options{})}
+	h.create(t, alice)
+	byAlice, _ := h.signedIn(t, alice)
+	good := []string{"a", "ada", ".system", "ops/ada@example.org", "auth0|5f7c8ec7", "!~", strings.Repeat("a", denizen.MaxOperator)}
+	for _, name := range good {
+		_, err := h.User(t.Context(), sys.Named(name), alice)
+		require.NoError(t, err, name)
+	}
+	var refused []denizen.Principal
+	for _, name := range []string{"", " ", "ada l", " ada", "ada\n", "ada\x00", "Zoë", "\x7f", strings.Repeat("a", denizen.MaxOperator+1)} {
+		refused = append(refused, sys.Named(name), ada.Named(name))
+	}
+	refused = append(refused, byAlice.Named("ada"), denizen.Principal{}.Named("ada"), sys.Named("").Named("ada"))
+	for _, by := range refused {
+		require.False(t, by.IsSystem())
+		require.True(t, by.IsAnonymous())
+		require.Empty(t, by.Operator())
+		_, err := h.User(t.Context(), by, alice)
+		requireField(t, err, denizen.ErrInvalid, "operator")
+		requireField(t, h.DeleteUser(t.Context(), by, alice), denizen.ErrInvalid, "operator")
+		requireField(t, h.Check(t.Context(), by), denizen.ErrInvalid, "operator")
+	}
+	_, err := h.User(t.Context(), denizen.Principal{}, alice)
+	requireField(t, err, denizen.ErrDenied, "")
+}
+
+func TestIdentity_APersonIsNotToldWhichOperatorActed(t *testing.T) {
+	h := &house{Directory: newMemory(t, denizen.Options{})}
+	ctx := t.Context()
+	_, err := h.CreateUser(ctx, denizen.System().Named("operator-ada"), denizen.NewUser{ID: alice, ScreenName: "Alice"})
+	require.NoError(t, err)
+	acting, err := h.ActAs(ctx, denizen.System().Named("operator-ada"), alice)
+	require.NoError(t, err)
+	_, err = h.SetScreenName(ctx, acting, alice, "Alice in W.")
+	require.NoError(t, err)
+	_, err = h.IssueToken(ctx, denizen.System().Named("operator-ada"), alice, denizen.TokenOptions{TTL: time.Hour})
+	require.NoError(t, err)
+
+	var export bytes.Buffer
+	require.NoError(t, h.ExportUser(ctx, h.as(t, alice), alice, &export))
+	require.Equal(t, 3, strings.Count(export.String(), `"by":"application"`), export.String())
+	require.NotContains(t, export.String(), "operator")
+	export.Reset()
+	require.NoError(t, h.ExportUser(ctx, sys, alice, &export))
+	require.NotContains(t, export.String(), "operator")
+	receipt, err := h.EraseUser(ctx, denizen.System().Named("operator-ada"), alice)
+	require.NoError(t, err)
+	require.NotContains(t, fmt.Sprint(receipt), "operator-ada")
 }

@@ -28,11 +28,16 @@ type behindDoor struct{ d *Directory }
 
 func (b behindDoor) Serial() bool { return b.d.parent != nil }
 
-func (b behindDoor) Importer(ctx context.Context, by any, o door.ImportOptions) (_ door.Importer, err error) {
-	defer wrapOp("Import", &err)
+func (b behindDoor) Closing() <-chan struct{} { return b.d.background.ctx.Done() }
+
+func (b behindDoor) Importer(
+	ctx context.Context, by any, o door.ImportOptions,
+) (_ door.Importer, err error) {
+	defer b.trace(&ctx, "Import", by).end(&err)
 	im := &importer{d: b.d, by: by.(Principal), o: o, defs: map[store.Key]*txn.Entry{}}
 	if o.DryRun {
-		im.seed, im.rows, im.planned = maphash.MakeSeed(), map[uint64]uint32{}, map[string]*record.Definition{}
+		im.seed, im.rows = maphash.MakeSeed(), map[uint64]uint32{}
+		im.planned = map[string]*record.Definition{}
 	}
 	c, err := im.d.enter(ctx, opCreateUser, im.by, noTarget)
 	if err != nil {
@@ -42,65 +47,66 @@ func (b behindDoor) Importer(ctx context.Context, by any, o door.ImportOptions) 
 	return im, err
 }
 
-// People lists the keys of users first and then reads them: one list cannot return users and their
-// profiles.
-func (b behindDoor) People(
+func (b behindDoor) List(
 	ctx context.Context, by any, after string, limit int,
-) (people []door.Person, err error) {
-	defer wrapOp("Export", &err)
-	c, err := b.d.enter(ctx, opListUsers, by.(Principal), noTarget)
-	if err != nil {
+) (ids []string, err error) {
+	defer b.trace(&ctx, "Export", by).end(&err)
+	if _, err := b.d.enter(ctx, opListUsers, by.(Principal), noTarget); err != nil {
+		return nil, err
+	}
+	if err := b.d.usable(); err != nil {
 		return nil, err
 	}
 	r := store.Range{Under: record.Users, Limit: limit, KeysOnly: true}
 	if after != "" {
 		r.After = record.UserKey(after)
 	}
-	people = make([]door.Person, 0, limit)
-	// Users who were listed may be deleted before they are read, so one list may not fill the page.
-	for more := true; more && len(people) < limit; {
-		if err := b.d.usable(); err != nil {
-			return nil, err
-		}
-		listed, err := b.d.store.List(ctx, r)
-		if err != nil {
-			return nil, err
-		}
-		if more = len(listed) == limit; more {
-			r.After = listed[len(listed)-1].Key
-		}
-		listed = listed[:min(len(listed), limit-len(people))]
-		if people, err = b.d.readPeople(ctx, people, listed); err != nil {
-			return nil, err
-		}
+	listed, err := b.d.store.List(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	ids = make([]string, len(listed))
+	for i := range listed {
+		_, ids[i] = record.Parts(listed[i].Key)
+	}
+	return ids, nil
+}
+
+func (b behindDoor) People(
+	ctx context.Context, by any, ids []string,
+) (people []door.Person, err error) {
+	defer b.trace(&ctx, "Export", by).end(&err)
+	c, err := b.d.enter(ctx, opListUsers, by.(Principal), noTarget)
+	if err != nil {
+		return nil, err
+	}
+	if err := b.d.usable(); err != nil {
+		return nil, err
+	}
+	if people, err = b.d.readPeople(ctx, ids); err != nil {
+		return nil, err
 	}
 	// The caller is checked after the data was read, as everywhere.
 	_, err = b.d.read(ctx, &c)
 	return people, err
 }
 
-// readPeople appends the users whose keys were listed, with their profiles, from one snapshot.
-func (d *Directory) readPeople(
-	ctx context.Context, people []door.Person, listed []store.Record,
-) ([]door.Person, error) {
-	if len(listed) == 0 {
-		return people, nil
-	}
-	keys := make([]store.Key, 0, 2*len(listed))
-	for _, r := range listed {
-		_, id := record.Parts(r.Key)
-		keys = append(keys, r.Key, record.ProfileKey(id))
+// readPeople returns users with their profiles, from one snapshot.
+func (d *Directory) readPeople(ctx context.Context, ids []string) ([]door.Person, error) {
+	keys := make([]store.Key, 0, 2*len(ids))
+	for _, id := range ids {
+		keys = append(keys, record.UserKey(id), record.ProfileKey(id))
 	}
 	records, err := d.store.Get(ctx, keys...)
 	if err != nil {
 		return nil, err
 	}
+	people := make([]door.Person, 0, len(ids))
 	for i := 0; i < len(records); i += 2 {
 		if records[i].Version == 0 && !records[i].Damaged {
-			continue
+			continue // deleted since it was listed
 		}
-		_, id := record.Parts(records[i].Key)
-		person := door.Person{ID: id}
+		person := door.Person{ID: ids[i/2]}
 		user, err := record.DecodeStored(records[i])
 		person.Damaged = err != nil
 		if r, ok := user.(*record.User); ok {
@@ -153,7 +159,7 @@ type importRow struct {
 type earlierRow int
 
 func (im *importer) Define(ctx context.Context, def record.Definition) (err error) {
-	defer wrapOp("Import", &err)
+	defer im.d.trace(&ctx, "Import", &im.by).end(&err)
 	r, err := definition(definitionOf(&def))
 	if err != nil {
 		return err
@@ -200,6 +206,11 @@ func (im *importer) Prepare(row door.Row) (_ door.Prepared, err error) {
 	}
 	if row.Updated != 0 && row.Updated < row.Created {
 		return nil, invalid("updatedAt", "must not be before createdAt")
+	}
+	if row.Blocked {
+		if _, err := (Block{Reason: row.Reason, Until: timeOf(row.Until)}).check(); err != nil {
+			return nil, err
+		}
 	}
 	r := &importRow{created: row.Created}
 	named := -1
@@ -250,7 +261,10 @@ func (im *importer) Prepare(row door.Row) (_ door.Prepared, err error) {
 	if row.ID == "" {
 		r.name = ownerKey(r.user.Locators[named])
 	}
-	r.user.Blocked = row.Blocked
+	if row.Blocked {
+		// A block that has ended by now is stored, and is none.
+		r.user.Blocked, r.user.BlockedUntil, r.user.BlockReason = true, row.Until, row.Reason
+	}
 	if row.Created != 0 {
 		r.user.Created, r.user.Updated = row.Created, row.Created
 	}
@@ -319,8 +333,8 @@ func (r *importRow) Keys() []store.Key { return r.keys }
 
 // keysOf returns the keys that only one user can have: of the id, and of what the row would own.
 func (r *importRow) keysOf() []store.Key {
-	keys := make([]store.Key, 0, 1+len(r.user.Locators))
-	keys = append(keys, record.UserKey(r.user.ID))
+	keys := make([]store.Key, 0, 2+len(r.user.Locators))
+	keys = append(keys, record.UserKey(r.user.ID), record.AliasKey(r.user.ID))
 	for i, l := range r.user.Locators {
 		if r.claims == nil || !r.claims[i] {
 			keys = append(keys, ownerKey(l))
@@ -333,7 +347,7 @@ func (r *importRow) keysOf() []store.Key {
 }
 
 func (im *importer) Look(ctx context.Context, rows []door.Prepared) (err error) {
-	defer wrapOp("Import", &err)
+	defer im.d.trace(&ctx, "Import", &im.by).end(&err)
 	if err := firstOf(im.d.usable(), ctx.Err()); err != nil {
 		return err
 	}
@@ -378,7 +392,7 @@ var errDryRun = errors.New("a dry run")
 func (im *importer) Create(
 	ctx context.Context, prepared door.Prepared, number int,
 ) (out door.Outcome, err error) {
-	defer wrapOp("Import", &err)
+	defer im.d.trace(&ctx, "Import", &im.by).end(&err)
 	row := prepared.(*importRow)
 	c, err := im.d.enter(ctx, opCreateUser, im.by, noTarget)
 	if err != nil {
@@ -479,6 +493,8 @@ func holder(found any) (row int, user string) {
 	case *record.Owner:
 		return 0, r.User
 	case *record.Unique:
+		return 0, r.User
+	case *record.Alias:
 		return 0, r.User
 	case earlierRow:
 		return int(r), ""

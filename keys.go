@@ -41,7 +41,7 @@ func (k NewAccessKey) GoString() string { return k.String() }
 func (d *Directory) CreateAccessKey(
 	ctx context.Context, by Principal,
 ) (key NewAccessKey, err error) {
-	defer wrapOp("CreateAccessKey", &err)
+	defer d.trace(&ctx, "CreateAccessKey", &by).end(&err)
 	c, err := d.enter(ctx, opAccessKeys, by, noTarget)
 	if err != nil {
 		return NewAccessKey{}, err
@@ -69,7 +69,7 @@ func (d *Directory) CreateAccessKey(
 func (d *Directory) PutAccessKey(
 	ctx context.Context, by Principal, key, secret string,
 ) (err error) {
-	defer wrapOp("PutAccessKey", &err)
+	defer d.trace(&ctx, "PutAccessKey", &by).end(&err)
 	c, err := d.enter(ctx, opAccessKeys, by, noTarget)
 	if err != nil {
 		return err
@@ -117,8 +117,13 @@ func (d *Directory) addAccessKey(ctx context.Context, c *call, key string, secre
 		if len(keys.Keys) >= MaxAccessKeys {
 			return newError(ErrLimited, "accessKey", "three live already")
 		}
+		root, err := p.rootKey()
+		if err != nil {
+			return err
+		}
 		keys.Keys = append(keys.Keys, record.AccessKey{
-			Key: key, Incarnation: rand.Text(), Secret: d.sealAccess(key, secret), Created: c.now,
+			Key: key, Incarnation: rand.Text(), Created: c.now,
+			Secret: d.sealAccess(root, key, secret),
 		})
 		p.Put(record.AccessKeysKey, &keys)
 		p.emit(EventAccessKeyCreated, nil, key)
@@ -129,7 +134,7 @@ func (d *Directory) addAccessKey(ctx context.Context, c *call, key string, secre
 
 // AccessKeys returns the access keys without their secrets, oldest first. Only .system may.
 func (d *Directory) AccessKeys(ctx context.Context, by Principal) (keys []AccessKey, err error) {
-	defer wrapOp("AccessKeys", &err)
+	defer d.trace(&ctx, "AccessKeys", &by).end(&err)
 	c, err := d.enter(ctx, opAccessKeys, by, noTarget)
 	if err != nil {
 		return nil, err
@@ -161,7 +166,7 @@ func (d *Directory) AccessKeys(ctx context.Context, by Principal) (keys []Access
 // If the record of the keys is damaged all of them are deleted, whichever was given, and others can
 // be put. Which keys were deleted earlier is then forgotten. Only .system may.
 func (d *Directory) DeleteAccessKey(ctx context.Context, by Principal, key string) (err error) {
-	defer wrapOp("DeleteAccessKey", &err)
+	defer d.trace(&ctx, "DeleteAccessKey", &by).end(&err)
 	c, err := d.enter(ctx, opAccessKeys, by, noTarget)
 	if err != nil {
 		return err
@@ -235,7 +240,7 @@ func (p *plan) accessKeys() (record.AccessKeys, error) {
 func (d *Directory) AuthenticateKey(
 	ctx context.Context, key, secret string,
 ) (by Principal, err error) {
-	defer wrapOp("AuthenticateKey", &err)
+	defer d.trace(&ctx, "AuthenticateKey", &by).end(&err)
 	k, known, err := d.accessKey(ctx, key)
 	if err != nil {
 		return Principal{}, err
@@ -277,13 +282,13 @@ func accessPurpose(key string) string {
 	return "access key " + string(padded[:])
 }
 
-func (d *Directory) sealAccess(key string, secret []byte) string {
+func (d *Directory) sealAccess(k rootKey, key string, secret []byte) string {
 	p := newAccessProof(secret)
-	return d.seal(accessPurpose(key), p[:])
+	return d.seal(k, accessPurpose(key), p[:])
 }
 
 func (d *Directory) unsealAccess(key, sealed string) (p accessProof, err error) {
-	raw, err := d.unseal(accessPurpose(key), sealed)
+	raw, _, err := d.unseal(accessPurpose(key), sealed)
 	if err != nil {
 		return p, err
 	}
@@ -310,6 +315,10 @@ func (d *Directory) accessKey(
 	found := &record.AccessKey{Secret: d.dummySecret}
 	if keys, _ := entries[0].Value().(*record.AccessKeys); keys != nil {
 		for i := range keys.Keys {
+			// Before it is known whether the key exists, so that this does not tell.
+			if !d.hasKeyOf(keys.Keys[i].Secret) {
+				return nil, accessProof{}, errNoRootKey()
+			}
 			if keys.Keys[i].Key == key {
 				found = &keys.Keys[i]
 			}

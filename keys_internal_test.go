@@ -54,7 +54,11 @@ func TestKeys_ForAnUnknownAccessKeyASecretIsOpenedToo(t *testing.T) {
 
 func keysOfAllLengths(t *testing.T, root []byte) *Directory {
 	t.Helper()
-	d, err := New(context.Background(), memory.New(), Options{RootKey: root})
+	var roots [][]byte
+	if root != nil {
+		roots = append(roots, root)
+	}
+	d, err := New(context.Background(), memory.New(), Options{RootKeys: roots})
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = d.Close() })
 	long := "known-key-" + string(bytes.Repeat([]byte{'x'}, 118))

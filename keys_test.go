@@ -89,7 +89,7 @@ func TestKeys_OnlyAnAccessKeyWithItsSecretIsTheApplication(t *testing.T) {
 }
 
 func TestKeys_PuttingAnAccessKeyAgainChangesNothing(t *testing.T) {
-	overStores(t, denizen.Options{RootKey: make([]byte, 32)}, func(t *testing.T, d *denizen.Directory) {
+	overStores(t, denizen.Options{RootKeys: [][]byte{make([]byte, 32)}}, func(t *testing.T, d *denizen.Directory) {
 		require.NoError(t, d.PutAccessKey(t.Context(), sys, "the-key-1", secretA))
 		by := byKey(t, d, "the-key-1", secretA)
 		before := eventsAfter(t, d, 0)

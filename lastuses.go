@@ -24,9 +24,10 @@ type lastUses struct {
 // useMark is when a use of one token or access key was last put into the table, so that this
 // happens once a minute and not with each request. The owner is noTarget for an access key.
 type useMark struct {
-	owner UserID
-	id    string
-	noted atomic.Int64 // Unix milliseconds
+	owner       UserID
+	incarnation string // of the owner
+	id          string
+	noted       atomic.Int64 // Unix milliseconds
 }
 
 func newLastUses() *lastUses { return &lastUses{byOwner: map[UserID][]record.LastUse{}} }
@@ -36,6 +37,9 @@ func (u *useMark) touch(d *Directory, now int64) {
 	if now-u.noted.Load() >= everyMinute.Milliseconds() {
 		u.noted.Store(now)
 		d.lastUses.note(d, u.owner, record.LastUse{ID: u.id, At: now})
+		if u.owner != noTarget {
+			d.lastActive.note(d, u.owner, u.incarnation, now)
+		}
 	}
 }
 

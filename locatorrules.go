@@ -60,7 +60,8 @@ type LocatorRule struct {
 	// milliseconds, ten years at most. The default is 0: it is free at once.
 	//
 	// While it rests it is found by nobody and taken by nobody, and neither is one with the same
-	// unique form. Its last owner may take it back. NewLocator.Override lets .system give it out.
+	// unique form. Its last owner may take it back, up to four of them. NewLocator.Override lets
+	// .system give it out.
 	Rest time.Duration
 }
 
@@ -111,7 +112,7 @@ func (rs locatorRules) fill() error {
 			return refuse("what users add for themselves is not vouched for")
 		case r.PerUser < 1 || r.PerUser > MaxLocators:
 			return refuse("PerUser must be 1 to 16")
-		case r.Rest < 0 || r.Rest%time.Millisecond != 0 || r.Rest > 10*365*24*time.Hour:
+		case r.Rest < 0 || r.Rest%time.Millisecond != 0 || r.Rest > tenYears:
 			return refuse("Rest must be a multiple of a millisecond and ten years at most")
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/denizenhq/denizen/internal/door"
 	"github.com/denizenhq/denizen/internal/locator"
 	"github.com/denizenhq/denizen/internal/record"
 	"github.com/denizenhq/denizen/store"
@@ -67,6 +68,7 @@ type Locator struct {
 	Owned      bool
 	AddedAt    time.Time
 	VerifiedAt time.Time // when it was last set Verified; zero if never
+	Stale      bool      // VerifiedAt is longer ago than Options.VerifiedFor
 
 	// RuleVersion is the LocatorRule.Version that made its forms. It is 0 for e-mail addresses and
 	// telephone numbers.
@@ -90,8 +92,8 @@ type NewLocator struct {
 	// Claim says that this was read as a pending claim. SetLocators then leaves it out if the user
 	// has removed it since, unless Status is Verified. Other methods ignore it.
 	Claim bool
-	// Override lets .system give out a locator of a registered type that rests, or that the Check
-	// of its rule refuses. It is ignored for other types, and from a user.
+	// Override lets .system give out a locator that rests, or that the Check of its rule refuses.
+	// From a user it is ignored.
 	Override bool
 }
 
@@ -144,25 +146,34 @@ func locatorError(err error) error {
 
 func ownerKey(l record.Locator) store.Key { return record.OwnerKey(l.Type + ":" + l.Canonical) }
 
-func locatorsOf(stored []record.Locator) []Locator {
+// locatorsOf returns the locators of a record. What was verified before stale is Stale.
+func locatorsOf(stored []record.Locator, stale int64) []Locator {
 	locators := make([]Locator, len(stored))
 	for i := range stored {
-		locators[i].fill(&stored[i])
+		locators[i].fill(&stored[i], stale)
 	}
 	return locators
 }
 
-func locatorOf(r *record.Locator) (l Locator) {
-	l.fill(r)
+func (c *call) locatorOf(r *record.Locator) (l Locator) {
+	l.fill(r, c.stale)
 	return l
 }
 
-// fill makes l the locator of a record.
-func (l *Locator) fill(r *record.Locator) {
+// serialized returns the form of a locator that can be delivered to.
+func serialized(r *record.Locator) string {
+	var l Locator
+	l.fill(r, 0)
+	return l.String()
+}
+
+// fill makes l the locator of a record. What was verified before stale is Stale.
+func (l *Locator) fill(r *record.Locator, stale int64) {
 	l.ID, l.Type, l.Raw, l.Canonical = LocatorID(r.ID), LocatorType(r.Type), r.Raw, r.Canonical
 	l.Address = locator.Deliverable(locator.Type(r.Type), r.Raw, r.Canonical)
 	l.Status, l.Owned = VerificationStatus(r.Status), r.Owned
 	l.AddedAt, l.VerifiedAt, l.RuleVersion = timeOf(r.Added), timeOf(r.Verified), int(r.Rule)
+	l.Stale = r.Verified != 0 && r.Verified < stale
 }
 
 // newLocators returns locators that .system sets, which are not owned yet.
@@ -239,7 +250,7 @@ func (p *plan) putOwner(l record.Locator, user *record.User) {
 func (d *Directory) Locators(
 	ctx context.Context, by Principal, user UserID,
 ) (locators []Locator, err error) {
-	defer wrapOp("Locators", &err)
+	defer d.trace(&ctx, "Locators", &by).end(&err)
 	c, err := d.enter(ctx, opReadLocators, by, user)
 	if err != nil {
 		return nil, err
@@ -252,14 +263,14 @@ func (d *Directory) Locators(
 	if err != nil {
 		return nil, err
 	}
-	return locatorsOf(r.Locators), nil
+	return locatorsOf(r.Locators, c.stale), nil
 }
 
 // Locator returns one locator of a user, or [ErrNotFound] with Field "locator".
 func (d *Directory) Locator(
 	ctx context.Context, by Principal, user UserID, id LocatorID,
 ) (l Locator, err error) {
-	defer wrapOp("Locator", &err)
+	defer d.trace(&ctx, "Locator", &by).end(&err)
 	c, err := d.enter(ctx, opReadLocators, by, user)
 	if err != nil {
 		return Locator{}, err
@@ -276,7 +287,37 @@ func (d *Directory) Locator(
 	if err != nil {
 		return Locator{}, err
 	}
-	return locatorOf(&r.Locators[i]), nil
+	return c.locatorOf(&r.Locators[i]), nil
+}
+
+// RevealLocator returns one locator of a user as [Directory.Locator] does, and tells of it in the
+// feed: it is for a person who looks at that of another, such as an operator at a console. The
+// event is durable before the locator is returned. Only .system may.
+func (d *Directory) RevealLocator(
+	ctx context.Context, by Principal, user UserID, id LocatorID,
+) (l Locator, err error) {
+	defer d.trace(&ctx, "RevealLocator", &by).end(&err)
+	c, err := d.enter(ctx, opSetVerification, by, user)
+	if err != nil {
+		return Locator{}, err
+	}
+	_, err = d.write(ctx, &c, func(p *plan) error {
+		r, _, err := p.user(user)
+		if err != nil {
+			return err
+		}
+		i, err := locatorIn(r, id)
+		if err != nil {
+			return err
+		}
+		l = c.locatorOf(&r.Locators[i])
+		p.emit(EventLocatorRevealed, r, r.Locators[i].ID)
+		return nil
+	})
+	if err != nil {
+		return Locator{}, err
+	}
+	return l, nil
 }
 
 func locatorIn(r *record.User, id LocatorID) (int, error) {
@@ -292,7 +333,8 @@ func locatorIn(r *record.User, id LocatorID) (int, error) {
 //
 // If the user adds an address or a number, it is a pending claim, whoever owns it: see [Locator]. A
 // locator of a registered type is never a claim: the user owns it at once or is refused. It is
-// [ErrDenied] if its rule does not let users add it. See also [Directory.ReplaceLocator].
+// [ErrDenied] if its rule does not let users add it. See also [Directory.ReplaceLocator], and
+// [Directory.RemoveLocator] for users whose token is too new.
 //
 // Adding one that the user has already returns that and changes nothing, with two exceptions. A
 // claim that .system adds becomes owned. An owned locator that .system adds with another Status is
@@ -304,7 +346,7 @@ func locatorIn(r *record.User, id LocatorID) (int, error) {
 func (d *Directory) AddLocator(
 	ctx context.Context, by Principal, user UserID, n NewLocator, expected ...UserVersion,
 ) (added Locator, err error) {
-	defer wrapOp("AddLocator", &err)
+	defer d.trace(&ctx, "AddLocator", &by).end(&err)
 	c, err := d.enter(ctx, opAddLocator, by, user)
 	if err != nil {
 		return Locator{}, err
@@ -316,6 +358,9 @@ func (d *Directory) AddLocator(
 	n = g.NewLocator
 	owning := c.role == system || g.rule != nil
 	_, err = d.change(ctx, &c, expected, func(p *plan, r *record.User) error {
+		if err := p.mayChangeOwn(r); err != nil {
+			return err
+		}
 		i := g.in(r.Locators)
 		if i >= 0 && c.role == system && r.Locators[i].Owned &&
 			n.Status != "" && string(n.Status) != r.Locators[i].Status {
@@ -323,7 +368,7 @@ func (d *Directory) AddLocator(
 			return newErrorAbout(ErrTaken, "locator", rule, n.Locator)
 		}
 		if i >= 0 && (r.Locators[i].Owned || c.role == self) {
-			added = locatorOf(&r.Locators[i])
+			added = c.locatorOf(&r.Locators[i])
 			return errUnchanged
 		}
 		if owning {
@@ -337,7 +382,7 @@ func (d *Directory) AddLocator(
 			l := &r.Locators[i]
 			setStatus(l, statusOr(n.Status, StatusNotProvided), c.now)
 			p.emit(EventLocatorOwned, r, l.ID)
-			added = locatorOf(l)
+			added = c.locatorOf(l)
 			added.Owned = true
 			return p.takeOwnership(r, nil, taking{l, n})
 		}
@@ -355,7 +400,7 @@ func (d *Directory) AddLocator(
 		}
 		r.Locators = append(r.Locators, l)
 		p.emit(EventLocatorAdded, r, l.ID)
-		added = locatorOf(&l)
+		added = c.locatorOf(&l)
 		return nil
 	})
 	if err != nil {
@@ -395,7 +440,7 @@ func (d *Directory) ReplaceLocator(
 	ctx context.Context, by Principal, user UserID, id LocatorID, n NewLocator,
 	expected ...UserVersion,
 ) (set Locator, err error) {
-	defer wrapOp("ReplaceLocator", &err)
+	defer d.trace(&ctx, "ReplaceLocator", &by).end(&err)
 	c, err := d.enter(ctx, opAddLocator, by, user)
 	if err != nil {
 		return Locator{}, err
@@ -409,6 +454,9 @@ func (d *Directory) ReplaceLocator(
 		return Locator{}, newError(ErrDenied, "locator", rule)
 	}
 	_, err = d.change(ctx, &c, expected, func(p *plan, r *record.User) error {
+		if err := p.mayChangeOwn(r); err != nil {
+			return err
+		}
 		i, err := locatorIn(r, id)
 		if err != nil {
 			return err
@@ -420,13 +468,13 @@ func (d *Directory) ReplaceLocator(
 		}
 		switch j := g.in(r.Locators); {
 		case j == i:
-			set = locatorOf(l)
+			set = c.locatorOf(l)
 			if l.Raw == g.Locator[len(g.kind)+1:] {
 				return errUnchanged
 			}
 			l.Raw = g.Locator[len(g.kind)+1:]
 			p.emit(EventLocatorsSet, r)
-			set = locatorOf(l)
+			set = c.locatorOf(l)
 			return nil
 		case j >= 0:
 			return newErrorAbout(ErrTaken, "locator", "is the user's already", n.Locator)
@@ -443,11 +491,11 @@ func (d *Directory) ReplaceLocator(
 			return err
 		}
 		p.emit(EventLocatorsSet, r)
-		set = locatorOf(l)
+		set = c.locatorOf(l)
 		if !old.Owned {
 			return nil
 		}
-		return p.free(r, &old)
+		return p.giveUp(r, &old)
 	})
 	if err != nil {
 		return Locator{}, err
@@ -505,13 +553,30 @@ func (p *plan) takeOwnership(r *record.User, freed []record.Locator, ls ...takin
 	if err != nil || owners == nil {
 		return err
 	}
+	asked := func(i int) NewLocator { return ls[i].asked }
+	return takenError(p.c, owners, asked)
+}
+
+// takenError returns ErrTaken with the locators that are not free, as they were asked for. Only
+// .system is told that they rest.
+func takenError(c *call, owners []any, asked func(int) NewLocator) error {
 	var taken []string
+	rest := c.role == system
 	for i, o := range owners {
 		if o != nil {
-			taken = append(taken, ls[i].asked.Locator)
+			_, rests := o.(resting)
+			rest = rest && rests
+			taken = append(taken, asked(i).Locator)
 		}
 	}
-	return newErrorAbout(ErrTaken, "locator", "", taken...)
+	if taken == nil {
+		return nil
+	}
+	reason := ""
+	if rest {
+		reason = "rests since its last owner gave it up"
+	}
+	return newErrorAbout(ErrTaken, "locator", reason, taken...)
 }
 
 // takeFree makes r the owner of those of ls that are free, and skips zero ones. It returns what is
@@ -547,13 +612,13 @@ func (p *plan) takeOne(
 	if found, err = p.inTheWay(ownerKey(*l.Locator)); found != nil || err != nil {
 		return found, err
 	}
+	rests := newError(ErrTaken, "locator", "")
+	if err := p.requireAwake(r, l.Locator, l.asked.Override, rests); err == rests {
+		return resting{}, nil
+	} else if err != nil {
+		return nil, err
+	}
 	if !builtIn(l.Type) {
-		rests := newError(ErrTaken, "locator", "")
-		if err := p.requireAwake(r, l.Locator, l.asked.Override, rests); err == rests {
-			return resting{}, nil
-		} else if err != nil {
-			return nil, err
-		}
 		if found, err = p.takeUnique(r, freed, l.Locator); found != nil || err != nil {
 			return found, err
 		}
@@ -580,11 +645,17 @@ func (p *plan) takeUnique(
 			return found, err
 		}
 	}
-	p.Put(key, &record.Unique{
-		Form: form, Locator: l.Type + ":" + l.Canonical,
-		User: r.ID, Incarnation: r.Incarnation, Rule: l.Rule,
-	})
+	p.putUnique(l, r)
 	return nil, nil
+}
+
+// putUnique puts the record that says that user owns the unique form of l.
+func (p *plan) putUnique(l *record.Locator, user *record.User) {
+	form := uniqueForm(l)
+	p.Put(record.UniqueKey(form), &record.Unique{
+		Form: form, Locator: l.Type + ":" + l.Canonical,
+		User: user.ID, Incarnation: user.Incarnation, Rule: l.Rule,
+	})
 }
 
 // SetLocators gives a user exactly these locators, in this order, in one commit.
@@ -603,7 +674,7 @@ func (p *plan) takeUnique(
 func (d *Directory) SetLocators(
 	ctx context.Context, by Principal, user UserID, locators []NewLocator, expected ...UserVersion,
 ) (u User, err error) {
-	defer wrapOp("SetLocators", &err)
+	defer d.trace(&ctx, "SetLocators", &by).end(&err)
 	c, err := d.enter(ctx, opSetLocators, by, user)
 	if err != nil {
 		return User{}, err
@@ -673,7 +744,7 @@ func (d *Directory) SetLocators(
 			return errUnchanged
 		}
 		for i := range freed {
-			if err := p.free(r, &freed[i]); err != nil {
+			if err := p.giveUp(r, &freed[i]); err != nil {
 				return err
 			}
 		}
@@ -692,7 +763,7 @@ func (d *Directory) SetVerification(
 	ctx context.Context, by Principal, user UserID, id LocatorID, status VerificationStatus,
 	expected ...UserVersion,
 ) (set Locator, err error) {
-	defer wrapOp("SetVerification", &err)
+	defer d.trace(&ctx, "SetVerification", &by).end(&err)
 	c, err := d.enter(ctx, opSetVerification, by, user)
 	if err != nil {
 		return Locator{}, err
@@ -710,13 +781,13 @@ func (d *Directory) SetVerification(
 			return err
 		}
 		if status != Verified && l.Status == string(status) {
-			set = locatorOf(l)
+			set = c.locatorOf(l)
 			return errUnchanged
 		}
 		setStatus(l, status, c.now)
 		if status == Verified && !l.Owned {
 			p.emit(EventLocatorOwned, r, l.ID)
-			asked := NewLocator{Locator: locatorOf(l).String()}
+			asked := NewLocator{Locator: serialized(l)}
 			if err := room(r.Locators, 1); err != nil {
 				return err
 			}
@@ -726,7 +797,7 @@ func (d *Directory) SetVerification(
 		} else {
 			p.emit(EventLocatorVerification, r, l.ID)
 		}
-		set = locatorOf(l)
+		set = c.locatorOf(l)
 		return nil
 	})
 	if err != nil {
@@ -736,19 +807,27 @@ func (d *Directory) SetVerification(
 }
 
 // RemoveLocator removes a locator from a user. If it was owned it is free for others from then on,
-// unless it rests by the rule of its type.
+// unless it rests: see Options.Quarantine and [LocatorRule].
+//
+// An address or a number that was [Verified] and that its user removes by itself is reserved for 72
+// hours, whatever the options: it rests, and package signin tells those that were verified how to
+// undo the removal. While a user can undo something, a token that it got by a locator that is as
+// new as that changes no locators: it is [ErrDenied] with Field "token".
 //
 // A user may remove one of a registered type only if its rule lets users add it: otherwise it is
-// [ErrDenied]. It is [ErrLimited] with RetryAfter if too many rest that the user gave up.
+// [ErrDenied]. It is [ErrLimited] with RetryAfter if too many rest that the user gave up, or if it
+// can undo 8 changes already.
 func (d *Directory) RemoveLocator(
 	ctx context.Context, by Principal, user UserID, id LocatorID, expected ...UserVersion,
 ) (err error) {
-	defer wrapOp("RemoveLocator", &err)
+	defer d.trace(&ctx, "RemoveLocator", &by).end(&err)
 	c, err := d.enter(ctx, opRemoveLocator, by, user)
 	if err != nil {
 		return err
 	}
+	var told *door.Change
 	_, err = d.change(ctx, &c, expected, func(p *plan, r *record.User) error {
+		told = nil
 		i, err := locatorIn(r, id)
 		if err != nil {
 			return err
@@ -757,12 +836,22 @@ func (d *Directory) RemoveLocator(
 		if err := d.mayChange(&c, gone.Type); err != nil {
 			return err
 		}
+		if err := p.mayChangeOwn(r); err != nil {
+			return err
+		}
+		before := slices.Clone(r.Locators)
 		r.Locators = slices.Delete(r.Locators, i, i+1)
 		p.emit(EventLocatorRemoved, r, string(id))
 		if !gone.Owned {
 			return nil
 		}
-		return p.free(r, &gone)
+		if c.role == self && proved(&gone) {
+			if told, err = p.changed(r, before, nil); err != nil {
+				return err
+			}
+		}
+		return p.giveUp(r, &gone)
 	})
+	d.notify(told, err)
 	return err
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/denizenhq/denizen/internal/invariant"
 	"github.com/denizenhq/denizen/internal/record"
 	"github.com/denizenhq/denizen/store"
+	"github.com/denizenhq/denizen/store/memory"
 	"github.com/stretchr/testify/require"
 )
 
@@ -848,4 +849,36 @@ func TestLocators_OfManyWhoTakeALocatorAtOnceOneWins(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, 1, n)
 	})
+}
+
+func TestLocators_RevealingOneIsAnEvent(t *testing.T) {
+	inHouses(t, denizen.Options{}, func(t *testing.T, h *house) {
+		u := h.create(t, alice, denizen.Email("alice@example.org"))
+		l, err := h.RevealLocator(t.Context(), ada, alice, u.Locators[0].ID)
+		require.NoError(t, err)
+		require.Equal(t, u.Locators[0], l)
+		events := eventsAfter(t, h.Directory, 0)
+		e := events[len(events)-1]
+		require.Equal(t, []any{denizen.EventLocatorRevealed, "ada", alice, []string{string(l.ID)}}, []any{e.Kind, e.Operator, e.User, e.Subjects})
+		after, err := h.User(t.Context(), sys, alice)
+		require.NoError(t, err)
+		require.Equal(t, u, after, "nothing of the user changed")
+
+		_, err = h.RevealLocator(t.Context(), ada, alice, "no-such-locator")
+		requireField(t, err, denizen.ErrNotFound, "locator")
+		_, err = h.RevealLocator(t.Context(), ada, bob, l.ID)
+		requireField(t, err, denizen.ErrNotFound, "user")
+		require.Len(t, eventsAfter(t, h.Directory, 0), len(events))
+	})
+}
+
+// Whoever cannot be recorded is shown nothing.
+func TestLocators_NoneIsRevealedThatIsNotRecorded(t *testing.T) {
+	s := &refusing{Store: memory.New()}
+	h := &house{newOver(t, s, denizen.Options{}), s}
+	u := h.create(t, alice, denizen.Email("alice@example.org"))
+	s.set(func() error { return store.ErrUnavailable })
+	l, err := h.RevealLocator(t.Context(), ada, alice, u.Locators[0].ID)
+	require.ErrorIs(t, err, denizen.ErrUnavailable)
+	require.Zero(t, l)
 }

@@ -40,7 +40,7 @@ const pageStep = 250
 func (d *Directory) Users(
 	ctx context.Context, by Principal, q UserQuery,
 ) (page UserPage, err error) {
-	defer wrapOp("Users", &err)
+	defer d.trace(&ctx, "Users", &by).end(&err)
 	c, err := d.enter(ctx, opListUsers, by, noTarget)
 	if err != nil {
 		return UserPage{}, err
@@ -53,11 +53,11 @@ func (d *Directory) Users(
 	}
 	var from store.Key
 	if q.After != "" {
-		after, err := d.openCursor(q.After)
+		after, err := d.openCursor(string(q.After), userCursors)
 		if err != nil {
 			return UserPage{}, err
 		}
-		from = record.UserKey(string(after))
+		from = record.UserKey(after)
 	}
 	if err := d.usable(); err != nil {
 		return UserPage{}, err
@@ -80,10 +80,10 @@ func (d *Directory) Users(
 			page.Damaged = append(page.Damaged, last)
 			continue
 		}
-		page.Users = append(page.Users, userOf(value.(*record.User), r.Version))
+		page.Users = append(page.Users, userOf(&c, value.(*record.User), r.Version))
 	}
 	if more {
-		page.Next = d.sealCursor(last)
+		page.Next = UserCursor(d.sealCursor(string(last), userCursors))
 	}
 	return page, nil
 }
@@ -118,9 +118,11 @@ func (d *Directory) listPage(
 // yields any other error once and ends. Only .system may.
 func (d *Directory) AllUsers(ctx context.Context, by Principal) iter.Seq2[User, error] {
 	return func(yield func(User, error) bool) {
+		ctx, err := ctx, error(nil)
+		defer d.trace(&ctx, "AllUsers", &by).end(&err)
 		for q := (UserQuery{}); ; {
-			page, err := d.Users(ctx, by, q)
-			if err != nil {
+			var page UserPage
+			if page, err = d.Users(ctx, by, q); err != nil {
 				yield(User{}, err)
 				return
 			}
@@ -142,28 +144,37 @@ func (d *Directory) AllUsers(ctx context.Context, by Principal) iter.Seq2[User, 
 	}
 }
 
-func (d *Directory) sealCursor(last UserID) UserCursor {
+// What cursors are of, so that none is taken for another.
+const (
+	userCursors    = "users"
+	presentCursors = "present"
+)
+
+func (d *Directory) sealCursor(last, of string) string {
 	// The nonce is derived from what is sealed. So the same page has the same cursor, and no two
 	// pages share a nonce.
 	digest := sha256.Sum256([]byte(last))
+	if of != userCursors {
+		digest = sha256.Sum256([]byte(of + "\x00" + last))
+	}
 	nonce := digest[:d.cursors.NonceSize()]
-	sealed := d.cursors.Seal(nonce, nonce, []byte(last), []byte("users"))
-	return UserCursor(base64.RawURLEncoding.EncodeToString(sealed))
+	sealed := d.cursors.Seal(nonce, nonce, []byte(last), []byte(of))
+	return base64.RawURLEncoding.EncodeToString(sealed)
 }
 
-func (d *Directory) openCursor(c UserCursor) (UserID, error) {
+func (d *Directory) openCursor(c, of string) (last string, err error) {
 	refused := invalid("after", "is not a cursor of this directory")
 	if len(c) > 256 {
 		return "", refused
 	}
 	size := d.cursors.NonceSize()
-	raw, err := base64.RawURLEncoding.Strict().DecodeString(string(c))
-	if err != nil || len(raw) < size || base64.RawURLEncoding.EncodeToString(raw) != string(c) {
+	raw, err := base64.RawURLEncoding.Strict().DecodeString(c)
+	if err != nil || len(raw) < size || base64.RawURLEncoding.EncodeToString(raw) != c {
 		return "", refused
 	}
-	last, err := d.cursors.Open(nil, raw[:size], raw[size:], []byte("users"))
+	opened, err := d.cursors.Open(nil, raw[:size], raw[size:], []byte(of))
 	if err != nil {
 		return "", refused
 	}
-	return UserID(last), nil
+	return string(opened), nil
 }

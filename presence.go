@@ -9,6 +9,7 @@ import (
 	"github.com/denizenhq/denizen/internal/presence"
 	"github.com/denizenhq/denizen/internal/record"
 	"github.com/denizenhq/denizen/internal/txn"
+	"github.com/denizenhq/denizen/store"
 )
 
 // The standard states, best first. Any other name of 1 to 128 characters is allowed too, and ranks
@@ -148,6 +149,10 @@ type UserPresence struct {
 	// Until is when the active state ends, which heartbeats move, or the zero time if it is
 	// permanent.
 	Until time.Time
+	// Hidden reports whether the user hides its presence from its peers: see
+	// [Directory.SetPresenceHidden]. Only Presence and Presences say so, to the user itself and to
+	// .system.
+	Hidden bool
 }
 
 // MaxDevicesBytes bounds the presence of one user as it is stored, all of its devices together.
@@ -159,7 +164,8 @@ const MaxDevicesBytes = 8 << 10
 // Setting the same chain again while its first state is active is a heartbeat: the times count anew
 // from now, or still from a later instant that another process set by a clock ahead of this one.
 // Heartbeats are kept in memory for up to Options.HeartbeatInterval. A crash in that time loses
-// them, and the times count from the heartbeat before. They emit no events.
+// them, and the times count from the heartbeat before. They emit no events. Over a store that
+// others may write to, such as PostgreSQL, they are durable on return.
 //
 // A chain has at most 32 states and lasts at most 2147483647 seconds. Only its last state may be
 // permanent. A user has at most 16 devices. Setting one drops those that have run out. If 16 others
@@ -170,41 +176,74 @@ const MaxDevicesBytes = 8 << 10
 func (d *Directory) SetPresence(
 	ctx context.Context, by Principal, user UserID, p Presence,
 ) (err error) {
-	defer wrapOp("SetPresence", &err)
+	defer d.trace(&ctx, "SetPresence", &by).end(&err)
 	c, err := d.enter(ctx, opWritePresence, by, user)
 	if err != nil {
 		return err
 	}
-	if done, err := d.heartbeat(ctx, &c, p); done || err != nil {
+	done, absent, err := d.heartbeat(ctx, &c, p)
+	if done || err != nil {
 		return err
 	}
-	return d.setPresence(ctx, c, p)
+	return d.setPresence(ctx, c, p, absent)
 }
 
 // heartbeat keeps p in memory if that is all there is to do: the same chain is already set on the
-// same device, its first state is active, and its record is cached.
-func (d *Directory) heartbeat(ctx context.Context, c *call, p Presence) (done bool, err error) {
+// same device, its first state is active, and the presence is cached. If there is no presence it
+// returns what it found in its place.
+func (d *Directory) heartbeat(
+	ctx context.Context, c *call, p Presence,
+) (done bool, absent *txn.Entry, err error) {
 	if !d.records.Caching() {
-		return false, nil
+		return false, nil, nil
+	}
+	var seen txn.Seen
+	for d.records.Look(string(c.target), &seen) {
+		if err := d.checkCallerSeen(ctx, c, &seen); err != nil {
+			return false, nil, err
+		}
+		kept, unchanged := d.records.BeatSeen(&seen, p.device, p.chain, c.now)
+		if !unchanged {
+			continue // another heartbeat came between, or a write
+		}
+		if !kept {
+			return false, nil, nil
+		}
+		return true, nil, d.beaten(c)
 	}
 	e := d.records.PeekDevices(string(c.target))
 	if e == nil || !d.checkCallerCached(c, e) {
-		entries, err := d.read(ctx, c, record.DevicesKey(string(c.target)))
+		// The user is read with it: what is no heartbeat is written only if the user is there.
+		id := string(c.target)
+		entries, err := d.read(ctx, c, record.DevicesKey(id), record.UserKey(id))
 		if err != nil {
-			return false, err
+			return false, nil, err
 		}
-		e = entries[0]
+		if e = entries[0]; e.Value() == nil && !e.Damaged() {
+			return false, e, nil
+		}
 	}
 	if !d.records.Beat(e, p.device, p.chain, c.now) {
-		return false, nil
+		return false, nil, nil
+	}
+	return true, nil, d.beaten(c)
+}
+
+// beaten ends a heartbeat that is in memory.
+func (d *Directory) beaten(c *call) error {
+	if c.now < d.watches.Advanced() {
+		d.watches.Look(string(c.target), c.now) // the end of the state may have been told
 	}
 	d.background.start()
-	return true, d.usable() // after Close has flushed, a heartbeat is not kept
+	return d.usable() // after Close has flushed, a heartbeat is not kept
 }
 
 // setPresence is SetPresence for what is no heartbeat in memory. Only here p is checked: the chain
-// of a heartbeat was checked when it was first set.
-func (d *Directory) setPresence(ctx context.Context, c call, p Presence) error {
+// of a heartbeat was checked when it was first set. Absent is where a presence was looked for just
+// now and is not, or nil.
+func (d *Directory) setPresence(
+	ctx context.Context, c call, p Presence, absent *txn.Entry,
+) error {
 	if reason := p.check(); reason != "" {
 		return invalid("presence", reason)
 	}
@@ -212,14 +251,17 @@ func (d *Directory) setPresence(ctx context.Context, c call, p Presence) error {
 		return invalid("device", "must be 64 characters at most, none of them a control")
 	}
 	d.background.start()
+	id := string(c.target)
+	c.gathers = []store.Key{record.UserKey(id), record.DevicesKey(id)}
 	_, err := d.write(ctx, &c, func(pl *plan) error {
-		u, r, err := pl.readDevices()
+		u, r, err := pl.readDevices(absent)
 		if err != nil {
 			return err
 		}
-		if u.Blocked {
+		if u.BlockedAt(c.now) {
 			return newError(ErrDenied, "user", "is blocked")
 		}
+		pl.endBlock(u)
 		before := pl.WithBeats(r)
 		// Beat is set from the start, so that heartbeats make no record longer.
 		set := presence.Device{Name: p.device, Start: c.now, Beat: c.now, Chain: p.chain}
@@ -227,18 +269,20 @@ func (d *Directory) setPresence(ctx context.Context, c call, p Presence) error {
 			set.Start = same.Start
 			set.Beat = max(same.Origin(), c.now) // a later heartbeat may have come first
 		} else {
-			pl.emit(EventPresenceSet, u, deviceSubjects(p.device)...)
+			pl.emit(EventPresenceSet, u)
 		}
-		next := record.Devices{
-			User: u.ID, Incarnation: u.Incarnation, Devices: presence.Set(before, set, set.Beat),
-		}
-		if pl.Put(record.DevicesKey(u.ID), &next) > MaxDevicesBytes {
-			const rule = "the states of all devices must take 8192 bytes at most"
-			return newError(ErrLimited, "presence", rule)
-		}
-		return nil
+		return fits(pl.setDevices(u, r, presence.Set(before, set, set.Beat)))
 	})
 	return err
+}
+
+// fits refuses the devices of a user if they are too large.
+func fits(size int) error {
+	if size > MaxDevicesBytes {
+		const rule = "the states of all devices must take 8192 bytes at most"
+		return newError(ErrLimited, "presence", rule)
+	}
+	return nil
 }
 
 // beatOf returns the device that set is a heartbeat of, or nil. It has the same chain, whose first
@@ -254,27 +298,90 @@ func beatOf(devices []presence.Device, set *presence.Device) *presence.Device {
 	return &devices[i]
 }
 
-// deviceSubjects returns what an event names for a device: nothing for the default one.
-func deviceSubjects(device string) []string {
-	if device == "" {
-		return nil
+// readDevices returns the target and its devices, and makes both conditions of the write. The
+// devices are nil if there are none. If absent is where they were looked for, only that is a
+// condition, until it does not hold.
+func (p *plan) readDevices(absent *txn.Entry) (*record.User, *record.Devices, error) {
+	id := string(p.c.target)
+	keys := []store.Key{record.UserKey(id), record.DevicesKey(id)}
+	if absent != nil && !p.Retrying() {
+		p.Rest(keys[1], absent)
+		keys = keys[:1]
 	}
-	return []string{device}
+	entries, err := p.read(keys...)
+	if err != nil {
+		return nil, nil, err
+	}
+	u, err := userIn(entries[0])
+	if err != nil || len(entries) == 1 {
+		return u, nil, err
+	}
+	return u, p.devicesIn(u, entries[1]), nil
 }
 
-// readDevices returns the target and its devices, and makes both conditions of the write. The
-// devices are nil if there are none.
-func (p *plan) readDevices() (*record.User, *record.Devices, error) {
-	u, _, err := p.user(p.c.target)
-	if err != nil {
-		return nil, nil, err
-	}
+// devicesOf returns the devices of a user, or nil, and makes them a condition of the write.
+func (p *plan) devicesOf(u *record.User) (*record.Devices, error) {
 	entries, err := p.read(record.DevicesKey(u.ID))
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	r, _ := entries[0].Value().(*record.Devices)
-	return u, r, nil
+	return p.devicesIn(u, entries[0]), nil
+}
+
+// devicesIn returns the devices of a user, or nil. If they are damaged it returns a record that
+// hides: nobody knows whether the user did.
+func (p *plan) devicesIn(u *record.User, e *txn.Entry) *record.Devices {
+	if e.Damaged() {
+		p.Drop(record.PermanentHereKey(u.ID)) // any other is swept
+		return &record.Devices{User: u.ID, Incarnation: u.Incarnation, Hidden: true}
+	}
+	r, _ := e.Value().(*record.Devices)
+	return r
+}
+
+// setDevices writes the devices of a user, and returns the bytes that they are stored as. Was is
+// what devicesOf returned. Whether the user hides stays.
+func (p *plan) setDevices(
+	u *record.User, was *record.Devices, devices []presence.Device,
+) (size int) {
+	next := record.Devices{User: u.ID, Incarnation: u.Incarnation, Devices: devices}
+	if was != nil {
+		next.Hidden = was.Hidden
+	}
+	return p.putDevices(was, &next)
+}
+
+// SetPresenceHidden says whether a user hides its presence and its last activity from its peers.
+// They then see none, whatever Options.MaySee says. The user itself and .system see them as they
+// are. It stays so while the presence is set and cleared, and while the user is blocked. It is
+// durable on return.
+func (d *Directory) SetPresenceHidden(
+	ctx context.Context, by Principal, user UserID, hidden bool,
+) (err error) {
+	defer d.trace(&ctx, "SetPresenceHidden", &by).end(&err)
+	c, err := d.enter(ctx, opWritePresence, by, user)
+	if err != nil {
+		return err
+	}
+	_, err = d.write(ctx, &c, func(p *plan) error {
+		u, r, err := p.readDevices(nil)
+		if err != nil {
+			return err
+		}
+		if r != nil && r.Hidden == hidden && !p.damaged(record.DevicesKey(u.ID)) || r == nil && !hidden {
+			return errUnchanged
+		}
+		p.putDevices(r, &record.Devices{
+			User: u.ID, Incarnation: u.Incarnation, Hidden: hidden, Devices: p.WithBeats(r),
+		})
+		if hidden {
+			p.emit(EventPresenceHidden, u)
+		} else {
+			p.emit(EventPresenceShown, u)
+		}
+		return nil
+	})
+	return unchanged(err)
 }
 
 // ClearPresence removes what is set on one device of a user; "" is the default device. A device
@@ -283,7 +390,7 @@ func (p *plan) readDevices() (*record.User, *record.Devices, error) {
 func (d *Directory) ClearPresence(
 	ctx context.Context, by Principal, user UserID, device string,
 ) (err error) {
-	defer wrapOp("ClearPresence", &err)
+	defer d.trace(&ctx, "ClearPresence", &by).end(&err)
 	c, err := d.enter(ctx, opWritePresence, by, user)
 	if err != nil {
 		return err
@@ -295,13 +402,13 @@ func (d *Directory) ClearPresence(
 		}
 		return slices.Delete(slices.Clone(set), i, i+1), nil
 	}
-	return d.clearPresence(ctx, &c, []string{device}, without)
+	return d.clearPresence(ctx, &c, without)
 }
 
 // ClearAllPresence removes what is set on all devices of a user. If nothing is set it changes
 // nothing. It is durable on return.
 func (d *Directory) ClearAllPresence(ctx context.Context, by Principal, user UserID) (err error) {
-	defer wrapOp("ClearAllPresence", &err)
+	defer d.trace(&ctx, "ClearAllPresence", &by).end(&err)
 	c, err := d.enter(ctx, opWritePresence, by, user)
 	if err != nil {
 		return err
@@ -312,22 +419,21 @@ func (d *Directory) ClearAllPresence(ctx context.Context, by Principal, user Use
 		}
 		return nil, nil
 	}
-	return unchanged(d.clearPresence(ctx, &c, nil, none))
+	return unchanged(d.clearPresence(ctx, &c, none))
 }
 
-// clearPresence stores the devices that left returns, given those that are set. The event names
-// cleared.
+// clearPresence stores the devices that left returns, given those that are set.
 func (d *Directory) clearPresence(
-	ctx context.Context, c *call, cleared []string,
+	ctx context.Context, c *call,
 	left func(set []presence.Device, now int64) ([]presence.Device, error),
 ) error {
 	_, err := d.write(ctx, c, func(p *plan) error {
-		u, r, err := p.readDevices()
+		u, r, err := p.readDevices(nil)
 		if err != nil {
 			return err
 		}
 		if p.damaged(record.DevicesKey(u.ID)) {
-			p.Drop(record.DevicesKey(u.ID)) // nobody knows which devices are set
+			p.setDevices(u, r, nil) // nobody knows which devices are set
 			p.emit(EventPresenceCleared, u)
 			return nil
 		}
@@ -335,13 +441,8 @@ func (d *Directory) clearPresence(
 		if err != nil {
 			return err
 		}
-		if len(rest) == 0 {
-			p.Drop(record.DevicesKey(u.ID))
-		} else {
-			next := record.Devices{User: u.ID, Incarnation: u.Incarnation, Devices: rest}
-			p.Put(record.DevicesKey(u.ID), &next)
-		}
-		p.emit(EventPresenceCleared, u, cleared...)
+		p.setDevices(u, r, rest)
+		p.emit(EventPresenceCleared, u)
 		return nil
 	})
 	return err
@@ -353,7 +454,7 @@ func (d *Directory) clearPresence(
 func (d *Directory) Devices(
 	ctx context.Context, by Principal, user UserID,
 ) (devices []UserPresence, err error) {
-	defer wrapOp("Devices", &err)
+	defer d.trace(&ctx, "Devices", &by).end(&err)
 	c, err := d.enter(ctx, opReadDevices, by, user)
 	if err != nil {
 		return nil, err
@@ -364,7 +465,7 @@ func (d *Directory) Devices(
 		return nil, err
 	}
 	r, ok := entries[0].Value().(*record.Devices)
-	if !ok {
+	if !ok || len(r.Devices) == 0 {
 		_, err := c.userIn(entries[1])
 		return []UserPresence{}, err
 	}
@@ -373,7 +474,7 @@ func (d *Directory) Devices(
 	for i := range set {
 		if reading := set[i].Read(c.now); len(reading.Rest) > 0 {
 			devices = append(devices, UserPresence{})
-			c.fillPresence(&devices[len(devices)-1], &reading)
+			fillPresence(&devices[len(devices)-1], user, &reading)
 		}
 	}
 	return devices, nil
@@ -387,17 +488,30 @@ func (d *Directory) Devices(
 func (d *Directory) Presence(
 	ctx context.Context, by Principal, user UserID,
 ) (p UserPresence, err error) {
-	defer wrapOp("Presence", &err)
+	defer d.trace(&ctx, "Presence", &by).end(&err)
 	c, err := d.enter(ctx, opReadPresence, by, user)
 	if err != nil {
 		return UserPresence{}, err
 	}
 	// A record in the cache needs no keys and no slices.
+	var seen txn.Seen
+	if d.records.Look(string(user), &seen) {
+		err := d.checkCallerSeen(ctx, &c, &seen)
+		if err == nil {
+			err = d.usable()
+		}
+		if err == nil {
+			reading := seen.Read(c.now)
+			fillPresence(&p, user, &reading)
+		}
+		return p, err
+	}
 	e := d.records.PeekDevices(string(user))
 	if e != nil && d.checkCallerCached(&c, e) && d.usable() == nil {
-		reading := e.Pending().Read(e.Value().(*record.Devices), c.now)
-		c.fillPresence(&p, &reading)
-		return p, nil
+		if r := e.Value().(*record.Devices); len(r.Devices) > 0 {
+			c.showDevices(&p, r, e)
+			return p, nil
+		}
 	}
 	id := string(user)
 	entries, err := d.read(ctx, &c, record.DevicesKey(id), record.UserKey(id))
@@ -414,7 +528,7 @@ func (d *Directory) Presence(
 func (d *Directory) Presences(
 	ctx context.Context, by Principal, users []UserID,
 ) (ps []UserPresence, err error) {
-	defer wrapOp("Presences", &err)
+	defer d.trace(&ctx, "Presences", &by).end(&err)
 	calls, entries, err := d.readAll(ctx, opReadPresence, by, users, record.DevicesKey)
 	if err != nil {
 		return nil, err
@@ -422,7 +536,7 @@ func (d *Directory) Presences(
 	ps = make([]UserPresence, 0, len(users))
 	for i := range users {
 		var user *txn.Entry
-		if entries[i].Value() == nil {
+		if !hasDevices(entries[i]) {
 			found, err := d.read(ctx, &calls[i], record.UserKey(string(users[i])))
 			if err != nil {
 				return nil, err
@@ -440,23 +554,40 @@ func (d *Directory) Presences(
 	return ps, nil
 }
 
+// hasDevices reports whether an entry has devices: then its user exists and is not blocked.
+func hasDevices(e *txn.Entry) bool {
+	r, ok := e.Value().(*record.Devices)
+	return ok && len(r.Devices) > 0
+}
+
 // showPresence makes p what the devices of the target show. The user is read only if there are no
 // devices, and must exist then.
 func (c *call) showPresence(p *UserPresence, devices, user *txn.Entry) error {
-	if r, ok := devices.Value().(*record.Devices); ok {
-		reading := devices.Pending().Read(r, c.now)
-		c.fillPresence(p, &reading)
+	if hasDevices(devices) {
+		c.showDevices(p, devices.Value().(*record.Devices), devices)
 		return nil
 	}
 	if _, err := c.userIn(user); err != nil {
 		return err
 	}
 	p.User = c.target
+	r, ok := devices.Value().(*record.Devices)
+	p.Hidden = ok && r.Hidden && c.role != other
 	return nil
 }
 
-// fillPresence makes p the presence of the target that was read.
-func (c *call) fillPresence(p *UserPresence, r *presence.Reading) {
-	p.User, p.Since, p.Until = c.target, timeOf(r.Since), timeOf(r.Until)
+// showDevices makes p what the caller is shown of devices.
+func (c *call) showDevices(p *UserPresence, r *record.Devices, e *txn.Entry) {
+	if p.User = c.target; r.Hidden && c.role == other {
+		return
+	}
+	reading := e.Pending().Read(r, c.now)
+	fillPresence(p, c.target, &reading)
+	p.Hidden = r.Hidden
+}
+
+// fillPresence makes p the presence of a user that was read.
+func fillPresence(p *UserPresence, user UserID, r *presence.Reading) {
+	p.User, p.Since, p.Until = user, timeOf(r.Since), timeOf(r.Until)
 	p.Presence.device, p.Presence.chain = r.Device, r.Rest
 }

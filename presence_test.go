@@ -19,6 +19,7 @@ import (
 	"github.com/denizenhq/denizen/internal/clock"
 	"github.com/denizenhq/denizen/internal/invariant"
 	"github.com/denizenhq/denizen/internal/long"
+	"github.com/denizenhq/denizen/internal/record"
 	"github.com/denizenhq/denizen/store"
 	"github.com/denizenhq/denizen/store/bolt"
 	"github.com/denizenhq/denizen/store/memory"
@@ -595,14 +596,14 @@ func TestPresence_AChangeWhileHeartbeatsAreStoredStands(t *testing.T) {
 	}
 }
 
-func TestPresence_HeartbeatsOfManyUsersAreStoredAThousandAtOnce(t *testing.T) {
+func TestPresence_HeartbeatsOfManyUsersAreStoredTogether(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		inner := memory.New()
 		calls := &counting{Store: inner}
 		h := &house{newOver(t, &owned{calls, inner}, denizen.Options{}), inner}
 		var ids []denizen.UserID
-		for i := range 1001 {
-			id := denizen.UserID(fmt.Sprintf("user-%04d", i))
+		for i := range 501 {
+			id := denizen.UserID(fmt.Sprintf("user-%03d", i))
 			ids = append(ids, id)
 			h.create(t, id)
 			h.set(t, id, beat)
@@ -615,7 +616,7 @@ func TestPresence_HeartbeatsOfManyUsersAreStoredAThousandAtOnce(t *testing.T) {
 		}
 		time.Sleep(2 * time.Second)
 		synctest.Wait()
-		require.Equal(t, before+2, calls.commits.Load())
+		require.Equal(t, before+3, calls.commits.Load())
 		dead := crashed(t, h)
 		for _, id := range ids {
 			requireBeat(t, dead, id, beat, 5*time.Second)
@@ -666,6 +667,52 @@ func TestPresence_HeartbeatsOverASharedStoreAreWrittenAtOnce(t *testing.T) {
 		h.set(t, alice, beat)
 		requireBeat(t, crashed(t, h), alice, beat, 5*time.Second)
 	})
+}
+
+func TestPresence_OverASharedStoreItIsSetByOneReadAndOneCommit(t *testing.T) {
+	counted := &counting{Store: memory.New()}
+	d := newOver(t, counted, denizen.Options{})
+	create(t, d, alice)
+	act, err := d.ActAs(t.Context(), sys, alice)
+	require.NoError(t, err)
+	for _, by := range []denizen.Principal{sys, act} {
+		reads, commits := counted.reads.Load(), counted.commits.Load()
+		require.NoError(t, d.SetPresence(t.Context(), by, alice, beat))
+		require.EqualValues(t, 1, counted.reads.Load()-reads)
+		require.EqualValues(t, 1, counted.commits.Load()-commits)
+	}
+}
+
+// What a heartbeat rests on was read before others were there who end it.
+func TestPresence_AHeartbeatOverASharedStoreIsJudgedAsItIsStored(t *testing.T) {
+	for name, end := range map[string]func(d *denizen.Directory) error{
+		"blocked": func(d *denizen.Directory) error {
+			_, err := d.BlockUser(context.Background(), sys, alice, denizen.Block{})
+			return err
+		},
+		"deleted": func(d *denizen.Directory) error { return d.DeleteUser(context.Background(), sys, alice) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := &meddling{Store: memory.New()}
+			d := newOver(t, s, denizen.Options{})
+			create(t, d, alice)
+			act, err := d.ActAs(t.Context(), sys, alice)
+			require.NoError(t, err)
+			require.NoError(t, d.SetPresence(t.Context(), act, alice, beat))
+			meddle := func(b store.Batch) bool {
+				if len(b.Put) == 0 || b.Put[0].Key != record.DevicesKey(string(alice)) {
+					return false
+				}
+				require.NoError(t, end(d))
+				return true
+			}
+			s.meddle.Store(&meddle)
+			require.ErrorIs(t, d.SetPresence(t.Context(), act, alice, beat), denizen.ErrRevoked)
+			records, err := s.Get(t.Context(), record.DevicesKey(string(alice)))
+			require.NoError(t, err)
+			require.Zero(t, records[0].Version)
+		})
+	}
 }
 
 func TestPresence_AHeartbeatKeepsAStateThatWouldHaveEnded(t *testing.T) {
@@ -742,7 +789,7 @@ func TestPresence_HeartbeatsOfABlockedOrDeletedUserAreRefused(t *testing.T) {
 		by := h.as(t, alice)
 		require.NoError(t, h.SetPresence(ctx, by, alice, beat))
 		require.NoError(t, h.SetPresence(ctx, by, alice, beat))
-		_, err := h.BlockUser(ctx, sys, alice)
+		_, err := h.BlockUser(ctx, sys, alice, denizen.Block{})
 		require.NoError(t, err)
 		require.ErrorIs(t, h.SetPresence(ctx, by, alice, beat), denizen.ErrRevoked)
 		_, err = h.Presence(ctx, by, alice)
@@ -894,7 +941,7 @@ func TestPresence_ABlockEndsPresenceInItsOwnCommit(t *testing.T) {
 		time.Sleep(100 * ms)
 		h.set(t, alice, beat) // not stored yet
 		after := head(t, h)
-		_, err := h.BlockUser(ctx, sys, alice)
+		_, err := h.BlockUser(ctx, sys, alice, denizen.Block{})
 		require.NoError(t, err)
 		require.Equal(t, []denizen.EventKind{denizen.EventUserBlocked}, eventKinds(t, h, after))
 		require.NotContains(t, of(t, h, u), "Devices")
@@ -953,7 +1000,7 @@ func TestPresence_ToAPeerABlockedUserIsAbsent(t *testing.T) {
 			for what, read := range reads {
 				require.NoError(t, read(byBob, alice), what)
 			}
-			_, err = h.BlockUser(ctx, sys, alice)
+			_, err = h.BlockUser(ctx, sys, alice, denizen.Block{})
 			require.NoError(t, err)
 			for range 2 { // the second is remembered
 				for what, read := range reads {
@@ -1095,4 +1142,60 @@ func TestPresence_NoHeartbeatIsLostToAnotherDevice(t *testing.T) {
 	require.GreaterOrEqual(t, p.Until.Add(-time.Hour).UnixMilli(), beaten.Load(), "a heartbeat was flushed and is not stored")
 	require.Greater(t, beats.Load(), int64(20))
 	invariant.Check(t, inner)
+}
+
+func TestPresence_AHiddenUserIsToAPeerOneWithoutAPresence(t *testing.T) {
+	inHouses(t, denizen.Options{MaySee: everybody}, func(t *testing.T, h *house) {
+		ctx := t.Context()
+		h.create(t, alice)
+		h.create(t, bob)
+		peer, own := h.as(t, bob), h.as(t, alice)
+		seen := func(by denizen.Principal) denizen.UserPresence {
+			t.Helper()
+			var p denizen.UserPresence
+			for range 2 { // the second is from the cache
+				var err error
+				p, err = h.Presence(ctx, by, alice)
+				require.NoError(t, err)
+				ps, err := h.Presences(ctx, by, []denizen.UserID{alice})
+				require.NoError(t, err)
+				require.Equal(t, []denizen.UserPresence{p}, ps)
+			}
+			return p
+		}
+		none := denizen.UserPresence{User: alice}
+		require.NoError(t, h.SetPresenceHidden(ctx, own, alice, true))
+		require.Equal(t, none, seen(peer))
+		require.True(t, seen(own).Hidden)
+		require.True(t, seen(sys).Hidden)
+		h.set(t, alice, denizen.Online(time.Second))
+		require.Equal(t, none, seen(peer))
+		require.Equal(t, denizen.StateOnline, seen(own).Presence.State())
+		time.Sleep(time.Minute)
+		require.Equal(t, none, seen(peer), "not when it ended either")
+		require.NoError(t, h.ClearAllPresence(ctx, own, alice))
+		require.ErrorIs(t, h.ClearPresence(ctx, own, alice, ""), denizen.ErrNotFound)
+		h.set(t, alice, denizen.Online())
+		require.Equal(t, none, seen(peer), "it outlives clearing")
+		_, err := h.BlockUser(ctx, sys, alice, denizen.Block{})
+		require.NoError(t, err)
+		_, err = h.Presence(ctx, peer, alice)
+		require.ErrorIs(t, err, denizen.ErrNotFound)
+		_, err = h.UnblockUser(ctx, sys, alice)
+		require.NoError(t, err)
+		h.set(t, alice, denizen.Online())
+		require.Equal(t, none, seen(peer), "and a block")
+		seq, err := h.Head(ctx, sys)
+		require.NoError(t, err)
+		require.NoError(t, h.SetPresenceHidden(ctx, sys, alice, true))
+		require.Empty(t, eventsFrom(t, h.Directory, seq), "nothing changed")
+		require.NoError(t, h.SetPresenceHidden(ctx, sys, alice, false))
+		require.Equal(t, denizen.StateOnline, seen(peer).Presence.State())
+		require.False(t, seen(own).Hidden)
+		events := eventsFrom(t, h.Directory, seq)
+		require.Len(t, events, 1)
+		require.Equal(t, denizen.EventPresenceShown, events[0].Kind)
+		require.NoError(t, h.Close())
+		invariant.Check(t, h.store)
+	})
 }

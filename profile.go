@@ -72,7 +72,7 @@ const (
 func (d *Directory) DefineAttribute(
 	ctx context.Context, by Principal, def AttributeDef,
 ) (defined AttributeDef, err error) {
-	defer wrapOp("DefineAttribute", &err)
+	defer d.trace(&ctx, "DefineAttribute", &by).end(&err)
 	c, err := d.enter(ctx, opDefine, by, noTarget)
 	if err != nil {
 		return AttributeDef{}, err
@@ -173,7 +173,7 @@ func printableASCII(s string, most int) bool {
 func (d *Directory) AttributeDef(
 	ctx context.Context, by Principal, key string,
 ) (def AttributeDef, err error) {
-	defer wrapOp("AttributeDef", &err)
+	defer d.trace(&ctx, "AttributeDef", &by).end(&err)
 	c, err := d.enter(ctx, opReadDefinitions, by, noTarget)
 	if err != nil {
 		return AttributeDef{}, err
@@ -197,7 +197,7 @@ func (d *Directory) AttributeDef(
 func (d *Directory) AttributeDefs(
 	ctx context.Context, by Principal,
 ) (defs []AttributeDef, err error) {
-	defer wrapOp("AttributeDefs", &err)
+	defer d.trace(&ctx, "AttributeDefs", &by).end(&err)
 	c, err := d.enter(ctx, opReadDefinitions, by, noTarget)
 	if err != nil {
 		return nil, err
@@ -237,7 +237,7 @@ func (d *Directory) AttributeDefs(
 // Field "key", and one that does not exist [ErrNotFound] with Field "attributeDef". Only .system
 // may.
 func (d *Directory) DropAttributeDef(ctx context.Context, by Principal, key string) (err error) {
-	defer wrapOp("DropAttributeDef", &err)
+	defer d.trace(&ctx, "DropAttributeDef", &by).end(&err)
 	c, err := d.enter(ctx, opDefine, by, noTarget)
 	if err != nil {
 		return err
@@ -316,7 +316,7 @@ func (p *plan) dropStaleRefs(attribute string) (used bool, err error) {
 func (d *Directory) SetAttribute(
 	ctx context.Context, by Principal, user UserID, a Attribute, expected ...ProfileVersion,
 ) (p Profile, err error) {
-	defer wrapOp("SetAttribute", &err)
+	defer d.trace(&ctx, "SetAttribute", &by).end(&err)
 	c, err := d.enter(ctx, opWriteProfile, by, user)
 	if err != nil {
 		return Profile{}, err
@@ -334,7 +334,7 @@ func (d *Directory) SetAttributes(
 	ctx context.Context, by Principal, user UserID, attributes []Attribute, mode PatchMode,
 	expected ...ProfileVersion,
 ) (p Profile, err error) {
-	defer wrapOp("SetAttributes", &err)
+	defer d.trace(&ctx, "SetAttributes", &by).end(&err)
 	c, err := d.enter(ctx, opWriteProfile, by, user)
 	if err != nil {
 		return Profile{}, err
@@ -350,7 +350,7 @@ func (d *Directory) SetAttributes(
 func (d *Directory) RemoveAttribute(
 	ctx context.Context, by Principal, user UserID, key string, expected ...ProfileVersion,
 ) (err error) {
-	defer wrapOp("RemoveAttribute", &err)
+	defer d.trace(&ctx, "RemoveAttribute", &by).end(&err)
 	c, err := d.enter(ctx, opWriteProfile, by, user)
 	if err != nil {
 		return err
@@ -525,20 +525,27 @@ func (p *plan) setAttributes(
 	if len(changed) == 0 {
 		return nil, errUnchanged
 	}
+	return changed, checkSize(r)
+}
+
+// checkSize refuses a profile that is too large.
+func checkSize(r *record.Profile) error {
 	size := 0
 	for _, a := range r.Attributes {
 		size += len(a.Key) + len(a.ContentType) + len(a.ContentEncoding) + len(a.Value)
 	}
 	if size > MaxProfileBytes {
-		return nil, newError(ErrLimited, "attributes", "of a user must be 262144 bytes at most")
+		return newError(ErrLimited, "attributes", "of a user must be 262144 bytes at most")
 	}
-	return changed, nil
+	return nil
 }
 
 func tooManyAttributes() error { return invalid("attributes", "must be 100 at most") }
 
 // keysWhere returns the keys whose definitions are such. Definitions are no secret to a user.
-func keysWhere(keys []string, defs []*record.Definition, such func(*record.Definition) bool) (found []string) {
+func keysWhere(
+	keys []string, defs []*record.Definition, such func(*record.Definition) bool,
+) (found []string) {
 	for i, key := range keys {
 		if such(defs[i]) {
 			found = append(found, key)
@@ -623,7 +630,7 @@ func (c *call) maySee(def *record.Definition) bool {
 // Profile returns the attributes of a user that the caller may see. Peers may as far as
 // Options.MaySee lets them; to them a blocked user is [ErrNotFound].
 func (d *Directory) Profile(ctx context.Context, by Principal, user UserID) (p Profile, err error) {
-	defer wrapOp("Profile", &err)
+	defer d.trace(&ctx, "Profile", &by).end(&err)
 	c, err := d.enter(ctx, opReadProfile, by, user)
 	if err != nil {
 		return Profile{}, err
@@ -637,7 +644,7 @@ func (d *Directory) Profile(ctx context.Context, by Principal, user UserID) (p P
 func (d *Directory) Attributes(
 	ctx context.Context, by Principal, user UserID, keys []string,
 ) (attributes []Attribute, err error) {
-	defer wrapOp("Attributes", &err)
+	defer d.trace(&ctx, "Attributes", &by).end(&err)
 	c, err := d.enter(ctx, opReadProfile, by, user)
 	if err != nil {
 		return nil, err

@@ -34,7 +34,12 @@ func TestProve_AProvedLocatorLeavesTheUserOfSomebodyElse(t *testing.T) {
 		require.NotEqual(t, mallory.ID, victim.ID)
 		require.Equal(t, denizen.Verified, victim.Locators[0].Status)
 		requireOwner(t, h, victims, victim.ID)
-		require.Equal(t, []denizen.EventKind{denizen.EventLocatorRemoved, denizen.EventUserCreated}, eventKinds(t, h, before))
+		events := eventsAfter(t, h.Directory, before)
+		require.Len(t, events, 1, "one commit")
+		require.Equal(t, denizen.EventUserCreated, events[0].Kind)
+		require.Equal(t, victim.ID, events[0].User)
+		require.Equal(t, mallory.ID, events[0].Other)
+		require.Equal(t, []string{string(mallory.Locators[1].ID)}, events[0].Subjects)
 
 		hers, err := h.ProveLocator(ctx, sys, mallorys, newcomer)
 		require.NoError(t, err)
@@ -148,7 +153,7 @@ func TestProve_ProvingIsRefusedWithoutATrace(t *testing.T) {
 func TestProve_ABlockedUserStaysBlockedForWhoProvesItsLocator(t *testing.T) {
 	inHouses(t, denizen.Options{}, func(t *testing.T, h *house) {
 		h.create(t, alice, denizen.NewLocator{Locator: victims})
-		_, err := h.BlockUser(t.Context(), sys, alice)
+		_, err := h.BlockUser(t.Context(), sys, alice, denizen.Block{})
 		require.NoError(t, err)
 		u, err := h.ProveLocator(t.Context(), sys, victims, newcomer)
 		require.NoError(t, err)

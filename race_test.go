@@ -87,11 +87,19 @@ var endings = []struct {
 		return d.Logout(ctx, by)
 	}},
 	{"blocked", true, func(ctx context.Context, d *denizen.Directory, by denizen.Principal) error {
-		_, err := d.BlockUser(ctx, denizen.System(), by.User())
+		_, err := d.BlockUser(ctx, denizen.System(), by.User(), denizen.Block{})
 		return err
 	}},
 	{"deleted", true, func(ctx context.Context, d *denizen.Directory, by denizen.Principal) error {
 		return d.DeleteUser(ctx, denizen.System(), by.User())
+	}},
+	{"merged", true, func(ctx context.Context, d *denizen.Directory, by denizen.Principal) error {
+		other := "other-" + by.User()
+		if _, err := d.CreateUser(ctx, denizen.System(), denizen.NewUser{ID: other, ScreenName: "Other"}); err != nil {
+			return err
+		}
+		_, err := d.MergeUsers(ctx, denizen.System(), by.User(), other, denizen.MergePolicy{})
+		return err
 	}},
 	{"deleted and created anew", true, func(ctx context.Context, d *denizen.Directory, by denizen.Principal) error {
 		if err := d.DeleteUser(ctx, denizen.System(), by.User()); err != nil {
@@ -405,6 +413,8 @@ func TestRace_AnythingAtOnceLeavesTheInvariantsStanding(t *testing.T) {
 			one := func(r *rand.Rand) error {
 				user := users[r.IntN(len(users))]
 				address := denizen.Email(fmt.Sprintf("%d@example.org", r.IntN(4)))
+				given := address
+				given.Override = true // a user who removes one that it proved has it reserved
 				key := []string{usedAttribute, unusedAttribute}[r.IntN(2)]
 				by, err := w.ActAs(ctx, sys, user)
 				if err != nil {
@@ -413,13 +423,13 @@ func TestRace_AnythingAtOnceLeavesTheInvariantsStanding(t *testing.T) {
 				switch r.IntN(14) {
 				case 0:
 					_, err = w.CreateUser(ctx, sys, denizen.NewUser{
-						ID: user, ScreenName: "Somebody", Locators: []denizen.NewLocator{address},
+						ID: user, ScreenName: "Somebody", Locators: []denizen.NewLocator{given},
 						Attributes: []denizen.Attribute{{Key: key, Value: "first"}},
 					})
 				case 1:
 					err = w.DeleteUser(ctx, sys, user)
 				case 2:
-					_, err = w.AddLocator(ctx, sys, user, address)
+					_, err = w.AddLocator(ctx, sys, user, given)
 				case 3:
 					_, err = w.AddLocator(ctx, by, user, address)
 				case 4:
@@ -433,7 +443,7 @@ func TestRace_AnythingAtOnceLeavesTheInvariantsStanding(t *testing.T) {
 						err = w.RemoveLocator(ctx, by, user, ls[r.IntN(len(ls))].ID)
 					}
 				case 6:
-					_, err = w.SetLocators(ctx, sys, user, []denizen.NewLocator{address})
+					_, err = w.SetLocators(ctx, sys, user, []denizen.NewLocator{given})
 				case 7:
 					_, err = w.SetAttribute(ctx, by, user, denizen.Attribute{Key: key, Value: fmt.Sprint(r.IntN(3))})
 				case 8:
@@ -447,7 +457,7 @@ func TestRace_AnythingAtOnceLeavesTheInvariantsStanding(t *testing.T) {
 				case 11:
 					err = w.RevokeAllTokens(ctx, by, user)
 				case 12:
-					if _, err = w.BlockUser(ctx, sys, user); err == nil {
+					if _, err = w.BlockUser(ctx, sys, user, denizen.Block{}); err == nil {
 						_, err = w.UnblockUser(ctx, sys, user)
 					}
 				case 13:
@@ -471,7 +481,7 @@ func TestRace_AnythingAtOnceLeavesTheInvariantsStanding(t *testing.T) {
 			}) {
 				require.NoError(t, err)
 			}
-			require.Greater(t, applied.Load(), int64(300))
+			require.Greater(t, applied.Load(), int64(100), "of 2000")
 			require.NoError(t, denizen.Flush(ctx, w.Directory), "heartbeats that only this directory knows of")
 			w.requireCoherent(t)
 			require.NoError(t, w.Close())

@@ -50,8 +50,14 @@ const (
 //
 // It uses some 200 bytes of memory for each locator that it yields, to find those that would
 // collide with each other. Only .system may.
-func (d *Directory) CheckLocators(ctx context.Context, by Principal) iter.Seq2[LocatorChange, error] {
-	return func(yield func(LocatorChange, error) bool) { d.locatorChanges(ctx, by, false, yield) }
+func (d *Directory) CheckLocators(
+	ctx context.Context, by Principal,
+) iter.Seq2[LocatorChange, error] {
+	return func(yield func(LocatorChange, error) bool) {
+		ctx, err := ctx, error(nil)
+		defer d.trace(&ctx, "CheckLocators", &by).end(&err)
+		err = d.locatorChanges(ctx, by, false, yield)
+	}
 }
 
 // RekeyLocators brings locators to the present version of their rules, and yields what
@@ -68,15 +74,22 @@ func (d *Directory) CheckLocators(ctx context.Context, by Principal) iter.Seq2[L
 //
 // The feed has an [EventLocatorsSet] for each locator whose canonical form changed. Only .system
 // may.
-func (d *Directory) RekeyLocators(ctx context.Context, by Principal) iter.Seq2[LocatorChange, error] {
-	return func(yield func(LocatorChange, error) bool) { d.locatorChanges(ctx, by, true, yield) }
+func (d *Directory) RekeyLocators(
+	ctx context.Context, by Principal,
+) iter.Seq2[LocatorChange, error] {
+	return func(yield func(LocatorChange, error) bool) {
+		ctx, err := ctx, error(nil)
+		defer d.trace(&ctx, "RekeyLocators", &by).end(&err)
+		err = d.locatorChanges(ctx, by, true, yield)
+	}
 }
 
 // locatorChanges yields the changes of all locators. If apply is set it makes each before it yields
 // it. It tries those that collide again at the end, because what was in their way may be gone then.
+// It yields the error that it returns.
 func (d *Directory) locatorChanges(
 	ctx context.Context, by Principal, apply bool, yield func(LocatorChange, error) bool,
-) {
+) error {
 	c, err := d.enter(ctx, opRekeyLocators, by, noTarget)
 	op := "CheckLocators"
 	if apply {
@@ -98,7 +111,7 @@ func (d *Directory) locatorChanges(
 				d.met(u.Key)
 				damaged := toError(op, newError(ErrCorrupt, "user", "cannot be read"))
 				if !yield(LocatorChange{User: UserID(id)}, damaged) {
-					return
+					return nil
 				}
 				continue
 			}
@@ -114,7 +127,7 @@ func (d *Directory) locatorChanges(
 					r.again = append(r.again, change)
 					continue
 				case done && !yield(change, nil):
-					return
+					return nil
 				}
 				if err != nil {
 					break
@@ -128,9 +141,12 @@ func (d *Directory) locatorChanges(
 	if err == nil {
 		err = r.retry(yield)
 	}
-	if err != nil && err != errStopped {
-		yield(LocatorChange{}, toError(op, err))
+	if err == nil || err == errStopped {
+		return nil
 	}
+	err = toError(op, err)
+	yield(LocatorChange{}, err)
+	return err
 }
 
 // errStopped says that yield returned false.
@@ -208,7 +224,7 @@ func recordOf(l Locator) record.Locator {
 func (r *rekeying) one(
 	user string, l record.Locator,
 ) (change LocatorChange, tell bool, err error) {
-	change = LocatorChange{User: UserID(user), Locator: locatorOf(&l)}
+	change = LocatorChange{User: UserID(user), Locator: r.c.locatorOf(&l)}
 	rule := r.d.rules.of(l.Type)
 	switch {
 	case rule == nil:

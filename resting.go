@@ -1,7 +1,6 @@
 package denizen
 
 import (
-	"context"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
@@ -9,19 +8,20 @@ import (
 	"time"
 
 	"github.com/denizenhq/denizen/internal/record"
-	"github.com/denizenhq/denizen/internal/txn"
-	"github.com/denizenhq/denizen/store"
 )
 
 // A locator that was given up may rest. For a time nobody is found by it, and only its last owner
-// may take it. The store holds a digest of it, under a key of the directory, so that its record
-// does not show which name rests. Every write that takes a locator of a registered type makes the
-// absence of that record a condition.
+// may take it: a name by asking, an address or a number by proving it. The store holds a digest of
+// it, under a key of the directory, so that its record does not show which locator rests. Every
+// write that takes a locator makes the absence of that record a condition.
 
 // maxResting is how many resting locators a user may have before it gives up one more by itself.
 // Without a bound one user could keep any number of names from all others, by taking and leaving
 // them.
 const maxResting = 4
+
+// maxListed is how many resting locators the record of a user lists at most.
+const maxListed = 32
 
 // restingKey derives the key of the digests of resting locators.
 func restingKey(cursorKey []byte) []byte {
@@ -47,8 +47,20 @@ func uniqueForm(l *record.Locator) string {
 	return l.Type + ":" + l.Unique
 }
 
+// restOf returns for how long a locator of a type rests.
+func (d *Directory) restOf(kind string) time.Duration {
+	if builtIn(kind) {
+		return d.options.Quarantine
+	}
+	if rule := d.rules.of(kind); rule != nil {
+		return rule.Rest
+	}
+	return 0
+}
+
 // requireAwake makes it a condition that a locator does not rest, or returns taken. If it rests,
-// but r was its last owner or override is set, it ends the rest instead.
+// but r was its last owner and may have it back, or override is set, it ends the rest instead. An
+// address or a number comes back only if it is proved.
 func (p *plan) requireAwake(r *record.User, l *record.Locator, override bool, taken error) error {
 	digest := p.d.restDigest(l)
 	key, name := record.RestKey(digest), hex.EncodeToString(digest[:])
@@ -62,7 +74,8 @@ func (p *plan) requireAwake(r *record.User, l *record.Locator, override bool, ta
 		return err
 	}
 	if rest, ok := entries[0].Value().(*record.Rest); ok {
-		last := rest.User == r.ID && rest.Incarnation == r.Incarnation
+		last := rest.User == r.ID && rest.Incarnation == r.Incarnation &&
+			(p.proved || !builtIn(l.Type))
 		if !last && !override && p.c.now < rest.Until {
 			return taken
 		}
@@ -76,10 +89,13 @@ func (p *plan) requireAwake(r *record.User, l *record.Locator, override bool, ta
 
 // free gives up a locator that r owned. It must be gone from r.Locators already.
 func (p *plan) free(r *record.User, l *record.Locator) error {
+	return p.release(r, l, p.d.restOf(l.Type), false)
+}
+
+// release is free for a locator that rests for a time. If it is reserved, r may undo that its user
+// gave it up.
+func (p *plan) release(r *record.User, l *record.Locator, rest time.Duration, reserved bool) error {
 	p.Drop(ownerKey(*l))
-	if builtIn(l.Type) {
-		return nil
-	}
 	unique := uniqueForm(l)
 	for i := range r.Locators {
 		if other := &r.Locators[i]; other.Owned && uniqueForm(other) == unique {
@@ -89,81 +105,54 @@ func (p *plan) free(r *record.User, l *record.Locator) error {
 	if l.Unique != "" {
 		p.Drop(record.UniqueKey(unique))
 	}
-	rule := p.d.rules.of(l.Type)
-	if rule == nil || rule.Rest == 0 {
+	if rest == 0 {
 		return nil
 	}
-	over := func(rest record.Resting) bool { return rest.Until <= p.c.now }
-	resting := slices.DeleteFunc(slices.Clone(r.Resting), over)
-	if len(resting) >= maxResting {
-		if p.c.role == self {
-			return &Error{
-				Kind: ErrLimited, Field: "locators",
-				Reason:     "that this user gave up and that rest are as many as may be",
-				RetryAfter: time.Duration(resting[0].Until-p.c.now) * time.Millisecond,
-			}
-		}
-		resting = resting[1:] // it still rests; only the list of the user forgets it
-	}
 	digest := p.d.restDigest(l)
-	rest := record.Rest{
-		Digest: hex.EncodeToString(digest[:]), User: r.ID, Incarnation: r.Incarnation,
-		Until: p.c.now + rule.Rest.Milliseconds(),
+	rests := record.Rest{
+		Digest: hex.EncodeToString(digest[:]), Until: p.c.now + rest.Milliseconds(), Reserved: reserved,
 	}
-	p.Put(record.RestKey(digest), &rest)
-	r.Resting = append(resting, record.Resting{Digest: rest.Digest, Until: rest.Until})
-	slices.SortStableFunc(r.Resting, func(a, b record.Resting) int {
-		return int(min(max(a.Until-b.Until, -1), 1))
-	})
+	listed, err := p.listResting(r, &rests, builtIn(l.Type))
+	if err != nil {
+		return err
+	}
+	if listed {
+		rests.User, rests.Incarnation = r.ID, r.Incarnation
+	}
+	p.Put(record.RestKey(digest), &rests)
 	p.d.background.start() // it sweeps what has rested
 	return nil
 }
 
-// sweepRests drops the records of rests that are over.
-func (d *Directory) sweepRests(ctx context.Context, now int64) error {
-	var over []store.Key
-	for r, err := range d.walk(ctx, record.Rests) {
-		if err != nil {
-			return err
-		}
-		value, err := record.DecodeStored(r)
-		if err != nil {
-			d.met(r.Key)
-			continue
-		}
-		if value.(*record.Rest).Until > now {
-			continue
-		}
-		if over = append(over, r.Key); len(over) == maxSweep {
-			if err := d.dropRests(ctx, over, now); err != nil {
-				return err
-			}
-			over = nil
-		}
-	}
-	return d.dropRests(ctx, over, now)
-}
-
-// dropRests drops rests that are over. It reads them again, because one may have begun anew since.
-func (d *Directory) dropRests(ctx context.Context, keys []store.Key, now int64) error {
-	if len(keys) == 0 {
-		return nil
-	}
-	return d.writeBackground(ctx, func(tx *txn.Tx) error {
-		entries, err := tx.Read(keys...)
-		if err != nil {
-			return err
-		}
-		nothing := true
-		for i, e := range entries {
-			if r, ok := e.Value().(*record.Rest); ok && r.Until <= now {
-				tx.Drop(keys[i])
-				nothing = false
-			}
-		}
-		if nothing {
-			return errUnchanged
-		}
-		return nil
+// listResting notes in r that a locator rests that its user gave up, and reports whether it did.
+// Whatever names a user is listed in its record. Who may not have the locator back is not named.
+//
+// How fast a user gives up addresses and numbers is bounded by maxChanges, as each was proved.
+func (p *plan) listResting(r *record.User, rests *record.Rest, address bool) (bool, error) {
+	over := func(rest record.Resting) bool { return rest.Until <= p.c.now }
+	r.Resting = slices.DeleteFunc(slices.Clone(r.Resting), over)
+	names := slices.DeleteFunc(slices.Clone(r.Resting), func(rest record.Resting) bool {
+		return rest.Address
 	})
+	full, oldest := len(r.Resting) >= maxListed, r.Resting
+	if !address && len(names) >= maxResting {
+		full, oldest = true, names
+	}
+	switch {
+	case p.leaves, full && p.c.role != self:
+		return false, nil
+	case full: // nothing that is not listed could be given back
+		return false, &Error{
+			Kind: ErrLimited, Field: "locators",
+			Reason:     "that this user gave up and that rest are as many as may be",
+			RetryAfter: time.Duration(oldest[0].Until-p.c.now) * time.Millisecond,
+		}
+	}
+	r.Resting = append(r.Resting, record.Resting{
+		Digest: rests.Digest, Until: rests.Until, Address: address,
+	})
+	slices.SortStableFunc(r.Resting, func(a, b record.Resting) int {
+		return int(min(max(a.Until-b.Until, -1), 1))
+	})
+	return true, nil
 }

@@ -135,8 +135,8 @@ func TestRewind_AStoreThatWentBackEndsWhatIsRemembered(t *testing.T) {
 			synctest.Wait()
 		}
 		head := eventsAfter(t, one, 0)
-		last := head[len(head)-1].Seq
-		consumer := waiting(ctx, one, sys, last)
+		last := head[len(head)-1]
+		consumer := waiting(ctx, one, sys, last.Cursor)
 		requireWaiting(t, consumer)
 
 		s.back()
@@ -147,13 +147,14 @@ func TestRewind_AStoreThatWentBackEndsWhatIsRemembered(t *testing.T) {
 		requireCount(t, one, 1)
 		require.NoError(t, <-consumer, "the consumer is not woken")
 		var missed error
-		for _, err := range one.Events(ctx, sys, last) {
+		for _, err := range one.Events(ctx, sys, last.Cursor) {
 			missed = err
 		}
 		e := new(denizen.Error)
 		require.ErrorAs(t, missed, &e)
 		require.ErrorIs(t, missed, denizen.ErrMissed)
-		require.Less(t, e.Resume, last)
+		require.Equal(t, headOf(t, one), e.Resume)
+		require.NotEqual(t, last.Cursor, e.Resume)
 		// What comes on the new history is followed.
 		newUser(t, one, "carol-user")
 		requireCount(t, one, 2)
@@ -226,5 +227,54 @@ func TestRewind_AStoreThatWentBackKeepsNoKeyRingThatWasLost(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, want.IDs(), got.IDs())
 		require.NotEqual(t, lost.IDs(), got.IDs())
+	})
+}
+
+// A watch whose store went back while others wrote on at once, past where the feed had been read.
+func TestRewind_AWatchNoticesThatTheHistoryWasReplaced(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newRewound()
+		d := newOver(t, s, denizen.Options{})
+		newUser(t, d, ann)
+		newUser(t, d, bert)
+		by, err := d.Authenticate(t.Context(), newToken(t, d, bert, denizen.TokenOptions{}).Signed)
+		require.NoError(t, err)
+		w, of, own := watch(t, d, sys, ann), watch(t, d, sys, bert), watch(t, d, by, bert)
+		w.require(t, "a none -..-")
+		of.require(t, "b none -..-")
+		own.require(t, "b none -..-")
+		s.save(t)
+		set(t, d, ann, denizen.Online())
+		w.require(t, "a Online 0..-")
+
+		other := newOver(t, s.saved, denizen.Options{})
+		require.NoError(t, other.RevokeAllTokens(t.Context(), sys, bert))
+		for range 3 {
+			set(t, other, bert, denizen.Away())
+			set(t, other, bert, denizen.Online())
+		}
+		s.back()
+		w.require(t, "a none -..-")
+		of.require(t, "missed", "b Online 0..-")
+		own.requireEnd(t, denizen.ErrRevoked)
+		set(t, d, ann, denizen.Away())
+		w.require(t, "a Away 0..-")
+	})
+}
+
+func TestRewind_AWatchDoesNotSpinOverAWaitThatAlwaysMisses(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newRewound()
+		d := newOver(t, s, denizen.Options{})
+		newUser(t, d, ann)
+		w := watch(t, d, sys, ann)
+		w.require(t, "a none -..-")
+		s.mu.Lock()
+		s.spins = true
+		s.mu.Unlock()
+		set(t, d, ann, denizen.Online())
+		time.Sleep(time.Minute)
+		w.require(t, "a Online 0..-")
+		require.Less(t, s.called(), 1000)
 	})
 }

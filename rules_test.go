@@ -15,6 +15,7 @@ import (
 	"path"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -97,7 +98,7 @@ func TestRules_TheOnlyWayBackFromTheCoreIsDecide(t *testing.T) {
 // What is remembered is shared by all who read it, so nobody outside the core can change it.
 func TestRules_NobodyOutsideTheCoreChangesWhatItRemembers(t *testing.T) {
 	_, files := parsed(t, "internal/txn")
-	shared := []string{"DB", "Entry", "Freshness", "Tx"}
+	shared := []string{"DB", "Entry", "Freshness", "Seen", "Tx"}
 	found := 0
 	for _, f := range files {
 		ast.Inspect(f, func(n ast.Node) bool {
@@ -147,6 +148,7 @@ var closures = map[string]string{
 	"RekeyLocators": "locatorChanges",
 	"Events":        "events",
 	"Follow":        "events",
+	"WatchPresence": "watch",
 }
 
 func TestRules_EveryMethodWithAPrincipalEntersFirst(t *testing.T) {
@@ -174,17 +176,16 @@ func TestRules_EveryMethodWithAPrincipalEntersFirst(t *testing.T) {
 				require.True(t, ok, name)
 				require.IsType(t, &ast.FuncLit{}, answered.Results[0], name)
 				require.True(t, calls(answered, inner), "%s does not call %s", name, inner)
+				require.True(t, slices.ContainsFunc(answered.Results[0].(*ast.FuncLit).Body.List, func(s ast.Stmt) bool {
+					return tracedAs(s) == name
+				}), "%s is not traced", name)
 				if !ast.IsExported(inner) {
 					require.True(t, enters(functions[inner].Body.List[0]), "%s does not enter first", inner)
 				}
 				entered++
 				continue
 			}
-			named, ok := fn.Body.List[0].(*ast.DeferStmt)
-			require.True(t, ok, "%s does not begin with defer wrapOp", name)
-			require.Equal(t, "wrapOp", source(named.Call.Fun), name)
-			require.Equal(t, fmt.Sprintf("%q", name), source(named.Call.Args[0]), "%s is named after another", name)
-			require.Equal(t, "&err", source(named.Call.Args[1]), name)
+			require.Equal(t, name, tracedAs(fn.Body.List[0]), "%s does not begin with defer d.trace", name)
 			first := slices.IndexFunc(fn.Body.List[1:], func(s ast.Stmt) bool { return !declares(s) })
 			require.True(t, enters(fn.Body.List[1+first]), "%s does not enter first", name)
 			entered++
@@ -192,6 +193,28 @@ func TestRules_EveryMethodWithAPrincipalEntersFirst(t *testing.T) {
 	}
 	require.Equal(t, len(methods), entered)
 	require.True(t, calls(functions["readAll"].Body, "enter"))
+}
+
+// tracedAs returns the name in a statement such as
+//
+//	defer d.trace(&ctx, "User", &by).end(&err)
+//
+// and "" for any other.
+func tracedAs(s ast.Stmt) string {
+	deferred, ok := s.(*ast.DeferStmt)
+	if !ok || len(deferred.Call.Args) != 1 || source(deferred.Call.Args[0]) != "&err" {
+		return ""
+	}
+	end, ok := deferred.Call.Fun.(*ast.SelectorExpr)
+	if !ok || end.Sel.Name != "end" {
+		return ""
+	}
+	begin, ok := end.X.(*ast.CallExpr)
+	if !ok || source(begin.Fun) != "d.trace" || source(begin.Args[0]) != "&ctx" || source(begin.Args[2]) != "&by" {
+		return ""
+	}
+	name, _ := strconv.Unquote(source(begin.Args[1]))
+	return name
 }
 
 func takesPrincipal(fn *ast.FuncDecl) bool {
@@ -257,6 +280,7 @@ func source(e ast.Expr) string {
 var principalsToldApart = map[string]string{
 	"write.go callerKeys":        "which records a caller rests on follows from what it is",
 	"write.go checkCallerCached": "the same, for records that are remembered",
+	"write.go checkCallerSeen":   "the same, for a presence that was seen",
 	"write.go queue":             "so does for whom there is room in a full queue",
 	"events.go metered":          "which events a user causes by itself follows from what it is",
 }
@@ -303,6 +327,7 @@ func TestRules_NothingElseTellsPrincipalsApart(t *testing.T) {
 // principalsMade is where principals are made, and from what.
 var principalsMade = map[string]string{
 	"identity.go System":           "the program itself",
+	"identity.go Named":            "nothing that may do anything",
 	"identity.go Authenticate":     "a record under the digest of a token's text",
 	"identity.go ActAs":            "a user's record, for .system",
 	"keys.go AuthenticateKey":      "a proven access key",
@@ -453,10 +478,24 @@ func mayImport(dir string) (allowed []string, known bool) {
 		dir     string
 		imports []string
 	}{
-		{"examples", []string{"", "httpadapter", "denizentest", "transfer", "locator/", "store/"}},
+		{"examples", []string{
+			"", "httpadapter", "signin", "adminui", "opsocket", "denizentest", "transfer", "locator/", "store/",
+		}},
+		{"adminui", []string{""}},
+		{"cmd/denizen", []string{
+			"", "internal/ops", "internal/salvage", "transfer", "verify", "locator/", "store", "store/bolt",
+			"store/postgres",
+		}},
+		{"opsocket", []string{"", "internal/door", "internal/ops", "internal/peer"}},
+		{"internal/ops", []string{"", "internal/door", "internal/peer", "internal/record", "store", "verify"}},
+		{"internal/peer", nil},
 		{"transfer", []string{"", "internal/door", "internal/record", "store"}},
+		{"verify", []string{"", "internal/door", "internal/record", "store"}},
+		{"webhook", []string{"", "internal/door", "internal/wire"}},
 		{"internal/door", []string{"internal/record", "store"}},
-		{"httpadapter", []string{""}},
+		{"httpadapter", []string{"", "internal/wire"}},
+		{"signin", []string{"", "httpadapter", "internal/door", "internal/wire", "store"}},
+		{"internal/wire", []string{""}},
 		{"locator/username", []string{""}},
 		{"locator/external", []string{""}},
 		{"denizentest", []string{"", "store", "store/memory"}},
@@ -472,9 +511,11 @@ func mayImport(dir string) (allowed []string, known bool) {
 		{"internal/presence", nil},
 		{"internal/record", []string{"store", "internal/presence"}},
 		{"internal/heartbeat", []string{"internal/presence", "internal/record"}},
+		{"internal/watch", []string{"internal/presence"}},
 		{"internal/txn", []string{"store", "internal/record", "internal/presence", "internal/heartbeat"}},
 		{"internal/census", []string{"store", "internal/record"}},
 		{"internal/trim", []string{"store", "internal/record", "internal/txn"}},
+		{"internal/salvage", []string{"store", "store/bolt", "internal/record"}},
 		{"internal/spec", nil},
 		{"internal/long", nil},
 		{"internal/invariant", []string{"", "internal/record", "store"}},
@@ -516,10 +557,10 @@ var onlyIn = map[string][]string{
 	"go.uber.org/goleak":              {},
 	"github.com/golang-jwt/jwt":       {},
 	"go.etcd.io/bbolt":                {"store/bolt"},
-	"github.com/jackc/pgx":            {"store/postgres", "examples/cluster", "examples/import"},
+	"github.com/jackc/pgx":            {"store/postgres", "cmd/denizen", "examples/cluster", "examples/import"},
 	"github.com/getkin/kin-openapi":   {},
 	"testing":                         {"store/storetest", "denizentest", "internal/invariant", "internal/long"},
-	"net/http":                        {"httpadapter", "examples/quickstart", "examples/server", "examples/cluster"},
+	"net/http":                        {"internal/ops", "opsocket", "httpadapter", "signin", "webhook", "adminui", "examples/board", "examples/console", "examples/quickstart", "examples/server", "examples/cluster"},
 }
 
 func TestRules_HeavyPackagesAreImportedInOnePlace(t *testing.T) {
@@ -567,6 +608,7 @@ func TestRules_TheDirectoryBringsNeitherServersNorTests(t *testing.T) {
 		"net/http", "testing", "crypto/tls", "crypto/x509", "database/sql", "html/template", "os/exec", "plugin", "expvar",
 		"golang.org/x/text/secure/precis", module + "/locator/username", module + "/locator/external",
 		"github.com/stretchr/testify/require", module + "/store/memory", module + "/store/storetest", module + "/httpadapter",
+		module + "/opsocket", module + "/internal/ops", module + "/internal/peer", module + "/verify", module + "/transfer",
 	} {
 		require.NotContains(t, all, heavy)
 	}

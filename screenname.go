@@ -38,7 +38,8 @@ func screenNameOf(s string) (name, reason string) {
 
 // checkScreenName returns the rule that a name in NFC breaks, or "".
 func checkScreenName(name []rune) string {
-	const stray = "must hold joiners, variation selectors and tags only where they shape letters or emoji"
+	const stray = "must hold joiners, variation selectors and tags only " +
+		"where they shape letters or emoji"
 	seen := false
 	for i := 0; i < len(name); i++ {
 		switch r := name[i]; {

@@ -37,7 +37,7 @@ func TestSeal_WithARootKeyNothingSecretLiesInTheClear(t *testing.T) {
 	clear, sealed := memory.New(), memory.New()
 	root := []byte("0123456789abcdef0123456789ABCDEF")
 	found := map[bool]int{}
-	for s, o := range map[*memory.Store]denizen.Options{clear: {}, sealed: {RootKey: root}} {
+	for s, o := range map[*memory.Store]denizen.Options{clear: {}, sealed: {RootKeys: [][]byte{root}}} {
 		secrets := withSecrets(t, s, o)
 		all := invariant.Of(t, s)
 		var text strings.Builder
@@ -66,26 +66,28 @@ func TestSeal_WithARootKeyNothingSecretLiesInTheClear(t *testing.T) {
 	require.NotZero(t, found[false]) // without one they do, so that the search can find something
 }
 
-func TestSeal_OnlyTheRootKeyThatADirectoryWasMadeWithOpensIt(t *testing.T) {
+func TestSeal_OnlyTheRootKeyOfADirectoryOpensIt(t *testing.T) {
 	root, other := []byte(strings.Repeat("r", 32)), []byte(strings.Repeat("s", 32))
 	for _, row := range []struct {
-		made, opened []byte
+		made, opened [][]byte
 		reason       string
 	}{
-		{root, nil, "this directory was made with one"},
-		{nil, root, "this directory was made without one"},
-		{root, other, "is not the one this directory was made with"},
-		{root, make([]byte, 32), "is not the one this directory was made with"},
+		{[][]byte{root}, nil, "that of this directory is not among them"},
+		{[][]byte{root}, [][]byte{[]byte(denizen.NoRootKey)}, "that of this directory is not among them"},
+		{nil, [][]byte{root}, "this directory has none, and NoRootKey is not among them"},
+		{[][]byte{root}, [][]byte{other}, "that of this directory is not among them"},
+		{[][]byte{root, other}, [][]byte{other, []byte(denizen.NoRootKey)}, "that of this directory is not among them"},
+		{[][]byte{root}, [][]byte{make([]byte, 32)}, "that of this directory is not among them"},
 	} {
 		for _, s := range []store.Store{memory.New(), shared{memory.New()}} {
-			secrets := withSecrets(t, s, denizen.Options{RootKey: row.made})
+			secrets := withSecrets(t, s, denizen.Options{RootKeys: row.made})
 			before := invariant.Of(t, s)
 			for range 2 { // a refused one does not hold the store
-				_, err := denizen.New(t.Context(), s, denizen.Options{RootKey: row.opened})
-				requireRefusal(t, err, denizen.Error{Op: "New", Kind: denizen.ErrInvalid, Field: "RootKey", Reason: row.reason})
+				_, err := denizen.New(t.Context(), s, denizen.Options{RootKeys: row.opened})
+				requireRefusal(t, err, denizen.Error{Op: "New", Kind: denizen.ErrInvalid, Field: "RootKeys", Reason: row.reason})
 			}
 			require.Equal(t, before, invariant.Of(t, s))
-			d, err := denizen.New(t.Context(), s, denizen.Options{RootKey: row.made})
+			d, err := denizen.New(t.Context(), s, denizen.Options{RootKeys: row.made})
 			require.NoError(t, err)
 			byKey(t, d, "the-key-1", secretA)
 			require.NoError(t, authenticated(t, d, secrets[2]))
@@ -97,12 +99,12 @@ func TestSeal_OnlyTheRootKeyThatADirectoryWasMadeWithOpensIt(t *testing.T) {
 func TestSeal_ARootKeyMayBeOverwrittenAfterwards(t *testing.T) {
 	s := memory.New()
 	root := []byte(strings.Repeat("r", 32))
-	d, err := denizen.New(t.Context(), s, denizen.Options{RootKey: root})
+	d, err := denizen.New(t.Context(), s, denizen.Options{RootKeys: [][]byte{root}})
 	require.NoError(t, err)
 	clear(root)
 	key := newKey(t, d)
 	require.NoError(t, d.Close())
-	d, err = denizen.New(t.Context(), s, denizen.Options{RootKey: []byte(strings.Repeat("r", 32))})
+	d, err = denizen.New(t.Context(), s, denizen.Options{RootKeys: [][]byte{[]byte(strings.Repeat("r", 32))}})
 	require.NoError(t, err)
 	byKey(t, d, key.Key, key.Secret)
 	require.NoError(t, d.Close())
@@ -130,21 +132,21 @@ func TestSeal_WhatIsSealedIsBoundToItsDirectoryAndPurpose(t *testing.T) {
 	root := []byte(strings.Repeat("r", 32))
 	make := func(t *testing.T) (store.Store, *denizen.Directory) {
 		s := shared{memory.New()}
-		d := newOver(t, s, denizen.Options{RootKey: root})
+		d := newOver(t, s, denizen.Options{RootKeys: [][]byte{root}})
 		newUser(t, d, "alice-user")
 		require.NoError(t, d.PutAccessKey(t.Context(), sys, "the-key-1", secretA))
 		require.NoError(t, d.PutAccessKey(t.Context(), sys, "the-key-2", secretB))
 		require.NoError(t, d.RotateSigningKey(t.Context(), sys, 0))
 		return s, d
 	}
-	unusable := func(t *testing.T, d *denizen.Directory) {
+	unusable := func(t *testing.T, d *denizen.Directory, kind error, field string) {
 		t.Helper()
 		for _, key := range []string{"the-key-1", "the-key-2"} {
 			for _, secret := range []string{secretA, secretB} {
 				_, err := d.AuthenticateKey(t.Context(), key, secret)
-				requireRefused(t, err, "AuthenticateKey", denizen.ErrCorrupt, "")
+				requireRefused(t, err, "AuthenticateKey", kind, field)
 				_, err = d.AuthenticateSigned(t.Context(), sign(signedNow(key, secret)))
-				requireRefused(t, err, "AuthenticateSigned", denizen.ErrCorrupt, "")
+				requireRefused(t, err, "AuthenticateSigned", kind, field)
 			}
 		}
 	}
@@ -153,36 +155,36 @@ func TestSeal_WhatIsSealedIsBoundToItsDirectoryAndPurpose(t *testing.T) {
 		keys, _ := sealedIn(t, s)
 		keys.Keys[0].Secret, keys.Keys[1].Secret = keys.Keys[1].Secret, keys.Keys[0].Secret
 		overwrite(t, s, record.AccessKeysKey, keys)
-		unusable(t, d)
+		unusable(t, d, denizen.ErrCorrupt, "")
 	})
 	t.Run("a signing key as a secret", func(t *testing.T) {
 		s, d := make(t)
 		keys, ring := sealedIn(t, s)
 		keys.Keys[0].Secret, keys.Keys[1].Secret = ring.Keys[0].Seed, ring.Keys[1].Seed
 		overwrite(t, s, record.AccessKeysKey, keys)
-		unusable(t, d)
+		unusable(t, d, denizen.ErrCorrupt, "")
 	})
 	t.Run("of another directory", func(t *testing.T) {
 		s, d := make(t)
 		other, _ := make(t)
 		keys, _ := sealedIn(t, other)
 		overwrite(t, s, record.AccessKeysKey, keys)
-		unusable(t, d)
+		unusable(t, d, denizen.ErrCorrupt, "")
 	})
 	t.Run("in the clear", func(t *testing.T) {
 		s, d := make(t)
 		keys, _ := sealedIn(t, s)
-		keys.Keys[0].Secret, keys.Keys[1].Secret = "clear:"+secretA, secretB
+		keys.Keys[0].Secret, keys.Keys[1].Secret = "clear:"+secretA, "clear:"+secretB
 		overwrite(t, s, record.AccessKeysKey, keys)
-		unusable(t, d)
+		unusable(t, d, denizen.ErrUnavailable, "RootKeys")
 	})
 	t.Run("cut short", func(t *testing.T) {
 		s, d := make(t)
 		keys, _ := sealedIn(t, s)
-		prefix, _, _ := strings.Cut(keys.Keys[0].Secret, ":")
-		keys.Keys[0].Secret, keys.Keys[1].Secret = prefix+":", prefix+":AAAA"
+		end := strings.LastIndex(keys.Keys[0].Secret, ":") + 1
+		keys.Keys[0].Secret, keys.Keys[1].Secret = keys.Keys[0].Secret[:end], keys.Keys[1].Secret[:end]+"AAAA"
 		overwrite(t, s, record.AccessKeysKey, keys)
-		unusable(t, d)
+		unusable(t, d, denizen.ErrCorrupt, "")
 	})
 	t.Run("swapped signing keys", func(t *testing.T) {
 		s, d := make(t)

@@ -42,7 +42,7 @@ const SignedWindow = 25 * time.Second
 func (d *Directory) AuthenticateSigned(
 	ctx context.Context, r SignedRequest,
 ) (by Principal, err error) {
-	defer wrapOp("AuthenticateSigned", &err)
+	defer d.trace(&ctx, "AuthenticateSigned", &by).end(&err)
 	k, proof, err := d.accessKey(ctx, r.AccessKey)
 	if err != nil {
 		return Principal{}, err

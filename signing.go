@@ -36,7 +36,7 @@ func (s *keyRing) signingIndex(now int64) int {
 // sign and stay published until the last token signed with them has expired.
 const MaxSigningKeys = 16
 
-func (d *Directory) newSigningKey(now, signs int64) record.SigningKey {
+func (d *Directory) newSigningKey(k rootKey, now, signs int64) record.SigningKey {
 	seed := make([]byte, 32)
 	rand.Read(seed)
 	key, err := token.NewSigningKey(seed)
@@ -44,9 +44,12 @@ func (d *Directory) newSigningKey(now, signs int64) record.SigningKey {
 		panic(err) // a seed of 32 bytes is always one
 	}
 	return record.SigningKey{
-		ID: key.ID(), Seed: d.seal("signing key "+key.ID(), seed), Created: now, Signs: signs,
+		ID: key.ID(), Seed: d.seal(k, signingPurpose(key.ID()), seed), Created: now, Signs: signs,
 	}
 }
+
+// signingPurpose is what the seed of a signing key is sealed for.
+func signingPurpose(id string) string { return "signing key " + id }
 
 // loadKeyRing returns the key ring.
 func (d *Directory) loadKeyRing(ctx context.Context) (*keyRing, error) {
@@ -71,7 +74,7 @@ func (d *Directory) keyRingOf(e *txn.Entry) (*keyRing, error) {
 	}
 	ring := &keyRing{version: e.Version(), stored: r.Keys}
 	for _, stored := range r.Keys {
-		seed, err := d.unseal("signing key "+stored.ID, stored.Seed)
+		seed, _, err := d.unseal(signingPurpose(stored.ID), stored.Seed)
 		if err != nil {
 			return nil, err
 		}
@@ -123,7 +126,7 @@ func (p *plan) signer(expires int64) (token.SigningKey, error) {
 func (d *Directory) RotateSigningKey(
 	ctx context.Context, by Principal, notice time.Duration,
 ) (err error) {
-	defer wrapOp("RotateSigningKey", &err)
+	defer d.trace(&ctx, "RotateSigningKey", &by).end(&err)
 	c, err := d.enter(ctx, opSigningKeys, by, noTarget)
 	if err != nil {
 		return err
@@ -140,9 +143,13 @@ func (d *Directory) RotateSigningKey(
 		return err
 	}
 	_, err = d.write(ctx, &c, func(p *plan) error {
+		root, err := p.rootKey()
+		if err != nil {
+			return err
+		}
 		ring, err := p.readKeyRing()
 		if p.damaged(record.SigningKeysKey) {
-			key := d.newSigningKey(c.now, c.now)
+			key := d.newSigningKey(root, c.now, c.now)
 			p.Put(record.SigningKeysKey, &record.SigningKeys{Keys: []record.SigningKey{key}})
 			p.emit(EventSigningKeyRotated, nil, key.ID)
 			return nil
@@ -163,7 +170,7 @@ func (d *Directory) RotateSigningKey(
 		if len(next.Keys) >= MaxSigningKeys {
 			return newError(ErrLimited, "signingKeys", "must be 16 at most")
 		}
-		key := d.newSigningKey(c.now, signs)
+		key := d.newSigningKey(root, c.now, signs)
 		next.Keys = append(next.Keys, key)
 		p.Put(record.SigningKeysKey, &next)
 		p.emit(EventSigningKeyRotated, nil, key.ID)
@@ -201,7 +208,7 @@ func (d *Directory) lastEnd(ctx context.Context, until int64) (int64, error) {
 // The key that signs now is [ErrConflict] with Field "signingKey": rotate first. A key that does
 // not exist is [ErrNotFound]. Only .system may.
 func (d *Directory) DropSigningKey(ctx context.Context, by Principal, id string) (err error) {
-	defer wrapOp("DropSigningKey", &err)
+	defer d.trace(&ctx, "DropSigningKey", &by).end(&err)
 	c, err := d.enter(ctx, opSigningKeys, by, noTarget)
 	if err != nil {
 		return err
@@ -239,7 +246,7 @@ type KeySet struct {
 // PublicKeys returns the keys that live tokens were signed with or soon will be. They are no
 // secret, so it takes no Principal.
 func (d *Directory) PublicKeys(ctx context.Context) (keys KeySet, err error) {
-	defer wrapOp("PublicKeys", &err)
+	defer d.trace(&ctx, "PublicKeys", &Principal{}).end(&err)
 	if err := d.usable(); err != nil {
 		return KeySet{}, err
 	}

@@ -108,6 +108,17 @@ func (t *tokenCache) remember(text string, a *cachedToken) {
 	s.weight += weight
 }
 
+// size returns how many texts are remembered, and what they weigh.
+func (t *tokenCache) size() (entries int, bytes int64) {
+	for i := range t.shards {
+		s := &t.shards[i]
+		s.RLock()
+		entries, bytes = entries+len(s.byText), bytes+s.weight
+		s.RUnlock()
+	}
+	return entries, bytes
+}
+
 // forget removes a text. The shard must be locked.
 func (s *tokenShard) forget(text string) {
 	if _, ok := s.byText[text]; ok {
@@ -160,20 +171,29 @@ func (f *revocationFollower) epochOf(user UserID) uint64 {
 func (f *revocationFollower) isCurrent(now int64) bool { return now-f.asOf.Load() <= f.bound }
 
 // apply begins a new epoch if an event may end tokens. An event of an unknown kind, from a later
-// version of this package, may end any token of its user.
+// version of this package, may end any token of the users it is about.
 func (f *revocationFollower) apply(e *record.Event) {
-	if f == nil || e == nil || e.User == "" {
-		return
+	if f != nil && e != nil && mayEndTokens(e) {
+		f.of(UserID(e.User)).Add(1)
+		if e.Other != "" {
+			f.of(UserID(e.Other)).Add(1)
+		}
 	}
+}
+
+// mayEndTokens reports whether an event may end tokens of the users it is about. One of an unknown
+// kind, from a later version of this package, may end any.
+func mayEndTokens(e *record.Event) bool {
 	switch EventKind(e.What) {
 	case EventUserCreated, EventUserRenamed, EventUserUnblocked,
-		EventLocatorAdded, EventLocatorOwned, EventLocatorVerification, EventLocatorRemoved,
-		EventLocatorsSet,
+		EventLocatorAdded, EventLocatorOwned, EventLocatorVerification, EventUndoCancelled,
+		// Not EventLocatorRemoved and EventLocatorsSet: tokens that were got by it may end.
 		EventProfileChanged, EventPresenceSet, EventPresenceCleared,
+		EventPresenceHidden, EventPresenceShown,
 		EventTokenIssued: // not EventTokenExtended: a ninth text ends another
-		return
+		return false
 	}
-	f.of(UserID(e.User)).Add(1)
+	return e.User != ""
 }
 
 // follow reads the feed until the directory is closed. It asks four times within the bound, and
@@ -181,19 +201,19 @@ func (f *revocationFollower) apply(e *record.Event) {
 func (d *Directory) follow(ctx context.Context, t *duty) {
 	quarter := d.options.MaxRevocationDelay / 4
 	missed := false // whether the last Wait returned ErrMissed
-	for seen := store.End; ctx.Err() == nil; {
+	var seen place
+	for ctx.Err() == nil {
 		began := d.clock.Now()
-		next, whole, err := d.follower.read(ctx, d.store, seen)
+		next, head, whole, err := d.follower.read(ctx, d.store, seen)
 		if err == nil {
-			seen = next
-			if !whole {
+			if seen = next; !whole {
 				continue
 			}
 			d.follower.asOf.Store(began)
 		}
 		waiting, cancel := context.WithTimeout(ctx, quarter)
 		if err == nil {
-			err = d.store.Wait(waiting, seen)
+			err = d.store.Wait(waiting, head)
 		}
 		if ctx.Err() == nil && waiting.Err() == nil {
 			d.ended(t, waited(err))
@@ -216,19 +236,26 @@ func waited(err error) error {
 	return err
 }
 
-// read applies the events after a place. It returns the place to go on after, and whether those
-// were all. The first read, and one that comes too late, starts at the end of the feed. So does one
-// from beyond the end, because the store went back. In these cases the epochs of all users end.
+// read applies the events after a place. It returns the place to go on after, the end of the
+// feed, and whether those were all. The first read starts at the newest event. So does one that
+// comes too late, or from a place of another history, because the store went back. In these cases
+// the epochs of all users end.
 func (f *revocationFollower) read(
-	ctx context.Context, s store.Store, after store.Seq,
-) (next store.Seq, whole bool, err error) {
-	feed, err := s.Changes(ctx, after, store.MaxPage)
-	if isMissed(err) || err == nil && (after == store.End || feed.Head < after) {
+	ctx context.Context, s store.Store, after place,
+) (next place, head store.Seq, whole bool, err error) {
+	var feed store.Feed
+	if err = store.ErrMissed; after != (place{}) {
+		feed, whole, err = changesAfter(ctx, s, after, store.MaxPage)
+	}
+	if isMissed(err) {
+		if next, err = newestPlace(ctx, s); err != nil {
+			return after, 0, false, err
+		}
 		f.epoch.Add(1)
-		return feed.Head, true, nil
+		return next, next.seq, true, nil
 	}
 	if err != nil {
-		return after, false, err
+		return after, 0, false, err
 	}
 	for _, ch := range feed.Changes {
 		if e, err := record.DecodeChange(ch); err == nil {
@@ -236,10 +263,7 @@ func (f *revocationFollower) read(
 		} else {
 			f.epoch.Add(1) // it may end anything of anybody
 		}
-		after = ch.Seq
+		after = placeOf(ch)
 	}
-	if len(feed.Changes) == store.MaxPage {
-		return after, false, nil
-	}
-	return feed.Head, true, nil
+	return after, feed.Head, whole, nil
 }

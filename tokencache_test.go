@@ -109,8 +109,16 @@ var tokenEnds = map[string]func(d *denizen.Directory, p *pair) error{
 		}
 		return d.Logout(context.Background(), by)
 	},
+	"merge the user": func(d *denizen.Directory, p *pair) error {
+		other, err := d.CreateUser(context.Background(), denizen.System(), denizen.NewUser{ScreenName: "Other"})
+		if err != nil {
+			return err
+		}
+		_, err = d.MergeUsers(context.Background(), denizen.System(), p.alice, other.ID, denizen.MergePolicy{})
+		return err
+	},
 	"block the user": func(d *denizen.Directory, p *pair) error {
-		_, err := d.BlockUser(context.Background(), denizen.System(), p.alice)
+		_, err := d.BlockUser(context.Background(), denizen.System(), p.alice, denizen.Block{})
 		return err
 	},
 	"extend it beyond its texts": func(d *denizen.Directory, p *pair) error {
@@ -220,7 +228,7 @@ func TestTokenCache_AProcessThatMissedEventsForgetsAll(t *testing.T) {
 		time.Sleep(time.Minute) // which ends the Wait that was under way
 		require.NoError(t, p.one.RevokeAllTokens(t.Context(), denizen.System(), p.alice))
 		var last denizen.Seq
-		for e, err := range p.one.Events(t.Context(), denizen.System(), 0) {
+		for e, err := range p.one.Events(t.Context(), denizen.System(), "") {
 			require.NoError(t, err)
 			last = e.Seq
 		}
@@ -247,10 +255,10 @@ func (s *lagging) Get(ctx context.Context, keys ...store.Key) ([]store.Record, e
 func TestTokenCache_ATokenThatEndsWhileItIsReadIsNotRemembered(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPair(t, time.Hour)
-		var gets, revokeAt int
+		var gets, revokeAt atomic.Int64
 		inner := p.one
 		late := func() {
-			if gets++; gets == revokeAt {
+			if gets.Add(1) == revokeAt.Load() {
 				require.NoError(t, inner.RevokeAllTokens(context.Background(), denizen.System(), p.alice))
 				time.Sleep(time.Second) // the feed is read to its end meanwhile
 			}
@@ -262,7 +270,7 @@ func TestTokenCache_ATokenThatEndsWhileItIsReadIsNotRemembered(t *testing.T) {
 		u, err := p.one.CreateUser(t.Context(), denizen.System(), denizen.NewUser{ScreenName: "Alice"})
 		require.NoError(t, err)
 		p.alice = u.ID
-		for at := 1; at <= 2; at++ {
+		for at := int64(1); at <= 2; at++ {
 			token, err := p.one.IssueToken(t.Context(), denizen.System(), u.ID, denizen.TokenOptions{})
 			require.NoError(t, err)
 			other, err := p.one.IssueToken(t.Context(), denizen.System(), u.ID, denizen.TokenOptions{})
@@ -270,9 +278,10 @@ func TestTokenCache_ATokenThatEndsWhileItIsReadIsNotRemembered(t *testing.T) {
 			_, err = two.Authenticate(t.Context(), other.Signed) // it follows the feed
 			require.NoError(t, err)
 			synctest.Wait()
-			gets, revokeAt = 0, at
+			gets.Store(0)
+			revokeAt.Store(at)
 			_, _ = two.Authenticate(t.Context(), token.Signed)
-			require.GreaterOrEqual(t, gets, at)
+			require.GreaterOrEqual(t, gets.Load(), at)
 			_, err = two.Authenticate(t.Context(), token.Signed)
 			require.ErrorIs(t, err, denizen.ErrRevoked, "revoked after the %d. read", at)
 		}

@@ -30,6 +30,8 @@ type TokenOptions struct {
 	// RefuseWhenFull makes a token beyond MaxTokens ErrLimited. Without it the token that was
 	// unused for the longest is revoked instead.
 	RefuseWhenFull bool
+
+	gotBy string // the digest of the locator that the user signed in by
 }
 
 // IssuedToken is a token that was just issued or extended. It is the only time that the signed text
@@ -60,7 +62,7 @@ type Token struct {
 func (d *Directory) IssueToken(
 	ctx context.Context, by Principal, user UserID, o TokenOptions,
 ) (issued IssuedToken, err error) {
-	defer wrapOp("IssueToken", &err)
+	defer d.trace(&ctx, "IssueToken", &by).end(&err)
 	c, err := d.enter(ctx, opIssueToken, by, user)
 	if err != nil {
 		return IssuedToken{}, err
@@ -124,15 +126,23 @@ func (d *Directory) issue(
 		if err != nil {
 			return err
 		}
-		if u.Blocked {
+		if u.BlockedAt(c.now) {
 			return newError(ErrDenied, "user", "is blocked")
 		}
+		if o.gotBy != "" && !slices.ContainsFunc(u.Locators, func(l record.Locator) bool {
+			return proved(&l) && d.digestName(&l) == o.gotBy
+		}) {
+			// It was undone, removed or moved since the code was used up.
+			return newError(ErrDenied, "proof", "is of a locator that the user has no more")
+		}
+		p.endBlock(u)
 		if len(tokens.Tokens) >= MaxTokens {
 			return errFull
 		}
 		t := record.Token{
 			ID: rand.Text(), Label: o.Label, AccessKey: c.by.accessKey,
 			Issued: c.now, Latest: ceilSecond(c.now + o.MaxTTL.Milliseconds()),
+			Locator: o.gotBy,
 		}
 		if issued, err = p.mint(&t, u, ceilSecond(c.now+o.TTL.Milliseconds())); err != nil {
 			return err
@@ -335,7 +345,7 @@ func (p *plan) dropTexts(t record.Token) {
 func (d *Directory) Tokens(
 	ctx context.Context, by Principal, user UserID,
 ) (tokens []Token, err error) {
-	defer wrapOp("Tokens", &err)
+	defer d.trace(&ctx, "Tokens", &by).end(&err)
 	c, err := d.enter(ctx, opReadTokens, by, user)
 	if err != nil {
 		return nil, err
@@ -389,7 +399,7 @@ func expiry(t record.Token) int64 {
 func (d *Directory) RevokeTokens(
 	ctx context.Context, by Principal, user UserID, ids ...TokenID,
 ) (err error) {
-	defer wrapOp("RevokeTokens", &err)
+	defer d.trace(&ctx, "RevokeTokens", &by).end(&err)
 	c, err := d.enter(ctx, opRevokeToken, by, user)
 	if err != nil {
 		return err
@@ -438,7 +448,7 @@ func (d *Directory) revoke(ctx context.Context, c *call, ids []TokenID) error {
 
 // RevokeAllTokens ends all tokens of a user in one commit. If there is none it changes nothing.
 func (d *Directory) RevokeAllTokens(ctx context.Context, by Principal, user UserID) (err error) {
-	defer wrapOp("RevokeAllTokens", &err)
+	defer d.trace(&ctx, "RevokeAllTokens", &by).end(&err)
 	c, err := d.enter(ctx, opRevokeToken, by, user)
 	if err != nil {
 		return err
@@ -474,7 +484,7 @@ func (d *Directory) RevokeAllTokens(ctx context.Context, by Principal, user User
 func (d *Directory) RevokeTokensIssuedBy(
 	ctx context.Context, by Principal, accessKey string,
 ) (n int, err error) {
-	defer wrapOp("RevokeTokensIssuedBy", &err)
+	defer d.trace(&ctx, "RevokeTokensIssuedBy", &by).end(&err)
 	c, err := d.enter(ctx, opAccessKeys, by, noTarget)
 	if err != nil {
 		return 0, err
@@ -537,7 +547,7 @@ func (d *Directory) RevokeTokensIssuedBy(
 // Logout ends the token that the user authenticated with. For .system, .anonymous and a user that
 // the application acts for it is [ErrDenied].
 func (d *Directory) Logout(ctx context.Context, by Principal) (err error) {
-	defer wrapOp("Logout", &err)
+	defer d.trace(&ctx, "Logout", &by).end(&err)
 	c, err := d.enter(ctx, opLogout, by, by.user)
 	if err != nil {
 		return err
@@ -558,7 +568,7 @@ func (d *Directory) Logout(ctx context.Context, by Principal) (err error) {
 func (d *Directory) ExtendToken(
 	ctx context.Context, by Principal, user UserID, id TokenID, ttl time.Duration,
 ) (issued IssuedToken, err error) {
-	defer wrapOp("ExtendToken", &err)
+	defer d.trace(&ctx, "ExtendToken", &by).end(&err)
 	c, err := d.enter(ctx, opExtendToken, by, user)
 	if err != nil {
 		return IssuedToken{}, err

@@ -102,7 +102,7 @@ func TestTokens_NoTokenIsIssuedForWhoIsNoUser(t *testing.T) {
 func TestTokens_NoTokenIsIssuedForABlockedUser(t *testing.T) {
 	overStores(t, denizen.Options{}, func(t *testing.T, d *denizen.Directory) {
 		newUser(t, d, "alice-user")
-		_, err := d.BlockUser(t.Context(), sys, "alice-user")
+		_, err := d.BlockUser(t.Context(), sys, "alice-user", denizen.Block{})
 		require.NoError(t, err)
 		_, err = d.IssueToken(t.Context(), sys, "alice-user", denizen.TokenOptions{})
 		requireRefused(t, err, "IssueToken", denizen.ErrDenied, "user")
@@ -463,7 +463,7 @@ var ends = map[string]func(ctx context.Context, d *denizen.Directory, by denizen
 		return d.Logout(ctx, by)
 	},
 	"its user is blocked": func(ctx context.Context, d *denizen.Directory, by denizen.Principal, _ string) error {
-		_, err := d.BlockUser(ctx, sys, by.User())
+		_, err := d.BlockUser(ctx, sys, by.User(), denizen.Block{})
 		return err
 	},
 	"its user is deleted": func(ctx context.Context, d *denizen.Directory, by denizen.Principal, _ string) error {

@@ -26,6 +26,7 @@ type User struct {
 	ScreenName string
 	Locators   []Locator // owned ones and pending claims, in the order they were added or set
 	Blocked    bool
+	Block      Block // of a blocked user; Reason is for .system alone
 	CreatedAt  time.Time
 	UpdatedAt  time.Time
 	Version    UserVersion
@@ -38,7 +39,7 @@ type User struct {
 // User returns a user, or [ErrNotFound]. A peer whom Options.MaySee lets see it is shown only the
 // id and the screen name. A blocked user is [ErrNotFound] to its peers, as if it did not exist.
 func (d *Directory) User(ctx context.Context, by Principal, id UserID) (u User, err error) {
-	defer wrapOp("User", &err)
+	defer d.trace(&ctx, "User", &by).end(&err)
 	c, err := d.enter(ctx, opReadUser, by, id)
 	if err != nil {
 		return User{}, err
@@ -63,7 +64,7 @@ func (d *Directory) User(ctx context.Context, by Principal, id UserID) (u User, 
 func (d *Directory) UsersByID(
 	ctx context.Context, by Principal, ids []UserID,
 ) (users []User, err error) {
-	defer wrapOp("UsersByID", &err)
+	defer d.trace(&ctx, "UsersByID", &by).end(&err)
 	calls, entries, err := d.readAll(ctx, opReadUser, by, ids, record.UserKey)
 	if err != nil {
 		return nil, err
@@ -123,7 +124,7 @@ func (c *call) show(u *User, e *txn.Entry) error {
 		u.ID, u.ScreenName, u.Peer = UserID(r.ID), r.ScreenName, true
 		return nil
 	}
-	u.fill(r, e.Version())
+	u.fill(c, r, e.Version())
 	return nil
 }
 
@@ -139,23 +140,29 @@ func userIn(e *txn.Entry) (*record.User, error) {
 // userIn is the function userIn for the caller: a blocked user does not exist for its peers.
 func (c *call) userIn(e *txn.Entry) (*record.User, error) {
 	r, err := userIn(e)
-	if err == nil && r.Blocked && c.role == other {
+	if err == nil && c.role == other && r.BlockedAt(c.now) {
 		return nil, newError(ErrNotFound, "user", "")
 	}
 	return r, err
 }
 
-func userOf(r *record.User, version store.Seq) (u User) {
-	u.fill(r, version)
+func userOf(c *call, r *record.User, version store.Seq) (u User) {
+	u.fill(c, r, version)
 	return u
 }
 
-// fill makes u the user of a record.
-func (u *User) fill(r *record.User, version store.Seq) {
+// fill makes u the user of a record, at the time of a call.
+func (u *User) fill(c *call, r *record.User, version store.Seq) {
 	u.ID, u.InternalID, u.ScreenName = UserID(r.ID), r.Incarnation, r.ScreenName
-	u.Blocked, u.Version = r.Blocked, UserVersion(version)
+	u.Blocked, u.Version = r.BlockedAt(c.now), UserVersion(version)
+	if u.Blocked {
+		u.Block.Until = timeOf(r.BlockedUntil)
+		if c.role == system {
+			u.Block.Reason = r.BlockReason
+		}
+	}
 	u.CreatedAt, u.UpdatedAt = timeOf(r.Created), timeOf(r.Updated)
-	u.Locators = locatorsOf(r.Locators)
+	u.Locators = locatorsOf(r.Locators, c.stale)
 }
 
 // SetScreenName changes the screen name of a user. The rules are those of NewUser.ScreenName. It is
@@ -163,7 +170,7 @@ func (u *User) fill(r *record.User, version store.Seq) {
 func (d *Directory) SetScreenName(
 	ctx context.Context, by Principal, id UserID, screenName string, expected ...UserVersion,
 ) (u User, err error) {
-	defer wrapOp("SetScreenName", &err)
+	defer d.trace(&ctx, "SetScreenName", &by).end(&err)
 	c, err := d.enter(ctx, opSetScreenName, by, id)
 	if err != nil {
 		return User{}, err
@@ -178,48 +185,6 @@ func (d *Directory) SetScreenName(
 		}
 		r.ScreenName = screenName
 		p.emit(EventUserRenamed, r)
-		return nil
-	})
-}
-
-// BlockUser blocks a user, and ends all its tokens and its presence in the same commit. Until
-// [Directory.UnblockUser] it gets no token and no presence, and to its peers it is [ErrNotFound].
-// Blocking a blocked user changes nothing. Only .system may.
-func (d *Directory) BlockUser(
-	ctx context.Context, by Principal, id UserID, expected ...UserVersion,
-) (u User, err error) {
-	defer wrapOp("BlockUser", &err)
-	c, err := d.enter(ctx, opBlockUser, by, id)
-	if err != nil {
-		return User{}, err
-	}
-	return d.change(ctx, &c, expected, func(p *plan, r *record.User) error {
-		if r.Blocked {
-			return errUnchanged
-		}
-		r.Blocked = true
-		p.emit(EventUserBlocked, r)
-		p.Drop(record.DevicesKey(r.ID))
-		return p.dropTokens(r)
-	})
-}
-
-// UnblockUser ends a block. The tokens and the presence that the block ended do not come back. Only
-// .system may.
-func (d *Directory) UnblockUser(
-	ctx context.Context, by Principal, id UserID, expected ...UserVersion,
-) (u User, err error) {
-	defer wrapOp("UnblockUser", &err)
-	c, err := d.enter(ctx, opBlockUser, by, id)
-	if err != nil {
-		return User{}, err
-	}
-	return d.change(ctx, &c, expected, func(p *plan, r *record.User) error {
-		if !r.Blocked {
-			return errUnchanged
-		}
-		r.Blocked = false
-		p.emit(EventUserUnblocked, r)
 		return nil
 	})
 }
@@ -242,6 +207,7 @@ func (d *Directory) change(
 		edited, was = *r, version
 		edited.Locators = slices.Clone(r.Locators)
 		edited.Updated = c.now
+		forgetPast(&edited, c.now)
 		if err := edit(p, &edited); err != nil {
 			if err == errUnchanged {
 				edited.Updated = r.Updated
@@ -257,7 +223,7 @@ func (d *Directory) change(
 	if err != nil {
 		return User{}, err
 	}
-	return userOf(&edited, seq), nil
+	return userOf(c, &edited, seq), nil
 }
 
 // user returns a user's record, which must not be changed, and makes it a condition of the write.
@@ -278,72 +244,4 @@ func expect[V UserVersion | ProfileVersion](expected []V, version store.Seq) err
 		}
 	}
 	return nil
-}
-
-// DeleteUser deletes a user in one commit. Its locators become free, or rest by the rule of their
-// type: see [LocatorRule]. Its tokens end, and its profile and presence are gone.
-//
-// Another user may get the same id later and inherits nothing. A user with damaged records can be
-// deleted, too. Only .system may.
-func (d *Directory) DeleteUser(
-	ctx context.Context, by Principal, id UserID, expected ...UserVersion,
-) (err error) {
-	defer wrapOp("DeleteUser", &err)
-	c, err := d.enter(ctx, opDeleteUser, by, id)
-	if err != nil {
-		return err
-	}
-	_, err = d.write(ctx, &c, func(p *plan) error {
-		name := string(id)
-		keys := []store.Key{
-			record.UserKey(name), record.ProfileKey(name),
-			record.DevicesKey(name), record.LastUsesKey(name),
-		}
-		entries, err := p.readAny(keys...)
-		if err != nil {
-			return err
-		}
-		gone, err := leaving(name, entries[0])
-		if err != nil {
-			return err
-		}
-		if err := expect(expected, entries[0].Version()); err != nil {
-			return err
-		}
-		var freed []record.Locator
-		for _, l := range gone.Locators {
-			if l.Owned {
-				freed = append(freed, l)
-			}
-		}
-		gone.Locators = nil
-		for i := range freed {
-			if err := p.free(&gone, &freed[i]); err != nil {
-				return err
-			}
-		}
-		if profile, ok := entries[1].Value().(*record.Profile); ok {
-			for _, a := range profile.Attributes {
-				p.Drop(record.AttributeRefKey(a.Key, name))
-			}
-		}
-		p.Drop(keys...)
-		p.emit(EventUserDeleted, &gone)
-		return p.dropTokens(&gone)
-	})
-	return err
-}
-
-// leaving returns a copy of a user who is to be deleted, with only the id if the record is damaged.
-// Then the keys of its locators and its references to attributes stay in the store. They no longer
-// count: see ownerIsCurrent and dropStaleRefs.
-func leaving(id string, e *txn.Entry) (record.User, error) {
-	if e.Damaged() {
-		return record.User{ID: id}, nil
-	}
-	r, err := userIn(e)
-	if err != nil {
-		return record.User{}, err
-	}
-	return *r, nil
 }

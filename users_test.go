@@ -221,7 +221,7 @@ var edits = map[string]func(context.Context, *house, ...denizen.UserVersion) (de
 		return h.SetScreenName(ctx, sys, alice, "Alice", v...)
 	},
 	"BlockUser": func(ctx context.Context, h *house, v ...denizen.UserVersion) (denizen.User, error) {
-		return h.BlockUser(ctx, sys, alice, v...)
+		return h.BlockUser(ctx, sys, alice, denizen.Block{}, v...)
 	},
 	"UnblockUser": func(ctx context.Context, h *house, v ...denizen.UserVersion) (denizen.User, error) {
 		return h.UnblockUser(ctx, sys, alice, v...)
@@ -285,7 +285,7 @@ func TestUsers_ABlockEndsTokensInItsOwnCommitAndUnblockingRevivesNone(t *testing
 		_, err := h.Authenticate(ctx, signed)
 		require.NoError(t, err)
 		before := invariant.Of(t, h.store).Feed.Head
-		u, err := h.BlockUser(ctx, sys, alice)
+		u, err := h.BlockUser(ctx, sys, alice, denizen.Block{})
 		require.NoError(t, err)
 		require.True(t, u.Blocked)
 		require.Equal(t, before+1, invariant.Of(t, h.store).Feed.Head)
@@ -350,13 +350,13 @@ func TestUsers_DeletingLeavesNothingOfTheUser(t *testing.T) {
 		furnish(t, h, bob)
 		u := h.create(t, alice, denizen.Email("alice@example.org"), denizen.Tele("+14155550132"))
 		furnish(t, h, alice)
-		require.Equal(t, []string{"AttributeRef", "Devices", "LastUses", "Owner", "Profile", "TokenText", "Tokens", "User"}, of(t, h, u), "a kind of record is not tried")
+		require.Equal(t, []string{"Active", "AttributeRef", "Devices", "Here", "LastUses", "Owner", "Profile", "TokenText", "Tokens", "User"}, of(t, h, u), "a kind of record is not tried")
 		before := invariant.Of(t, h.store)
 
 		require.NoError(t, h.DeleteUser(ctx, sys, alice))
 		require.Empty(t, of(t, h, u))
 		require.Equal(t, before.Feed.Head+1, invariant.Of(t, h.store).Feed.Head, "not one commit")
-		require.Len(t, of(t, h, other), 8, "another lost something")
+		require.Len(t, of(t, h, other), 10, "another lost something")
 		invariant.Check(t, h.store)
 
 		time.Sleep(3 * time.Hour) // nothing that was kept in memory comes back

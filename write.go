@@ -91,7 +91,7 @@ func (c *call) checkCaller(callers []*txn.Entry) error {
 	for _, e := range callers {
 		switch r := e.Value().(type) {
 		case *record.User:
-			if r.Blocked || r.Incarnation != c.by.incarnation {
+			if r.BlockedAt(c.now) || r.Incarnation != c.by.incarnation {
 				return newError(ErrRevoked, "", "the acting user is blocked or another one")
 			}
 		case *record.AccessKeys:
@@ -132,7 +132,28 @@ func (d *Directory) checkCallerCached(c *call, e *txn.Entry) bool {
 		return false
 	}
 	r := user.Value().(*record.User)
-	return !r.Blocked && r.Incarnation == c.by.incarnation
+	return !r.BlockedAt(c.now) && r.Incarnation == c.by.incarnation
+}
+
+// checkCallerSeen returns ErrRevoked unless the caller is valid, after a presence of the target was
+// seen. That its user stands is seen with the presence most of the time.
+func (d *Directory) checkCallerSeen(ctx context.Context, c *call, seen *txn.Seen) error {
+	switch {
+	case c.by.accessKey != "":
+	case c.by.kind != kindUser:
+		return nil
+	case c.role != self:
+		if d.checkCallerCached(c, nil) {
+			return nil
+		}
+	case seen.Stands(c.by.incarnation):
+		return nil
+	}
+	_, err := d.read(ctx, c)
+	if err == nil && c.role == self {
+		seen.Stood(c.by.incarnation)
+	}
+	return err
 }
 
 // plan is a write that is being decided on behalf of a caller. It is a Tx that also knows the
@@ -144,7 +165,12 @@ type plan struct {
 	c     *call
 	bad   []store.Key // that were read and are damaged
 	event *record.Event
+	// proved says that the user proves the locators that the write makes its own.
+	proved bool
 
+	presences []presenceChange // those that it changes and somebody watches
+
+	leaves   bool      // the user is leaving: nobody gets back what it gives up
 	foreseen *foreseen // nil but for imports
 }
 
@@ -204,11 +230,17 @@ func (d *Directory) write(
 	if err := d.usable(); err != nil {
 		return 0, err
 	}
-	var event *record.Event // of the last try
+	var event *record.Event        // of the last try
+	var presences []presenceChange // likewise
 	paid := false
 	seq, err := d.records.Write(ctx, c.queue(), func(tx *txn.Tx) error {
-		event = nil
+		event, presences = nil, nil
 		p := &plan{Tx: tx, d: d, ctx: ctx, c: c}
+		if c.gathers != nil {
+			if err := p.Gather(append(c.callerKeys(), c.gathers...)...); err != nil {
+				return err
+			}
+		}
 		callers, err := p.read(c.callerKeys()...)
 		if err != nil {
 			return err
@@ -222,6 +254,7 @@ func (d *Directory) write(
 		if err := d.pay(p, &paid); err != nil {
 			return err
 		}
+		presences = p.presences
 		if event = p.event; event != nil {
 			d.background.start() // somebody must trim the feed
 			p.Emit(event)
@@ -229,6 +262,10 @@ func (d *Directory) write(
 		return nil
 	})
 	d.follower.apply(event) // even after an error: the commit may have been made
+	d.tellWatchers(seq, err, c.now, event, presences)
+	if err == nil && paid { // by the user itself
+		d.lastActive.note(d, c.by.user, c.by.incarnation, c.now)
+	}
 	if err != nil && paid && !errors.Is(err, store.ErrOutcomeUnknown) {
 		d.buckets.giveBack(c.by.user)
 	}
@@ -245,9 +282,13 @@ func (d *Directory) write(
 // beyond that, and .system beyond both. So nobody escapes a block by keeping its queue full.
 const maxQueued = 256
 
-// queue returns where the call waits after a conflict: with other calls about the same user.
+// queue returns where the call waits after a conflict: with other calls about the same user, or
+// those that contend for the same record.
 func (c *call) queue() txn.Queue {
 	q := txn.Queue{Key: record.UserKey(string(c.target)), Room: maxQueued}
+	if c.contended != "" {
+		q.Key = c.contended
+	}
 	switch {
 	case c.by.kind == kindSystem:
 		q.Room = 4 * maxQueued

@@ -15,6 +15,9 @@ var groups = []struct {
 	{"postgres", postgresGroup},
 	{"importer", importer},
 	{"transfer", transfers},
+	{"shared", shared},
+	{"live", live},
+	{"streams", streams},
 }
 
 // sides are peers by operation.

@@ -33,8 +33,9 @@ func run(ctx context.Context, args []string) (err error) {
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	quick := flags.Bool("quick", false, "three short rounds, directories of 1,000 and 100,000 users, peers in this process only")
 	full := flags.Bool("full", false, "five rounds, directories of up to 5,000,000 users, all peers; needs redis-server and postgresql")
+	smoke := flags.Bool("smoke", false, "one round of a moment each, directories of 1,000 and 10,000 users, no peers: shows that it runs, not how fast")
 	own := flags.Bool("own", false, "leave out the peers")
-	only := flags.String("only", "", "the groups to measure, comma separated: reads, writes, http, postgres, importer, transfer; empty: all")
+	only := flags.String("only", "", "the groups to measure, comma separated: reads, writes, http, postgres, importer, transfer, shared, live, streams; empty: all")
 	raw := flags.String("raw", "bench.txt", "the file that the raw lines go to, for benchstat")
 	from := flags.String("from", "", "measure nothing: print the tables of a file of raw lines")
 	short := flags.Bool("short", false, "print the short table alone")
@@ -45,12 +46,16 @@ func run(ctx context.Context, args []string) (err error) {
 		return err
 	}
 	if *from == "" {
-		if *quick == *full {
-			return errors.New("one of -quick and -full, or -from a file")
-		}
-		b := &bench{ctx: ctx, peers: !*own, rounds: 3, turn: 60 * time.Millisecond, users: []int{1_000, 100_000}, pocketBase: 20_000}
-		if *full {
+		b := &bench{ctx: ctx, peers: !*own}
+		switch {
+		case *smoke && !*quick && !*full:
+			b.peers, b.rounds, b.turn, b.users = false, 1, 10*time.Millisecond, []int{1_000, 10_000}
+		case *quick && !*smoke && !*full:
+			b.rounds, b.turn, b.users, b.pocketBase = 3, 60*time.Millisecond, []int{1_000, 100_000}, 20_000
+		case *full && !*smoke && !*quick:
 			b.rounds, b.turn, b.users, b.pocketBase = 5, 300*time.Millisecond, []int{1_000, 100_000, 1_000_000, 5_000_000}, 100_000
+		default:
+			return errors.New("one of -smoke, -quick and -full, or -from a file")
 		}
 		if err := measure(b, *dir, *raw, *full && !*own, *only); err != nil {
 			return err
@@ -122,8 +127,10 @@ func (b *bench) goroutines() []int {
 var versionsOf = []string{
 	"go.etcd.io/bbolt", "github.com/golang-jwt/jwt/v5", "github.com/go-jose/go-jose/v4", "github.com/alexedwards/scs/v2",
 	"github.com/pocketbase/pocketbase", "modernc.org/sqlite", "github.com/jellydator/ttlcache/v3",
-	"github.com/redis/go-redis/v9", "github.com/jackc/pgx/v5",
+	"github.com/redis/go-redis/v9", "github.com/jackc/pgx/v5", centrifugePath,
 }
+
+const centrifugePath = "github.com/centrifugal/centrifuge"
 
 // writeConfig writes the configuration that applies to all lines.
 func (b *bench) writeConfig() error {
@@ -134,6 +141,8 @@ func (b *bench) writeConfig() error {
 		}
 	}
 	var named []string
+	// A program of its own, whose version this one does not hold.
+	versions[centrifugePath] = firstLine("go", "list", "-m", "-f", "{{.Version}}", centrifugePath)
 	for _, path := range versionsOf {
 		named = append(named, path+" "+versions[path])
 	}

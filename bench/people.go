@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -169,11 +170,28 @@ func (p *people) fill(ctx context.Context, all bool) error {
 		name := "email:" + email(i)
 		return record.OwnerKey(name), &record.Owner{Locator: name, User: string(userID(i)), Incarnation: incarnation(i)}
 	}
+	set := []presence.Device{{Start: now, Chain: presence.Chain{
+		{State: presence.Online, Seconds: 86400}, {State: presence.Away, Seconds: 60}, {State: presence.Offline},
+	}}}
 	devices := func(i int) (store.Key, record.Record) {
 		id := string(userID(i))
-		return record.DevicesKey(id), &record.Devices{User: id, Incarnation: incarnation(i), Devices: []presence.Device{
-			{Start: now, Chain: presence.Chain{{State: presence.Online, Seconds: 86400}, {State: presence.Away, Seconds: 60}, {State: presence.Offline}}},
-		}}
+		return record.DevicesKey(id), &record.Devices{
+			User: id, Incarnation: incarnation(i), Devices: set, Here: record.HereUntil(id, set),
+		}
+	}
+	here := func(i int) (store.Key, record.Record) {
+		id := string(userID(i))
+		hour := record.HereUntil(id, set)
+		return record.HereKey(hour, id), &record.Here{Hour: hour, User: id, Incarnation: incarnation(i)}
+	}
+	var byHour []int
+	if all {
+		byHour = make([]int, p.n)
+		hours := make([]int64, p.n)
+		for i := range byHour {
+			byHour[i], hours[i] = i, record.HereUntil(string(userID(i)), set)
+		}
+		slices.SortStableFunc(byHour, func(a, b int) int { return cmp.Compare(hours[a], hours[b]) })
 	}
 	tokens := func(i int) (store.Key, record.Record) {
 		id := string(userID(i))
@@ -195,7 +213,8 @@ func (p *people) fill(ctx context.Context, all bool) error {
 	}
 	kinds := []func(int) (store.Key, record.Record){owner, user}
 	if all {
-		kinds = []func(int) (store.Key, record.Record){owner, devices, tokens, user, grant}
+		byKey := func(at int) (store.Key, record.Record) { return here(byHour[at]) }
+		kinds = []func(int) (store.Key, record.Record){byKey, owner, devices, tokens, user, grant}
 	}
 	records := func(yield func(store.Record, error) bool) {
 		for _, r := range own {

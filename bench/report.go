@@ -105,7 +105,10 @@ func printTables(w io.Writer, rs *results) error {
 		t.print(&out, rs)
 	}
 	printScale(&out, rs)
+	printShared(&out, rs)
 	printTransfers(&out, rs)
+	printLive(&out, rs)
+	printStreams(&out, rs)
 	printImporter(&out, rs)
 	_, err := io.WriteString(w, out.String())
 	return err

@@ -38,10 +38,7 @@ type whole struct {
 // transfers measures bringing users in and out: users with two addresses and three attributes, in
 // the order of their ids, with addresses in none.
 func transfers(b *bench) error {
-	n := 10_000
-	if b.main() >= 1_000_000 {
-		n = 50_000
-	}
+	n := b.main() / 20
 	file := []whole{
 		{"Denizen", b.importFile},
 		{"floor: bbolt, 1,000 users an Update", b.importBare},
@@ -74,15 +71,26 @@ func transfers(b *bench) error {
 	if err != nil {
 		return err
 	}
-	err = b.wholes("Export/file", p.n, b.rounds, []whole{{"Denizen", func(int) (time.Duration, error) {
+	err = b.exports("Export/file", "Denizen", p.dir, p.n)
+	if err := first(err, p.close(), os.Remove(p.path)); err != nil {
+		return err
+	}
+	if dsn := b.postgres(); dsn != "" {
+		return b.exportPostgres(dsn, n)
+	}
+	return nil
+}
+
+// exports measures the export of all n users of a directory.
+func (b *bench) exports(operation, side string, dir *denizen.Directory, n int) error {
+	return b.wholes(operation, n, b.rounds, []whole{{side, func(int) (time.Duration, error) {
 		began := time.Now()
-		done, err := transfer.Export(b.ctx, p.dir, system, io.Discard)
-		if err == nil && done.Users != p.n {
+		done, err := transfer.Export(b.ctx, dir, system, io.Discard)
+		if err == nil && done.Users != n {
 			err = fmt.Errorf("%d users were exported", done.Users)
 		}
 		return time.Since(began), err
 	}}})
-	return first(err, p.close(), os.Remove(p.path))
 }
 
 // postgres returns where a PostgreSQL is, or "".
@@ -301,6 +309,27 @@ func (b *bench) importPostgres(dsn string, n int) (took time.Duration, err error
 	return took, err
 }
 
+func (b *bench) exportPostgres(dsn string, n int) error {
+	return b.inSchema(dsn, func(pool *pgxpool.Pool, schema string) error {
+		s, err := postgres.Open(b.ctx, pool, postgres.Options{Schema: schema})
+		if err != nil {
+			return err
+		}
+		if _, err := b.bring(s, n); err != nil {
+			return err
+		}
+		if s, err = postgres.Open(b.ctx, pool, postgres.Options{Schema: schema}); err != nil {
+			return err
+		}
+		dir, err := denizen.New(b.ctx, s, denizen.Options{})
+		if err != nil {
+			return err
+		}
+		const side = "Denizen over PostgreSQL"
+		return first(b.exports("Export/postgres", side, dir, n), dir.Close(), s.Close())
+	})
+}
+
 // importCopy copies the users into tables as one would write them by hand, with the same columns
 // unique.
 func (b *bench) importCopy(dsn string, n int) (took time.Duration, err error) {
@@ -375,7 +404,7 @@ func printTransfers(out *strings.Builder, rs *results) {
 	for _, r := range rs.rows {
 		what, is := map[string]string{
 			"Import/file": "import into a file", "Import/postgres": "import into PostgreSQL",
-			"Import/memory": "the same, at another size", "Export/file": "export from a file",
+			"Import/memory": "the same, at another size", "Export/file": "export from a file", "Export/postgres": "export from PostgreSQL",
 		}[r.operation]
 		if !is {
 			continue
@@ -383,7 +412,7 @@ func printTransfers(out *strings.Builder, rs *results) {
 		each, _ := rs.of(r, "ns/op")
 		heap, _ := rs.of(r, "heap-B")
 		beside := row{operation: r.operation, users: r.users, side: "Denizen"}
-		if r.operation == "Import/postgres" {
+		if strings.HasSuffix(r.operation, "/postgres") {
 			beside.side += " over PostgreSQL"
 		}
 		against := ""

@@ -115,8 +115,8 @@ func TestAHelperThatCannotEndsTheTestWithTheCause(t *testing.T) {
 		cause string
 	}{
 		"options out of bounds": {
-			func(t testing.TB) { denizentest.New(t, denizen.Options{RootKey: []byte("short")}) },
-			"denizentest: denizen: New: RootKey: invalid: must be 32 bytes",
+			func(t testing.TB) { denizentest.New(t, denizen.Options{RootKeys: [][]byte{[]byte("short")}}) },
+			"denizentest: denizen: New: RootKeys: invalid: must be 32 bytes each",
 		},
 		"options twice": {
 			func(t testing.TB) { denizentest.New(t, denizen.Options{}, denizen.Options{}) },

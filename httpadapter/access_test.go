@@ -61,6 +61,7 @@ func newSecAPI(t testing.TB, s store.Store, o denizen.Options, ho httpadapter.Op
 	require.NoError(t, err)
 	t.Cleanup(func() { _, _ = dir.Close(), s.Close() })
 	require.NoError(t, dir.PutAccessKey(context.Background(), denizen.System(), appKey, appSecret))
+	ho.Prove = secProver{}
 	return &api{dir, recorded(httpadapter.New(dir, ho), ho.Prefix)}
 }
 
@@ -86,7 +87,7 @@ func newSecWorld(t testing.TB, o denizen.Options, ho httpadapter.Options) *secWo
 	w.aliceToken, w.tokenID = secIssue(t, w.dir, secAlice.id)
 	_, w.otherID = secIssue(t, w.dir, secAlice.id)
 	w.bobToken, _ = secIssue(t, w.dir, secBob.id)
-	_, err := w.dir.BlockUser(ctx, sys, secBlocked.id)
+	_, err := w.dir.BlockUser(ctx, sys, secBlocked.id, denizen.Block{})
 	require.NoError(t, err)
 	name, err := w.dir.AddLocator(ctx, sys, secAlice.id, denizen.NewLocator{Locator: "handle:al"})
 	require.NoError(t, err)
@@ -98,6 +99,31 @@ func newSecWorld(t testing.TB, o denizen.Options, ho httpadapter.Options) *secWo
 	require.NoError(t, json.Unmarshal([]byte(marshal(t, keys)), &set))
 	w.keyID = set.Keys[len(set.Keys)-1].Kid
 	return w
+}
+
+// secProver proves everything to whoever has a token of its own, as a signin.Service does.
+type secProver struct{}
+
+func (secProver) StartVerify(_ context.Context, as denizen.Principal, _ denizen.LocatorID, _ string) (string, error) {
+	return "p", secDenied(as)
+}
+
+func (secProver) StartReplace(_ context.Context, as denizen.Principal, _ denizen.LocatorID, locator, _ string) (string, error) {
+	if _, _, err := denizen.ParseLocator(locator); err != nil {
+		return "", err
+	}
+	return "p", secDenied(as)
+}
+
+func (secProver) FinishVerify(_ context.Context, as denizen.Principal, id denizen.LocatorID, _, _ string) (denizen.Locator, error) {
+	return denizen.Locator{ID: id}, secDenied(as)
+}
+
+func secDenied(as denizen.Principal) error {
+	if as.Token() == "" {
+		return &denizen.Error{Kind: denizen.ErrDenied}
+	}
+	return nil
 }
 
 func secIssue(t testing.TB, dir *denizen.Directory, user denizen.UserID) (string, denizen.TokenID) {
@@ -119,13 +145,12 @@ func (w *secWorld) holds(t testing.TB) string {
 
 // What the column "who" of the contract says of a route.
 const (
-	secAnyone     = "anyone"     // a document
-	secSAlone     = "S"          // the application
-	secSelfToo    = "S U"        // and a user on itself
-	secPeersToo   = "S U P"      // and on others, where the policy lets it
-	secEverybody  = "any, S"     // whoever has a credential
-	secItselfOnly = "U"          // a user that came with a token, and not the application
-	secNotYet     = "406 so far" // of whoever has a credential
+	secAnyone     = "anyone" // a document
+	secSAlone     = "S"      // the application
+	secSelfToo    = "S U"    // and a user on itself
+	secPeersToo   = "S U P"  // and on others, where the policy lets it
+	secEverybody  = "any, S" // whoever has a credential
+	secItselfOnly = "U"      // a user that came with a token, and not the application
 )
 
 // secRoutes is who may do what, written from the contract and not from the code: with the body that
@@ -139,6 +164,9 @@ var secRoutes = []struct {
 	{"GET", "/v1/users/{userId}", secPeersToo, "", 200},
 	{"DELETE", "/v1/users/{userId}", secSAlone, "", 204},
 	{"PATCH", "/v1/users/{userId}", secSAlone, `{"blocked":true}`, 204},
+	{"POST", "/v1/users/{userId}/merge", secSAlone, `{"into":"bob-of-the-world"}`, 204},
+	{"GET", "/v1/users/{userId}/export", secSelfToo, "", 200},
+	{"POST", "/v1/users/{userId}/erasure", secSAlone, "", 200},
 	{"GET", "/v1/users/{userIds}/screenname", secPeersToo, "", 200},
 	{"PUT", "/v1/users/{userId}/screenname", secSelfToo, `{"screenName":"Another"}`, 204},
 	{"GET", "/v1/users/{userId}/locators", secSelfToo, "", 200},
@@ -161,7 +189,8 @@ var secRoutes = []struct {
 	{"POST", "/v1/users/{userId}/presence", secSelfToo, `{"type":"mitter.up.Away"}`, 204},
 	{"DELETE", "/v1/users/{userId}/presence", secSelfToo, "", 204},
 	{"GET", "/v1/users/{userId}/devices", secSelfToo, "", 200},
-	{"GET", "/v1/events", secNotYet, "", 406},
+	{"PATCH", "/v1/users/{userId}/presence-visibility", secSelfToo, `{"hidden":true}`, 204},
+	{"GET", "/v1/events", secSAlone, "", 406}, // without Accept,
 	{"GET", "/v1/applications/{applicationId}/accessKeys", secSAlone, "", 200},
 	{"POST", "/v1/applications/{applicationId}/accessKeys", secSAlone, "", 201},
 	{"DELETE", "/v1/applications/{applicationId}/accessKeys/{accessKey}", secSAlone, "", 204},
@@ -173,6 +202,9 @@ var secRoutes = []struct {
 	{"GET", "/v1/users/{userId}/tokens", secSelfToo, "", 200},
 	{"DELETE", "/v1/users/{userId}/tokens/{tokenIds}", secSelfToo, "", 204},
 	{"PATCH", "/v1/users/{userId}/tokens/{tokenId}", secSelfToo, `{"ttl":172800}`, 200},
+	{"POST", "/v1/users/me/locators/{locatorId}/proof", secItselfOnly, "", 202},
+	{"POST", "/v1/users/me/locators/{locatorId}/replacement", secItselfOnly, `{"locator":"email:new@example.org"}`, 202},
+	{"PUT", "/v1/users/me/locators/{locatorId}/proof", secItselfOnly, `{"proof":"p","code":"c"}`, 204},
 	{"GET", "/v1/users/me/logout", secItselfOnly, "", 204},
 	{"POST", "/v1/users/me/logout", secItselfOnly, "", 204},
 	{"GET", "/v1/.well-known/jwks.json", secAnyone, "", 200},
@@ -262,7 +294,7 @@ func secWant(who string, ok, column int, acting, byID, peersSee bool) int {
 	switch who {
 	case secAnyone:
 		return ok
-	case secNotYet, secEverybody:
+	case secEverybody:
 		allowed = true
 	case secSAlone:
 		allowed = column == secAsSystem
@@ -285,6 +317,16 @@ func secWant(who string, ok, column int, acting, byID, peersSee bool) int {
 // asked sends the request of a route, always with one request id, so that answers can be compared.
 func (w *secWorld) asked(method, path, body string, by edit) answer {
 	return w.do(method, path, body, header("X-Request-Id", "the-same"), by)
+}
+
+func TestAUserProvesItsOwnLocators(t *testing.T) {
+	w := newSecWorld(t, denizen.Options{}, httpadapter.Options{})
+	for _, route := range secRoutes {
+		if strings.HasSuffix(route.pattern, "/proof") || strings.HasSuffix(route.pattern, "/replacement") {
+			a := w.asked(route.method, w.fill(route.pattern, ""), route.body, bearer(w.aliceToken))
+			require.Equal(t, route.status, a.status, "%s: %s", route.pattern, a.body)
+		}
+	}
 }
 
 func TestEveryCellOfTheAccessTableHoldsOverHTTP(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/denizenhq/denizen"
+	"github.com/denizenhq/denizen/internal/wire"
 )
 
 // CookieName is the cookie that [SetTokenCookie] sets. Its prefix makes browsers hold it to this
@@ -13,7 +14,7 @@ import (
 const CookieName = "__Host-denizen-token"
 
 // contractCookieName is the cookie of existing clients, which set it themselves.
-const contractCookieName = "x_issued_mitter_user_authorization"
+const contractCookieName = wire.ContractCookie
 
 // cookieNames are the contract's name and then ours.
 var cookieNames = [...]string{contractCookieName, CookieName}
@@ -52,13 +53,16 @@ func (o *Options) cookieNames() []string {
 	return cookieNames[:]
 }
 
-// hasOtherCookies reports whether there is a cookie that no token is taken from.
+// ownCookies are all that this module sets or takes.
+var ownCookies = [...]string{contractCookieName, CookieName, wire.ProofCookie, wire.DeviceCookie}
+
+// hasOtherCookies reports whether there is a cookie that this module does not know.
 func hasOtherCookies(h http.Header) bool {
 	for _, line := range h["Cookie"] {
 		for pair := range strings.SplitSeq(line, ";") {
 			name, _, _ := strings.Cut(pair, "=")
 			name = strings.Trim(name, " \t")
-			if name != "" && !slices.Contains(cookieNames[:], name) {
+			if name != "" && !slices.Contains(ownCookies[:], name) {
 				return true
 			}
 		}

@@ -139,7 +139,9 @@ func (n *nasty) some(values []string) []string {
 }
 
 func newNasty(t *testing.T) *nasty {
-	n := &nasty{api: newAPI(t, denizen.Options{UserEventBurst: 1_000_000}, httpadapter.Options{Signed: true}), t: t}
+	closing := make(chan struct{})
+	close(closing) // a stream ends once it has begun
+	n := &nasty{api: newAPI(t, denizen.Options{UserEventBurst: 1_000_000}, httpadapter.Options{Signed: true, Closing: closing}), t: t}
 	alice := denizentest.User(t, n.dir, "Alice", denizen.Email("alice@example.org"))
 	n.alice, n.bob = alice.ID, denizentest.User(t, n.dir, "Bob").ID
 	n.token = denizentest.Token(t, n.dir, alice.ID)
@@ -180,6 +182,8 @@ func (n *nasty) held(r *http.Request) answer {
 		p := decode[problem](n.t, a, a.status)
 		require.NotEmpty(n.t, p.ErrorCode, about)
 		a.refused(n.t, a.status, p.ErrorCode)
+	case a.header.Get("Content-Type") == "text/event-stream":
+		require.Equal(n.t, "no-store", a.header.Get("Cache-Control"), about)
 	case strings.HasPrefix(a.header.Get("Content-Type"), "text/html"):
 		require.Contains(n.t, r.URL.Path, "/logout")
 	default:
@@ -248,7 +252,9 @@ func nastyRoutes(t *testing.T) (list []nastyRoute) {
 	return list
 }
 
-func (r nastyRoute) takesBody() bool { return r.method != "GET" && r.method != "DELETE" }
+func (r nastyRoute) takesBody() bool { return r.method != "GET" && r.method != "DELETE" && !r.erases() }
+
+func (r nastyRoute) erases() bool { return strings.HasSuffix(r.pattern, "/erasure") }
 
 // parameters are the names of the pattern's parameters.
 func (r nastyRoute) parameters() (names []string) {
@@ -263,7 +269,7 @@ func (r nastyRoute) parameters() (names []string) {
 // path fills in the pattern: a name that is given by its value, others by what is there.
 func (r nastyRoute) path(n *nasty, given ...string) string {
 	user := n.alice
-	if r.method == "PATCH" || r.method == "DELETE" {
+	if r.method == "PATCH" || r.method == "DELETE" || r.erases() {
 		user = n.bob
 	}
 	names := append(given,
@@ -292,6 +298,11 @@ var nastyPlaces = []nastyPlace{
 	{"POST", "/v1/users", `{"screenName":{"screenName":"x"},"entityProfile":{"attributes":[{"key":"key","value":§}]}}`},
 	{"POST", "/v1/users", `{"screenName":{"screenName":"x"},"identifier":§,"blocked":§,"auditInfo":§}`},
 	{"PATCH", "/v1/users/{userId}", `{"blocked":§}`},
+	{"POST", "/v1/users/{userId}/merge", `{"into":§}`},
+	{"POST", "/v1/users/{userId}/merge", `{"into":"nobody-9","policy":§}`},
+	{"POST", "/v1/users/{userId}/merge", `{"into":"nobody-9","policy":{"attributes":§}}`},
+	{"POST", "/v1/users/{userId}/merge", `{"into":"nobody-9","policy":{"aliasTtl":§}}`},
+	{"POST", "/v1/users/{userId}/merge", `{"into":"nobody-9","policy":{"aliasForever":§}}`},
 	{"PUT", "/v1/users/{userId}/screenname", `{"screenName":§}`},
 	{"POST", "/v1/users/{userId}/locators", `§`},
 	{"POST", "/v1/users/{userId}/locators", `{"locator":§}`},

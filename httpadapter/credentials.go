@@ -10,11 +10,12 @@ import (
 	"strings"
 
 	"github.com/denizenhq/denizen"
+	"github.com/denizenhq/denizen/internal/wire"
 )
 
 // The headers of existing clients, as net/http spells them.
 const (
-	headerToken       = "X-Issued-Mitter-User-Authorization"
+	headerToken       = wire.TokenHeader
 	headerActAs       = "X-Mitter-Sudo-User-Id"
 	headerApplication = "X-Mitter-Application-Id"
 	headerAccessKey   = "X-Mitter-Application-Access-Key"

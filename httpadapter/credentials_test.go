@@ -81,7 +81,7 @@ func TestWhoActsForAUserIsRememberedBesideIt(t *testing.T) {
 	w := newSecWorld(t, denizen.Options{}, httpadapter.Options{})
 	require.Equal(t, http.StatusNoContent, w.do("PUT", "/v1/users/me/screenname", `{"screenName":"Bobby"}`, actingFor(secBob.id)).status)
 	var last denizen.Event
-	for e, err := range w.dir.Events(t.Context(), denizen.System(), 0) {
+	for e, err := range w.dir.Events(t.Context(), denizen.System(), "") {
 		require.NoError(t, err)
 		last = e
 	}

@@ -40,11 +40,11 @@
 // # Types of locators
 //
 // A published client knows e-mail addresses and telephone numbers, and may fail at a locator of
-// another type ([denizen.Options.LocatorTypes]). So those of other types are left out of userLocators
-// and of lists of locators, unless the request has the query parameter locatorTypes=all. A list that
-// is set without it is one that was read without it: those of other types stay, in their places.
-// The ETag of a user is of what is shown, so If-Match goes with the parameter of the request that
-// it is from.
+// another type ([denizen.Options.LocatorTypes]). So those of other types are left out of
+// userLocators and of lists of locators, unless the request has the query parameter
+// locatorTypes=all. A list that is set without it is one that was read without it: those of other
+// types stay, in their places. The ETag of a user is of what is shown, so If-Match goes with the
+// parameter of the request that it is from.
 //
 // Where a request names one locator nothing is left out: in a path in place of a user's id, in
 // the query parameter locators, and by its id. That parameter is split at commas, so what it asks
@@ -55,6 +55,10 @@
 // A body is read up to [Options.MaxBody], and up to 2,048 members and elements. Headers,
 // connections and slow senders are bounded by the [net/http.Server]: set its ReadHeaderTimeout,
 // ReadTimeout, IdleTimeout and MaxHeaderBytes, as examples/server does.
+//
+// An event stream outlives ReadTimeout and WriteTimeout: each write has a deadline of its own, of
+// 15 seconds. There are 16 streams of one caller and [Options.MaxStreams] in all; one more is 429.
+// A stream ends when its caller is not valid any more, which is asked every 15 seconds.
 //
 // What a signed-in user changes too often is 429. Nothing else is limited, as nothing here can be
 // guessed. [Options.Observe] is told of each refused credential.

@@ -283,11 +283,9 @@ func TestABadPresenceIsRefused(t *testing.T) {
 	require.Equal(t, 204, a.do("POST", "/v1/users/alice-0001/presence", `{"type":"x","timeToLive":1e1}`, app).status)
 }
 
-func TestThereAreNoEventStreams(t *testing.T) {
+func TestAPresenceIsAStreamOnlyWhereNothingElseIsAccepted(t *testing.T) {
 	a := newAPI(t, denizen.Options{}, httpadapter.Options{})
 	a.create(t, "alice-0001")
-	a.do("GET", "/v1/users/alice-0001/presence", "", app, header("Accept", "text/event-stream")).refused(t, 406, "not_acceptable")
-	a.do("GET", "/v1/events?after=0", "", app, header("Accept", "text/event-stream")).refused(t, 406, "not_acceptable")
 	require.Equal(t, 200, a.do("GET", "/v1/users/alice-0001/presence", "", app, header("Accept", "text/event-stream, */*")).status)
 	require.Equal(t, 200, a.do("GET", "/v1/users/alice-0001/presence", "", app, header("Accept", "text/html")).status)
 }
@@ -402,4 +400,30 @@ func TestDocumentsAreForAnyone(t *testing.T) {
 		}
 	}
 	require.Equal(t, "3.1.0", member(t, a.do("GET", "/v1/openapi.json", "").body, "openapi"))
+}
+
+func TestAUserHidesItsPresenceFromItsPeersAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newAPI(t, everybody, httpadapter.Options{})
+		alice, _ := a.token(t, a.create(t, "alice-0001"))
+		bob, _ := a.token(t, a.create(t, "bob-00001"))
+		require.Equal(t, 204, a.do("POST", "/v1/users/me/presence", `{"type":"mitter.up.Online"}`, bearer(alice)).status)
+		start := time.Now().UnixMilli()
+		const none = `{"userId":{"identifier":"alice-0001"},"presence":{"presence":null,"setTimeMs":0,"setTime":0}}`
+		shown := func(more string) string {
+			return fmt.Sprintf(`{"userId":{"identifier":"alice-0001"},"presence":{"presence":{"type":"mitter.up.Online","timeToLive":0},"setTimeMs":%d,"setTime":%d}%s}`, start, start, more)
+		}
+		const path, switched = "/v1/users/alice-0001/presence", "/v1/users/me/presence-visibility"
+		a.do("PATCH", switched, `{}`, bearer(alice)).refused(t, 400, "invalid_parameter_set")
+		a.do("PATCH", "/v1/users/alice-0001/presence-visibility", `{"hidden":true}`, bearer(bob)).refused(t, 403, "missing_privilege")
+		a.do("GET", path, "", bearer(bob)).json(t, 200, shown(""))
+		for range 2 {
+			require.Equal(t, 204, a.do("PATCH", switched, `{"hidden":true}`, bearer(alice)).status)
+			a.do("GET", path, "", bearer(bob)).json(t, 200, none)
+			a.do("GET", path, "", bearer(alice)).json(t, 200, shown(`,"hidden":true`))
+			a.do("GET", path, "", app).json(t, 200, shown(`,"hidden":true`))
+		}
+		require.Equal(t, 204, a.do("PATCH", switched, `{"hidden":false}`, bearer(alice)).status)
+		a.do("GET", path, "", bearer(bob)).json(t, 200, shown(""))
+	})
 }

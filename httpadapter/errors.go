@@ -103,13 +103,18 @@ func toRefusal(c *call, err error) *refusal {
 			diagnostics: map[string]any{"claimType": "exp", "claimRejectionType": "expired"},
 		}
 	case denizen.ErrDenied:
+		if e.Field == "proof" {
+			return newRefusal(http.StatusForbidden, "proof_refused",
+				"the code is wrong, used or too old: ask for a new one")
+		}
 		return c.missingPrivilege()
 	case denizen.ErrNotFound:
 		r := c.entity(http.StatusNotFound, "entity_not_found", "there is no such ", e.Field)
 		return r.missing(e.Missing)
 	case denizen.ErrTaken:
 		r := c.entity(http.StatusConflict, "duplicate_entity", "there is already such a ", e.Field)
-		if e.Field == "locator" && c.names["locator"] != "" && len(e.Missing) > 0 {
+		named := e.Field == "attribute" || e.Field == "locator" && c.names["locator"] != ""
+		if named && len(e.Missing) > 0 {
 			// Of several, the caller may know which.
 			r.diagnostics["entityLocator"] = strings.Join(e.Missing, ",")
 		}

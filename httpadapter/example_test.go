@@ -105,3 +105,22 @@ func ExampleOptions_authenticate() {
 	// cross-site 403
 	// same-origin 401
 }
+
+// Whoever comes to the port of the public is told no reasons, and no probe restarts a program whose
+// database is away.
+func ExampleHealth() {
+	dir, err := denizen.New(context.Background(), memory.New(), denizen.Options{})
+	if err != nil {
+		panic(err)
+	}
+	defer dir.Close()
+	by, public, private := denizen.System(), http.NewServeMux(), http.NewServeMux()
+	public.Handle("GET /livez", httpadapter.Health(dir, by, httpadapter.HealthOptions{Live: true}))
+	public.Handle("GET /readyz", httpadapter.Health(dir, by, httpadapter.HealthOptions{}))
+	private.Handle("GET /health", httpadapter.Health(dir, by, httpadapter.HealthOptions{Details: true}))
+
+	w := httptest.NewRecorder()
+	public.ServeHTTP(w, httptest.NewRequest("GET", "/readyz", nil))
+	fmt.Print(w.Code, " ", w.Body)
+	// Output: 200 {"status":"ready"}
+}

@@ -575,7 +575,7 @@ func TestARestartNeitherRevivesNorEndsAToken(t *testing.T) {
 	}
 	require.NoError(t, w.dir.RevokeTokens(t.Context(), denizen.System(), secAlice.id, id))
 	require.NoError(t, w.dir.DeleteUser(t.Context(), denizen.System(), secBob.id))
-	_, err := w.dir.BlockUser(t.Context(), denizen.System(), secBlocked.id)
+	_, err := w.dir.BlockUser(t.Context(), denizen.System(), secBlocked.id, denizen.Block{})
 	require.NoError(t, err)
 	for range 2 {
 		closeIt()

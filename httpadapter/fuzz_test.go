@@ -17,6 +17,7 @@ import (
 
 	"github.com/denizenhq/denizen"
 	"github.com/denizenhq/denizen/denizentest"
+	"github.com/denizenhq/denizen/internal/wire"
 )
 
 // FuzzParse: what the reader takes, encoding/json takes for the same value, and what it refuses is
@@ -46,7 +47,7 @@ func FuzzParse(f *testing.F) {
 		if !reflect.DeepEqual(value, want) {
 			t.Fatalf("%q is %v, and %v to encoding/json", data, value, want)
 		}
-		if nests(value) > maxDepth {
+		if nests(value) > wire.MaxDepth {
 			t.Fatalf("%q nests %d deep", data, nests(value))
 		}
 		if !wholeTexts(value) {
@@ -276,7 +277,7 @@ func FuzzRequest(f *testing.F) {
 		if w.Code < 400 || r.Method == "HEAD" {
 			return
 		}
-		var p problem
+		var p wire.Problem
 		if err := json.Unmarshal(w.Body.Bytes(), &p); err != nil || p.ErrorCode == "" || p.Message == "" || p.Timestamp == 0 ||
 			p.Diagnostics == nil || p.RequestID == "" || p.RequestID != w.Header().Get("X-Request-Id") || w.Header().Get("Content-Type") != "application/json" {
 			t.Fatalf("%s %s: %d %v %s", method, path, w.Code, w.Header(), w.Body)

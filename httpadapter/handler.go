@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"net/http"
 	"runtime/debug"
 	"strings"
@@ -57,6 +58,16 @@ type Options struct {
 	// [http.NewCrossOriginProtection]. Its deny handler is not used. An origin that the service's
 	// CORS allows to send cookies has to be trusted here, too.
 	CrossOrigin *http.CrossOriginProtection
+	// Prove has codes sent by which users prove locators of their own, such as pending claims: a
+	// *signin.Service. Nil: the routes for that are not served.
+	Prove Prover
+	// MaxStreams is how many event streams may be open at once; 10,000 unless set. One caller has
+	// at most 16. One more is 429.
+	MaxStreams int
+	// Closing ends all event streams once it is closed, so that [http.Server.Shutdown], which waits
+	// for them, can end: close it first, or by [http.Server.RegisterOnShutdown]. Nil: they end with
+	// their connections.
+	Closing <-chan struct{}
 	// Observe is told of every request after its response, on the goroutine that served it. Nil:
 	// failures of the service itself, and users in lists who cannot be read, are logged with
 	// slog.Default.
@@ -68,6 +79,8 @@ type handler struct {
 	dir     *denizen.Directory
 	options Options
 	root    *node
+	streams streams
+	shown   shown
 }
 
 // New returns the handler of a directory, which the caller closes after the server. It may be
@@ -77,6 +90,9 @@ func New(dir *denizen.Directory, o Options) http.Handler {
 	if o.MaxBody <= 0 {
 		o.MaxBody = 64 << 10
 	}
+	if o.MaxStreams <= 0 {
+		o.MaxStreams = maxStreams
+	}
 	if o.Observe == nil {
 		o.Observe = logFailures
 	}
@@ -85,7 +101,9 @@ func New(dir *denizen.Directory, o Options) http.Handler {
 		panic("httpadapter: Prefix is " + o.Prefix +
 			": it must begin with a slash and not end with one")
 	}
-	return &handler{dir: dir, options: o, root: newTree(routes)}
+	return &handler{
+		dir: dir, options: o, root: newTree(routes), shown: shown{seed: maphash.MakeSeed()},
+	}
 }
 
 // call is one request on its way through.
@@ -100,6 +118,7 @@ type call struct {
 	credential credential
 	refused    bool // its credential was refused
 	requestID  string
+	began      time.Time
 
 	allTypes  bool // of locators are shown and set, not only those that all clients know
 	bodyRead  bool
@@ -111,29 +130,52 @@ type call struct {
 
 // ServeHTTP writes the response to a request and tells Observe of it.
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	began := time.Now()
-	c := &call{h: h, w: w, r: r, route: &noRoute, requestID: requestID(r)}
+	c := &call{h: h, w: w, r: r, route: &noRoute, requestID: requestID(r), began: time.Now()}
+	if a := h.answer(c); a != nil {
+		h.finish(c, a, a.write(c), "", nil)
+	}
+}
+
+// answer answers a request. Only a stream is left to the caller: it lasts, and there may be many,
+// so that its stack is not to be deep.
+func (h *handler) answer(c *call) *reply {
 	answer, err := h.handle(c)
+	if err == nil && answer.stream != nil {
+		a := answer
+		return &a
+	}
+	var code string
+	var cause error
+	if err != nil {
+		refusal := toRefusal(c, err)
+		answer = refusal.reply(c)
+		code, cause = refusal.code, refusal.cause
+	}
+	h.finish(c, &answer, answer.write(c), code, cause)
+	return nil
+}
+
+// finish ends a request whose answer was written, or could not be. Code and cause are of the
+// refusal that it is.
+func (h *handler) finish(c *call, answer *reply, err error, code string, cause error) {
 	x := Exchange{
-		RequestID: c.requestID, Method: r.Method, Route: c.route.pattern, Operation: c.route.operation,
-		Credential: c.credential.kind, Refused: c.refused, Caller: c.by,
+		RequestID: c.requestID, Method: c.r.Method, Route: c.route.pattern, Operation: c.route.operation,
+		Credential: c.credential.kind, Refused: c.refused, Caller: c.by, ErrorCode: code, Cause: cause,
 	}
-	if err != nil {
-		refusal := toRefusal(c, err)
-		answer = refusal.reply(c)
-		x.ErrorCode, x.Cause = refusal.code, refusal.cause
-	}
-	err = answer.write(c)
+	status := answer.status
 	if err != nil {
 		refusal := toRefusal(c, err)
 		x.ErrorCode, x.Cause = refusal.code, refusal.cause
-		answer = refusal.reply(c)
+		instead := refusal.reply(c)
+		status = instead.status
 		if !errors.Is(err, errCut) {
-			_ = answer.write(c)
+			_ = instead.write(c)
 		}
+	} else if answer.cause != nil {
+		x.Cause = answer.cause
 	}
-	x.Status, x.Duration, x.Damaged = answer.status, time.Since(began), c.damaged
-	h.options.Observe(r.Context(), x)
+	x.Status, x.Duration, x.Damaged = status, time.Since(c.began), c.damaged
+	h.options.Observe(c.r.Context(), x)
 	if errors.Is(err, errCut) {
 		// Half of a list must not look whole. Cutting the connection tells the client.
 		panic(http.ErrAbortHandler)

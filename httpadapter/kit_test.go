@@ -36,6 +36,7 @@ type api struct {
 func newAPI(t testing.TB, o denizen.Options, ho httpadapter.Options) *api {
 	dir := denizentest.New(t, o)
 	require.NoError(t, dir.PutAccessKey(t.Context(), denizen.System(), appKey, appSecret))
+	ho.Prove = secProver{}
 	return &api{dir, recorded(httpadapter.New(dir, ho), ho.Prefix)}
 }
 

@@ -20,6 +20,7 @@ type locatorShape struct {
 	Raw                string                     `json:"raw"`
 	Owned              bool                       `json:"owned"`
 	VerifiedAt         *int64                     `json:"verifiedAt"`
+	Stale              bool                       `json:"stale,omitempty"`
 }
 
 func (c *call) locatorShape(l denizen.Locator) locatorShape {
@@ -27,6 +28,7 @@ func (c *call) locatorShape(l denizen.Locator) locatorShape {
 		Type: l.Type, UserLocatorID: l.ID, Identifier: l.ID, Locator: l.String(),
 		VerificationStatus: l.Status, ApplicationID: reference{c.h.dir.ApplicationID()},
 		Raw: l.Raw, Owned: l.Owned, VerifiedAt: millisOrNull(l.VerifiedAt),
+		Stale: l.Stale,
 	}
 	if l.Type == denizen.TypeEmail {
 		s.Email = l.Address
@@ -34,8 +36,8 @@ func (c *call) locatorShape(l denizen.Locator) locatorShape {
 	return s
 }
 
-// locatorShapes returns what the caller is shown of a list. A client that knows e-mail addresses and
-// telephone numbers may fail at another type, so these are left out unless they are asked for.
+// locatorShapes returns what the caller is shown of a list. A client that knows e-mail addresses
+// and telephone numbers may fail at another type, so these are left out unless they are asked for.
 func (c *call) locatorShapes(ls []denizen.Locator) []locatorShape {
 	shapes := make([]locatorShape, 0, len(ls))
 	for _, l := range ls {
@@ -188,10 +190,12 @@ func setLocators(c *call) (reply, error) {
 	}
 	c.names = map[string]string{"locator": strings.Join(given, ",")}
 	set := c.setKnownToAll
+	other := func(n denizen.NewLocator) bool { return !knownToAll(typeOf(n)) }
 	if c.allTypes {
 		set = c.h.dir.SetLocators
-	} else if slices.ContainsFunc(ns, func(n denizen.NewLocator) bool { return !knownToAll(typeOf(n)) }) {
-		return reply{}, badValue("locatorTypes", "must be all where other types than email and tele are set")
+	} else if slices.ContainsFunc(ns, other) {
+		const rule = "must be all where other types than email and tele are set"
+		return reply{}, badValue("locatorTypes", rule)
 	}
 	return noContent(withVersion(c, c.userNow(id), func(expected ...denizen.UserVersion) error {
 		_, err := set(c.r.Context(), c.by, id, ns, expected...)
@@ -208,7 +212,8 @@ func typeOf(n denizen.NewLocator) denizen.LocatorType {
 // types: those of other types stay, and where they were in the list. They are part of what is set,
 // so it is set on the version that they were read at.
 func (c *call) setKnownToAll(
-	ctx context.Context, by denizen.Principal, id denizen.UserID, ns []denizen.NewLocator, expected ...denizen.UserVersion,
+	ctx context.Context, by denizen.Principal, id denizen.UserID, ns []denizen.NewLocator,
+	expected ...denizen.UserVersion,
 ) (u denizen.User, err error) {
 	const tries = 16
 	for try := 1; ; try++ {
@@ -227,12 +232,15 @@ func (c *call) setKnownToAll(
 				all = slices.Insert(all, min(i, len(all)), denizen.NewLocator{Locator: l.String()})
 			}
 		}
-		set, err := c.h.dir.SetLocators(ctx, by, id, all, append(expected[:len(expected):len(expected)], u.Version)...)
+		versions := append(slices.Clip(expected), u.Version)
+		set, err := c.h.dir.SetLocators(ctx, by, id, all, versions...)
+		another := func(v denizen.UserVersion) bool { return v != u.Version }
 		switch {
-		case !isConflict(err) || slices.ContainsFunc(expected, func(v denizen.UserVersion) bool { return v != u.Version }):
+		case !isConflict(err) || slices.ContainsFunc(expected, another):
 			return set, err
 		case try == tries:
-			return set, &denizen.Error{Kind: denizen.ErrConflict, Reason: "others kept changing the same user"}
+			const reason = "others kept changing the same user"
+			return set, &denizen.Error{Kind: denizen.ErrConflict, Reason: reason}
 		}
 	}
 }
@@ -250,7 +258,8 @@ func replaceLocator(c *call) (reply, error) {
 	c.names = map[string]string{"locator": n.Locator}
 	var set denizen.Locator
 	err = withVersion(c, c.userNow(user), func(expected ...denizen.UserVersion) (err error) {
-		set, err = c.h.dir.ReplaceLocator(c.r.Context(), c.by, user, denizen.LocatorID(id), n, expected...)
+		ctx, old := c.r.Context(), denizen.LocatorID(id)
+		set, err = c.h.dir.ReplaceLocator(ctx, c.by, user, old, n, expected...)
 		return err
 	})
 	if err != nil {

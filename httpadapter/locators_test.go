@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/assert"
@@ -99,6 +100,23 @@ func TestOtherTypesAreShownToWhoAsksForThem(t *testing.T) {
 		"@type": "handle", "userLocatorId": %[1]q, "identifier": %[1]q, "locator": "handle:Al", "verificationStatus": "VerificationNotApplicable",
 		"applicationId": {"identifier": %q}, "raw": "Al", "owned": true, "verifiedAt": null
 	}`, id, a.dir.ApplicationID()))
+}
+
+func TestAVerificationThatIsLongAgoIsShownAsStale(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newSecAPI(t, memory.New(), denizen.Options{VerifiedFor: time.Hour}, httpadapter.Options{})
+		email := denizen.Email("alice@example.org")
+		email.Status = denizen.Verified
+		_, err := a.dir.CreateUser(t.Context(), denizen.System(), denizen.NewUser{
+			ID: namedAlice, ScreenName: "Alice", Locators: []denizen.NewLocator{email},
+		})
+		require.NoError(t, err)
+		read := func() string { return a.do("GET", "/v1/users/"+string(namedAlice)+"/locators", "", app).body }
+		time.Sleep(time.Hour)
+		require.NotContains(t, read(), "stale")
+		time.Sleep(time.Millisecond)
+		require.Contains(t, read(), `"stale":true`)
+	})
 }
 
 func TestAListThatIsSetAsItWasReadWithoutOtherTypesLeavesThemAlone(t *testing.T) {

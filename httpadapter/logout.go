@@ -10,8 +10,8 @@ import (
 
 const (
 	page = `<!doctype html>
-<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>Sign out</title>
-`
+<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">` +
+		"<title>Sign out</title>\n"
 	askPage = page + `<form method="post" action="logout">` +
 		`<p>Another site asks to sign you out here.</p><button>Sign out</button></form>` + "\n"
 	donePage = page + `<p>You are signed out.</p>` + "\n"

@@ -2,12 +2,12 @@ package httpadapter
 
 import (
 	"context"
-	"crypto/rand"
 	"log/slog"
 	"net/http"
 	"time"
 
 	"github.com/denizenhq/denizen"
+	"github.com/denizenhq/denizen/internal/wire"
 )
 
 // Exchange is a request and what became of it, for logs, metrics and alarms. It holds no secret,
@@ -76,31 +76,6 @@ func logFailures(ctx context.Context, x Exchange) {
 	}
 }
 
-// givenRequestID returns the id that a proxy gave the request, or "".
-func givenRequestID(r *http.Request) string {
-	if given := r.Header["X-Request-Id"]; len(given) == 1 && isRequestID(given[0]) {
-		return given[0]
-	}
-	return ""
-}
-
 // requestID returns the id that a proxy gave the request, or else a new one that no other request
 // has.
-func requestID(r *http.Request) string {
-	if given := givenRequestID(r); given != "" {
-		return given
-	}
-	// Not counted: a count would tell every caller how busy the service is.
-	return rand.Text()
-}
-
-func isRequestID(s string) bool {
-	for i := range len(s) {
-		switch b := s[i]; {
-		case b >= 'a' && b <= 'z', b >= 'A' && b <= 'Z', b >= '0' && b <= '9', b == '-', b == '_', b == '.':
-		default:
-			return false
-		}
-	}
-	return len(s) > 0 && len(s) <= 64
-}
+func requestID(r *http.Request) string { return wire.RequestID(r.Header["X-Request-Id"]) }

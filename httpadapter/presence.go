@@ -1,8 +1,6 @@
 package httpadapter
 
 import (
-	"net/http"
-	"strings"
 	"time"
 
 	"github.com/denizenhq/denizen"
@@ -17,6 +15,7 @@ type presenceShape struct {
 type wiredPresence struct {
 	UserID   reference    `json:"userId"`
 	Presence timePresence `json:"presence"`
+	Hidden   bool         `json:"hidden,omitempty"`
 }
 
 type timePresence struct {
@@ -48,7 +47,7 @@ func newTimePresence(p denizen.UserPresence) timePresence {
 }
 
 func newWiredPresence(p denizen.UserPresence) wiredPresence {
-	return wiredPresence{reference{string(p.User)}, newTimePresence(p)}
+	return wiredPresence{reference{string(p.User)}, newTimePresence(p), p.Hidden}
 }
 
 // presence reads a chain of states.
@@ -124,13 +123,33 @@ func clearPresence(c *call) (reply, error) {
 	return noContent(c.h.dir.ClearAllPresence(c.r.Context(), c.by, id))
 }
 
-func getPresence(c *call) (reply, error) {
-	if wantsEvents(c.r) {
-		return noEvents(c)
+// setPresenceHidden sets whether a user hides its presence from its peers.
+func setPresenceHidden(c *call) (reply, error) {
+	f, err := asObject(c.given)
+	if err != nil {
+		return reply{}, err
 	}
+	hidden := f.flag("hidden", false)
+	switch {
+	case *f.err != nil:
+		return reply{}, *f.err
+	case !f.has("hidden"):
+		return reply{}, badValue("hidden", "is missing")
+	}
+	id, err := c.user()
+	if err != nil {
+		return reply{}, err
+	}
+	return noContent(c.h.dir.SetPresenceHidden(c.r.Context(), c.by, id, hidden))
+}
+
+func getPresence(c *call) (reply, error) {
 	ids, several, err := c.users()
 	if err != nil {
 		return reply{}, err
+	}
+	if wantsEvents(c.r) {
+		return streamPresence(c, ids)
 	}
 	if !several {
 		p, err := c.h.dir.Presence(c.r.Context(), c.by, ids[0])
@@ -164,16 +183,4 @@ func getDevices(c *call) (reply, error) {
 		shapes[i] = devicePresence{p.Presence.Device(), newTimePresence(p)}
 	}
 	return okJSON(shapes)
-}
-
-// wantsEvents reports whether a stream of events is all that the caller accepts.
-func wantsEvents(r *http.Request) bool {
-	accept := strings.ToLower(strings.Join(r.Header["Accept"], ","))
-	return strings.Contains(accept, "text/event-stream") &&
-		!strings.Contains(accept, "application/json") && !strings.Contains(accept, "*/*")
-}
-
-func noEvents(*call) (reply, error) {
-	return reply{}, newRefusal(http.StatusNotAcceptable, "not_acceptable",
-		"there are no event streams here")
 }

@@ -10,16 +10,9 @@ import (
 	"net/http"
 	"strings"
 	"time"
-	"unicode"
-	"unicode/utf8"
+
+	"github.com/denizenhq/denizen/internal/wire"
 )
-
-// maxDepth bounds how deep a body nests: a presence of 32 states nests 33 deep.
-const maxDepth = 64
-
-// maxMembers bounds how many members and elements a body has in all: each costs far more than
-// its bytes.
-const maxMembers = 2048
 
 // body reads the whole body, once, up to the limit.
 func (c *call) body() ([]byte, error) {
@@ -87,126 +80,13 @@ func isEncoded(encodings []string) bool {
 	return false
 }
 
-// parse reads one JSON value strictly, where RFC 8259 leaves a choice: valid UTF-8, no U+0000 and
-// no lone surrogates, no two members of one object whose names are equal without case, at most
-// maxDepth deep and maxMembers in all. Objects are map[string]any, numbers json.Number.
+// parse reads one JSON value strictly: see [wire.Parse].
 func parse(b []byte) (any, error) {
-	switch {
-	case !utf8.Valid(b):
-		return nil, badSyntax("the body is not UTF-8")
-	case !json.Valid(b):
-		return nil, badSyntax("the body is not one JSON value")
-	case !goodEscapes(b):
-		return nil, badSyntax("the body holds U+0000 or half of a surrogate pair")
+	value, problem := wire.Parse(b)
+	if problem != "" {
+		return nil, badSyntax(problem)
 	}
-	d := json.NewDecoder(bytes.NewReader(b))
-	d.UseNumber()
-	left := maxMembers
-	return parseValue(d, 0, &left)
-}
-
-func parseValue(d *json.Decoder, depth int, left *int) (any, error) {
-	if *left--; *left < 0 {
-		return nil, badSyntax("the body has too many members")
-	}
-	t, err := d.Token()
-	if err != nil {
-		return nil, badSyntax("the body is not one JSON value")
-	}
-	if _, opens := t.(json.Delim); opens && depth == maxDepth {
-		return nil, badSyntax("the body nests too deep")
-	}
-	switch t {
-	case json.Delim('{'):
-		object := make(map[string]any)
-		folded := make(map[string]bool)
-		for d.More() {
-			name, err := d.Token()
-			if err != nil {
-				return nil, badSyntax("the body is not one JSON value")
-			}
-			key := name.(string)
-			if f := fold(key); folded[f] {
-				return nil, badSyntax("an object has two members of one name")
-			} else {
-				folded[f] = true
-			}
-			if object[key], err = parseValue(d, depth+1, left); err != nil {
-				return nil, err
-			}
-		}
-		_, err = d.Token()
-		return object, err
-	case json.Delim('['):
-		list := []any{}
-		for d.More() {
-			value, err := parseValue(d, depth+1, left)
-			if err != nil {
-				return nil, err
-			}
-			list = append(list, value)
-		}
-		_, err = d.Token()
-		return list, err
-	}
-	return t, nil
-}
-
-// fold returns the same text for texts that are equal without case, as strings.EqualFold has it:
-// each rune becomes the least of those it folds to.
-func fold(s string) string {
-	return strings.Map(func(r rune) rune {
-		least := r
-		for next := unicode.SimpleFold(r); next != r; next = unicode.SimpleFold(next) {
-			least = min(least, next)
-		}
-		return least
-	}, s)
-}
-
-// goodEscapes reports whether the escapes of valid JSON are of whole characters other than U+0000.
-// In valid JSON a backslash is in strings alone.
-func goodEscapes(b []byte) bool {
-	for {
-		at := bytes.IndexByte(b, '\\')
-		if at < 0 {
-			return true
-		}
-		b = b[at+1:]
-		if b[0] != 'u' {
-			b = b[1:]
-			continue
-		}
-		unit := hex4(b[1:5])
-		b = b[5:]
-		switch {
-		case unit == 0 || unit >= 0xDC00 && unit <= 0xDFFF:
-			return false
-		case unit >= 0xD800 && unit <= 0xDBFF:
-			if len(b) < 6 || b[0] != '\\' || b[1] != 'u' {
-				return false
-			}
-			if low := hex4(b[2:6]); low < 0xDC00 || low > 0xDFFF {
-				return false
-			}
-			b = b[6:]
-		}
-	}
-}
-
-func hex4(b []byte) (unit int) {
-	for _, c := range b {
-		unit <<= 4
-		switch {
-		case c >= 'a':
-			unit |= int(c-'a') + 10
-		case c >= 'A':
-			unit |= int(c-'A') + 10
-		default:
-			unit |= int(c - '0')
-		}
-	}
-	return unit
+	return value, nil
 }
 
 // fields reads the members of an object by their exact names. A member that is null counts as

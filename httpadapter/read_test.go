@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/denizenhq/denizen/internal/wire"
 )
 
 func TestABodyIsOneJSONValue(t *testing.T) {
@@ -541,7 +543,7 @@ func TestFoldingIsThatOfEqualFold(t *testing.T) {
 	}
 	for _, a := range words {
 		for _, b := range words {
-			require.Equal(t, strings.EqualFold(a, b), fold(a) == fold(b), "%q and %q", a, b)
+			require.Equal(t, strings.EqualFold(a, b), wire.Fold(a) == wire.Fold(b), "%q and %q", a, b)
 		}
 	}
 }

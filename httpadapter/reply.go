@@ -2,22 +2,29 @@ package httpadapter
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"io"
 	"iter"
 	"net/http"
 	"strconv"
 	"time"
+
+	"github.com/denizenhq/denizen/internal/wire"
 )
 
 // reply is a response, not yet written.
 type reply struct {
 	status   int
-	body     any                   // encoded as JSON; nil: none
-	list     iter.Seq2[any, error] // instead: the elements of a list, encoded as they are written
-	html     string                // instead
+	body     any                                  // encoded as JSON; nil: none
+	list     iter.Seq2[any, error]                // instead: the elements of a list, one by one
+	document func(io.Writer) error                // instead: writes JSON, and nothing if it fails
+	html     string                               // instead
+	stream   func(context.Context, *stream) error // instead: sends events until it ends
+	cause    error                                // why a stream ended, for Observe
 	etag     string
 	location string
 	header   [2]string // one more header
@@ -75,6 +82,14 @@ func (a *reply) write(c *call) error {
 		}
 	case a.list != nil:
 		return a.writeList(c)
+	case a.stream != nil:
+		return a.writeStream(c)
+	case a.document != nil:
+		w := &lateWriter{c: c, status: a.status}
+		if err := a.document(w); err != nil && !w.begun {
+			return err
+		}
+		return nil // or the client has left
 	case a.body != nil:
 		if encoded, is := a.body.(json.RawMessage); is {
 			body = encoded
@@ -92,6 +107,25 @@ func (a *reply) write(c *call) error {
 		_, _ = c.w.Write(body)
 	}
 	return nil
+}
+
+// lateWriter writes the head of a response with the first bytes of its body.
+type lateWriter struct {
+	c      *call
+	status int
+	begun  bool
+}
+
+func (w *lateWriter) Write(b []byte) (int, error) {
+	if !w.begun {
+		w.begun = true
+		w.c.w.Header()["Content-Type"] = contentJSON
+		w.c.w.WriteHeader(w.status)
+	}
+	if w.c.r.Method == http.MethodHead {
+		return len(b), nil
+	}
+	return w.c.w.Write(b)
 }
 
 // listBuffer is how many bytes of a list are encoded before they are written. A shorter list has a
@@ -119,7 +153,7 @@ func (a *reply) writeList(c *call) error {
 			b.WriteByte(',')
 		}
 		first = false
-		encodeTo(&b, element)
+		wire.Encode(&b, element)
 		if b.Len() < listBuffer {
 			continue
 		}
@@ -148,15 +182,6 @@ func (a *reply) writeList(c *call) error {
 	return nil
 }
 
-// problem is the body of a refusal.
-type problem struct {
-	ErrorCode   string         `json:"errorCode"`
-	Message     string         `json:"message"`
-	Diagnostics map[string]any `json:"diagnostics"`
-	Timestamp   int64          `json:"timestamp"`
-	RequestID   string         `json:"requestId"`
-}
-
 var noDiagnostics = map[string]any{}
 
 func (r *refusal) reply(c *call) reply {
@@ -166,7 +191,10 @@ func (r *refusal) reply(c *call) reply {
 	}
 	a := reply{
 		status: r.status,
-		body:   problem{r.code, r.message, diagnostics, time.Now().UnixMilli(), c.requestID},
+		body: wire.Problem{
+			ErrorCode: r.code, Message: r.message, Diagnostics: diagnostics,
+			Timestamp: time.Now().UnixMilli(), RequestID: c.requestID,
+		},
 	}
 	if r.status == http.StatusUnauthorized {
 		a.header = [2]string{"Www-Authenticate", `Bearer realm="denizen"`}
@@ -181,16 +209,8 @@ func (r *refusal) reply(c *call) reply {
 // encode returns v as JSON. Nothing in the shapes of this package can fail to be encoded.
 func encode(v any) []byte {
 	var b bytes.Buffer
-	encodeTo(&b, v)
+	wire.Encode(&b, v)
 	return b.Bytes()
-}
-
-// encodeTo adds v to b as JSON.
-func encodeTo(b *bytes.Buffer, v any) {
-	e := json.NewEncoder(b)
-	e.SetEscapeHTML(false)
-	_ = e.Encode(v)
-	b.Truncate(b.Len() - 1) // its line feed
 }
 
 // etag returns the strong entity tag of what a caller is shown. It is a digest of that alone, as a

@@ -27,6 +27,9 @@ var routes = []route{
 	{method: "GET", pattern: "/v1/users/{userId}", operation: "User", serve: getUser},
 	{method: "PATCH", pattern: "/v1/users/{userId}", operation: "BlockUser", takes: required, serve: blockUser},
 	{method: "DELETE", pattern: "/v1/users/{userId}", operation: "DeleteUser", serve: deleteUser},
+	{method: "POST", pattern: "/v1/users/{userId}/merge", operation: "MergeUsers", takes: required, serve: mergeUsers},
+	{method: "GET", pattern: "/v1/users/{userId}/export", operation: "ExportUser", serve: exportUser},
+	{method: "POST", pattern: "/v1/users/{userId}/erasure", operation: "EraseUser", serve: eraseUser},
 	{method: "GET", pattern: "/v1/users/{userIds}/screenname", operation: "UsersByID", serve: getScreenNames},
 	{method: "PUT", pattern: "/v1/users/{userId}/screenname", operation: "SetScreenName", takes: required, serve: setScreenName},
 
@@ -37,6 +40,9 @@ var routes = []route{
 	{method: "PUT", pattern: "/v1/users/{userId}/locators/{locatorId}", operation: "ReplaceLocator", takes: required, serve: replaceLocator},
 	{method: "PATCH", pattern: "/v1/users/{userId}/locators/{locatorId}", operation: "SetVerification", takes: required, serve: setVerification},
 	{method: "DELETE", pattern: "/v1/users/{userId}/locators/{locatorId}", operation: "RemoveLocator", serve: removeLocator},
+	{method: "POST", pattern: "/v1/users/me/locators/{locatorId}/proof", operation: "StartVerify", takes: optional, serve: startVerify},
+	{method: "POST", pattern: "/v1/users/me/locators/{locatorId}/replacement", operation: "StartReplace", takes: required, serve: startReplace},
+	{method: "PUT", pattern: "/v1/users/me/locators/{locatorId}/proof", operation: "FinishVerify", takes: required, serve: finishVerify},
 
 	{method: "GET", pattern: "/v1/attribute-def/users", operation: "AttributeDefs", serve: listAttributeDefs},
 	{method: "POST", pattern: "/v1/attribute-def/users", operation: "DefineAttribute", takes: required, serve: defineAttribute},
@@ -52,7 +58,8 @@ var routes = []route{
 	{method: "POST", pattern: "/v1/users/{userId}/presence", operation: "SetPresence", takes: required, serve: setPresence},
 	{method: "DELETE", pattern: "/v1/users/{userId}/presence", operation: "ClearPresence", serve: clearPresence},
 	{method: "GET", pattern: "/v1/users/{userId}/devices", operation: "Devices", serve: getDevices},
-	{method: "GET", pattern: "/v1/events", operation: "Events", serve: noEvents},
+	{method: "PATCH", pattern: "/v1/users/{userId}/presence-visibility", operation: "SetPresenceHidden", takes: required, serve: setPresenceHidden},
+	{method: "GET", pattern: "/v1/events", operation: "Events", serve: getEvents},
 
 	{method: "GET", pattern: "/v1/applications/{applicationId}/accessKeys", operation: "AccessKeys", serve: listAccessKeys},
 	{method: "POST", pattern: "/v1/applications/{applicationId}/accessKeys", operation: "CreateAccessKey", takes: optional, serve: createAccessKey},

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"slices"
 	"testing"
+	"testing/synctest"
 
 	"github.com/stretchr/testify/require"
 
@@ -96,7 +97,7 @@ func TestSessionEndsWithItsUser(t *testing.T) {
 	before, err := s.known["alice"](t.Context())
 	require.NoError(t, err)
 	s.known["kept"] = func(context.Context) (denizen.Principal, error) { return before, nil }
-	_, err = w.dir.BlockUser(t.Context(), denizen.System(), secAlice.id)
+	_, err = w.dir.BlockUser(t.Context(), denizen.System(), secAlice.id, denizen.Block{})
 	require.NoError(t, err)
 	w.do("GET", "/v1/users/me", "", session("alice")).refused(t, http.StatusUnauthorized, "authorization_error")
 	w.do("GET", "/v1/users/me", "", session("with-token")).refused(t, http.StatusUnauthorized, "authorization_error")
@@ -406,6 +407,10 @@ func TestSessionPassesAGuard(t *testing.T) {
 // A service that makes a token of its session cookie, in place of Options.Authenticate, takes the
 // cookie's protection away. Here that is seen.
 func TestBearerMadeOfASessionCookieIsRefusedForAForeignPage(t *testing.T) {
+	synctest.Test(t, testBearerMadeOfASessionCookie) // no time passes, so the directory stores nothing by itself
+}
+
+func testBearerMadeOfASessionCookie(t *testing.T) {
 	w := newSecWorld(t, denizen.Options{}, httpadapter.Options{})
 	injecting := func(next http.Handler, strip bool) *api {
 		return &api{w.dir, http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {

@@ -7,16 +7,8 @@ import (
 	"time"
 
 	"github.com/denizenhq/denizen"
+	"github.com/denizenhq/denizen/internal/wire"
 )
-
-type issuedToken struct {
-	UserToken struct {
-		SignedToken      string          `json:"signedToken,omitempty"` // see isAmbient
-		SupportedHeaders []string        `json:"supportedHeaders"`
-		SupportedCookies []string        `json:"supportedCookies"`
-		TokenID          denizen.TokenID `json:"tokenId"`
-	} `json:"userToken"`
-}
 
 type tokenShape struct {
 	TokenID denizen.TokenID `json:"tokenId"`
@@ -30,11 +22,9 @@ type tokenShape struct {
 	Label      string `json:"label"`
 }
 
-func (c *call) newIssuedToken(t denizen.IssuedToken) (s issuedToken) {
-	s.UserToken.SignedToken, s.UserToken.TokenID = t.Signed, t.ID
-	s.UserToken.SupportedHeaders = []string{headerToken}
-	s.UserToken.SupportedCookies = c.h.options.cookieNames()
-	return s
+// newIssuedToken returns the body that shows a token. See isAmbient.
+func (c *call) newIssuedToken(t denizen.IssuedToken) wire.IssuedToken {
+	return wire.NewIssuedToken(t, headerToken, c.h.options.cookieNames())
 }
 
 func issueToken(c *call) (reply, error) {

@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"io"
 	"iter"
 	"net/http"
 	"net/url"
@@ -15,6 +16,7 @@ import (
 	"time"
 
 	"github.com/denizenhq/denizen"
+	"github.com/denizenhq/denizen/internal/wire"
 )
 
 // reference is how one entity names another.
@@ -36,6 +38,8 @@ type userShape struct {
 	SystemUser     bool           `json:"systemUser"`
 	Synthetic      bool           `json:"synthetic"`
 	Blocked        bool           `json:"blocked"`
+	BlockedUntil   int64          `json:"blockedUntil,omitempty"`
+	BlockReason    string         `json:"blockReason,omitempty"`
 	EntityProfile  *profileShape  `json:"entityProfile"`
 	EntityMetadata struct{}       `json:"entityMetadata"`
 	AuditInfo      auditInfo      `json:"auditInfo"`
@@ -73,7 +77,8 @@ func (c *call) userBody(u denizen.User, profile *profileShape) any {
 	}
 	return &userShape{
 		UserID: u.ID, Identifier: u.ID, InternalID: u.InternalID, ScreenName: screenName{u.ScreenName},
-		UserLocators: c.locatorShapes(u.Locators), Blocked: u.Blocked, EntityProfile: profile,
+		UserLocators: c.locatorShapes(u.Locators), EntityProfile: profile,
+		Blocked: u.Blocked, BlockedUntil: unixMillis(u.Block.Until), BlockReason: u.Block.Reason,
 		AuditInfo: auditInfo{unixMillis(u.CreatedAt), unixMillis(u.UpdatedAt)},
 	}
 }
@@ -117,7 +122,8 @@ func createUser(c *call) (reply, error) {
 			return reply{}, err
 		}
 		digest := sha256.Sum256(body)
-		n.Idempotency = denizen.Idempotency{Key: key, Digest: base64.StdEncoding.EncodeToString(digest[:])}
+		text := base64.StdEncoding.EncodeToString(digest[:])
+		n.Idempotency = denizen.Idempotency{Key: key, Digest: text}
 	}
 	var locators []string
 	for _, l := range n.Locators {
@@ -312,7 +318,7 @@ func (c *call) userPage(
 			if b.Len() > 1 {
 				b.WriteByte(',')
 			}
-			encodeTo(&b, body)
+			wire.Encode(&b, body)
 		}
 		left -= len(page.Users) + len(page.Damaged)
 		after = page.Next
@@ -374,22 +380,29 @@ func blockUser(c *call) (reply, error) {
 		return reply{}, err
 	}
 	blocked := f.flag("blocked", false)
+	block := denizen.Block{Reason: f.text("reason")}
+	if f.has("until") {
+		block.Until = time.UnixMilli(f.integer("until"))
+	}
 	switch {
 	case *f.err != nil:
 		return reply{}, *f.err
 	case !f.has("blocked"):
 		return reply{}, badValue("blocked", "is missing")
+	case !blocked && (f.has("reason") || f.has("until")):
+		return reply{}, badValue("blocked", "must be true where there is a reason or an end")
 	}
 	id, err := c.user()
 	if err != nil {
 		return reply{}, err
 	}
-	change := c.h.dir.UnblockUser
-	if blocked {
-		change = c.h.dir.BlockUser
-	}
 	return noContent(withVersion(c, c.userNow(id), func(expected ...denizen.UserVersion) error {
-		_, err := change(c.r.Context(), c.by, id, expected...)
+		var err error
+		if blocked {
+			_, err = c.h.dir.BlockUser(c.r.Context(), c.by, id, block, expected...)
+		} else {
+			_, err = c.h.dir.UnblockUser(c.r.Context(), c.by, id, expected...)
+		}
 		return err
 	}))
 }
@@ -402,6 +415,33 @@ func deleteUser(c *call) (reply, error) {
 	return noContent(withVersion(c, c.userNow(id), func(expected ...denizen.UserVersion) error {
 		return c.h.dir.DeleteUser(c.r.Context(), c.by, id, expected...)
 	}))
+}
+
+// eraseUser answers the receipt as the directory makes it, so that it is good for a restore.
+func eraseUser(c *call) (reply, error) {
+	id, err := c.user()
+	if err != nil {
+		return reply{}, err
+	}
+	var receipt denizen.Erasure
+	err = withVersion(c, c.userNow(id), func(expected ...denizen.UserVersion) (err error) {
+		receipt, err = c.h.dir.EraseUser(c.r.Context(), c.by, id, expected...)
+		return err
+	})
+	if err != nil {
+		return reply{}, err
+	}
+	return okJSON(receipt)
+}
+
+func exportUser(c *call) (reply, error) {
+	id, err := c.user()
+	if err != nil {
+		return reply{}, err
+	}
+	return reply{status: http.StatusOK, document: func(w io.Writer) error {
+		return c.h.dir.ExportUser(c.r.Context(), c.by, id, w)
+	}}, nil
 }
 
 func getScreenNames(c *call) (reply, error) {

@@ -569,3 +569,70 @@ func TestAUserThatChangesThingsTooOftenIsToldWhen(t *testing.T) {
 		require.Equal(t, 204, set(bearer(token)).status)
 	})
 }
+
+func TestABlockMayHaveAReasonAndAnEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newAPI(t, denizen.Options{}, httpadapter.Options{})
+		a.create(t, "alice-0001")
+		until := time.Now().Add(time.Hour).UnixMilli()
+		require.Equal(t, 204, a.do("PATCH", "/v1/users/alice-0001", fmt.Sprintf(`{"blocked":true,"reason":"spam","until":%d}`, until), app).status)
+		shown := decode[map[string]any](t, a.do("GET", "/v1/users/alice-0001", "", app), 200)
+		require.Equal(t, []any{true, "spam", float64(until)}, []any{shown["blocked"], shown["blockReason"], shown["blockedUntil"]})
+		tag := a.do("GET", "/v1/users/alice-0001", "", app).header.Get("ETag")
+		time.Sleep(time.Hour)
+		after := a.do("GET", "/v1/users/alice-0001", "", app, header("If-None-Match", tag))
+		shown = decode[map[string]any](t, after, 200)
+		require.Equal(t, false, shown["blocked"])
+		require.NotContains(t, shown, "blockReason")
+		require.NotContains(t, shown, "blockedUntil")
+		signed, _ := a.token(t, "alice-0001")
+		require.Equal(t, 200, a.do("GET", "/v1/users/me", "", bearer(signed)).status)
+		for body, code := range map[string]string{
+			`{"blocked":true,"until":1}`:                                        "invalid_parameter_set",
+			`{"blocked":true,"until":-1}`:                                       "invalid_parameter_set",
+			`{"blocked":true,"until":9007199254740991}`:                         "invalid_parameter_set",
+			`{"blocked":true,"until":"tomorrow"}`:                               "invalid_input_syntax",
+			`{"blocked":true,"until":1.5}`:                                      "invalid_input_syntax",
+			`{"blocked":true,"reason":1}`:                                       "invalid_input_syntax",
+			`{"blocked":true,"reason":"` + strings.Repeat("r", 1025) + `"}`:     "invalid_parameter_set",
+			`{"blocked":false,"reason":"why"}`:                                  "invalid_parameter_set",
+			fmt.Sprintf(`{"blocked":false,"until":%d}`, until+int64(time.Hour)): "invalid_parameter_set",
+		} {
+			a.do("PATCH", "/v1/users/alice-0001", body, app).refused(t, 400, code)
+		}
+		require.Equal(t, 204, a.do("PATCH", "/v1/users/alice-0001", `{"blocked":true,"reason":null,"until":null}`, app).status)
+	})
+}
+
+func TestAnErasureAnswersTheReceipt(t *testing.T) {
+	a := newAPI(t, denizen.Options{}, httpadapter.Options{})
+	signed, _ := a.token(t, a.create(t, "alice-0001", "email:a@b.example"))
+	u, err := a.dir.User(t.Context(), denizen.System(), "alice-0001")
+	require.NoError(t, err)
+	a.do("POST", "/v1/users/me/erasure", "", bearer(signed)).refused(t, 403, "missing_privilege")
+	a.do("POST", "/v1/users/alice-0001/erasure", "", app, header("If-Match", `"another"`)).refused(t, 412, "precondition_failed")
+	receipt := decode[denizen.Erasure](t, a.do("POST", "/v1/users/email:a@b.example/erasure", "", app), 200)
+	require.Equal(t, denizen.UserID("alice-0001"), receipt.User)
+	require.Equal(t, u.InternalID, receipt.InternalID)
+	require.Equal(t, map[string]int{"locators": 1, "tokens": 1}, receipt.Removed)
+	a.do("POST", "/v1/users/alice-0001/erasure", "", app).refused(t, 404, "entity_not_found")
+	a.do("GET", "/v1/users/me", "", bearer(signed)).refused(t, 401, "token_revoked")
+}
+
+func TestAnExportIsTheDocumentOfThePerson(t *testing.T) {
+	a := newAPI(t, denizen.Options{UserEventBurst: 2}, httpadapter.Options{})
+	signed, _ := a.token(t, a.create(t, "alice-0001", "email:a@b.example"))
+	a.create(t, "bob-00001")
+	for target, by := range map[string]edit{"/v1/users/me/export": bearer(signed), "/v1/users/email:a@b.example/export": app} {
+		got := a.do("GET", target, "", by)
+		document := decode[map[string]any](t, got, 200)
+		require.Equal(t, "alice-0001", document["user"])
+		require.Equal(t, "application/json", got.header.Get("Content-Type"))
+		require.Equal(t, "no-store", got.header.Get("Cache-Control"))
+	}
+	require.Empty(t, a.do("HEAD", "/v1/users/alice-0001/export", "", app).body)
+	a.do("GET", "/v1/users/bob-00001/export", "", bearer(signed)).refused(t, 403, "missing_privilege")
+	a.do("GET", "/v1/users/nobody-01/export", "", app).refused(t, 404, "entity_not_found")
+	require.Equal(t, 200, a.do("GET", "/v1/users/me/export", "", bearer(signed)).status)
+	a.do("GET", "/v1/users/me/export", "", bearer(signed)).refused(t, 429, "rate_limited")
+}

@@ -83,8 +83,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"iter"
 	"strings"
+	"time"
 )
 
 // Limits that every store enforces.
@@ -191,7 +193,8 @@ type Checker interface {
 	// Health returns nil if the store knows of no problem. It does not block and does not query
 	// anything. Otherwise the error wraps [ErrCorrupt] if a background check found damage, or
 	// [ErrUnavailable] if the store refuses reads or writes until it is reopened, for example after
-	// a failed sync.
+	// a failed sync, or [ErrClosed]. Any other error may pass by itself, such as that of a database
+	// that does not answer.
 	Health() error
 }
 
@@ -202,6 +205,44 @@ type Sole interface {
 	// Own makes the caller the only owner, or returns [ErrOwned]. release ends the ownership;
 	// calling it again does nothing.
 	Own() (release func(), err error)
+}
+
+// Backer is implemented by a store that can back itself up. A wrapper forwards it.
+type Backer interface {
+	// Backup writes the state after one commit to w, and returns the Seq of that commit. Reads and
+	// writes go on meanwhile. After an error what was written is no backup.
+	Backup(ctx context.Context, w io.Writer) (Seq, error)
+}
+
+// Compacter is implemented by a store in a file that it can make smaller. A wrapper forwards it.
+type Compacter interface {
+	// Compact makes the file as small as what is stored in it. Reads go on meanwhile, and so do
+	// writes but for a moment. After [ErrBusy], and any other error but [ErrOutcomeUnknown], the
+	// file is as it was. [errors.ErrUnsupported] means that no file can be compacted on this system.
+	Compact(ctx context.Context) error
+	// FileSize returns how long the file is, and how much of it is free, in bytes. It is a short
+	// read.
+	FileSize(ctx context.Context) (size, free int64, err error)
+}
+
+// Counter is implemented by a store that counts its commits. A wrapper forwards it.
+type Counter interface {
+	// Counts returns what was counted since the store was opened. It does not block and does not
+	// query anything.
+	Counts() Counts
+}
+
+// GroupSizes is how many sizes of groups are told apart: of 1 batch, 2, 3 to 4, 5 to 8, and so on
+// up to 4,096.
+const GroupSizes = 13
+
+// Counts is figures of the batches that a store was given in this process. It commits together what
+// waits, in groups.
+type Counts struct {
+	Groups  int64             // that were tried, whatever came of them
+	Sizes   [GroupSizes]int64 // of these groups
+	Waiting int               // batches that wait for a group now
+	Took    time.Duration     // of all calls of Commit together, with their waiting
 }
 
 // The errors of a store, for use with errors.Is.
@@ -215,6 +256,9 @@ var (
 	ErrMissed = errors.New("events were forgotten")
 	// ErrUnavailable means that the store cannot be used now. Nothing was done.
 	ErrUnavailable = errors.New("store unavailable")
+	// ErrBusy means that a file was not compacted because too much is written to it, or because it
+	// is being compacted.
+	ErrBusy = fmt.Errorf("%w: too much is going on", ErrUnavailable)
 	// ErrInvalid means that the caller broke a rule of this package, such as a key that is too
 	// long.
 	ErrInvalid = errors.New("invalid use of the store")

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"io"
+	"sync"
 	"time"
 
 	"github.com/denizenhq/denizen"
@@ -17,17 +18,19 @@ type Exported struct {
 	Users int
 	// First and Last are the places in the feed before the first user was read and after the last.
 	// The events after First are of changes that the file may lack.
-	First, Last denizen.Seq
+	First, Last denizen.Cursor
 	// Damaged holds the first MaxProblems users that cannot be read. DamagedUsers is their number.
 	Damaged      []denizen.UserID
 	DamagedUsers int
 }
 
-// A page begins small and grows to maxPage users, or to as many as fill about pageBytes.
+// A page begins small and grows to maxPage users, or to as many as fill about pageBytes. So many
+// pages are in memory: one that is written, and others that are read meanwhile.
 const (
-	maxPage   = 250
+	maxPage   = 100
 	firstPage = 16
 	pageBytes = 1 << 20
+	pages     = 4
 )
 
 // Export writes all users of a directory as JSON Lines, in bytewise order of their ids: see
@@ -55,7 +58,7 @@ func Export(
 	}
 	begin := beginLine{
 		Kind: kindBegin, Format: format, Directory: dir.ID(),
-		At: time.Now().UTC().Truncate(time.Millisecond), Seq: uint64(done.First),
+		At: time.Now().UTC().Truncate(time.Millisecond), Cursor: string(done.First),
 	}
 	for _, d := range defs {
 		begin.Attributes = append(begin.Attributes, attrLine{
@@ -75,7 +78,7 @@ func Export(
 		return done, err
 	}
 	end := endLine{
-		Kind: kindEnd, Seq: uint64(done.Last), Users: done.Users, Damaged: done.DamagedUsers,
+		Kind: kindEnd, Cursor: string(done.Last), Users: done.Users, Damaged: done.DamagedUsers,
 	}
 	if err := writeLine(buffered, end); err != nil {
 		return done, err
@@ -92,46 +95,75 @@ func writeLine(w io.Writer, line any) error {
 	return err
 }
 
-// people writes all users, page by page.
+// page is some users, who are being read until read is closed.
+type page struct {
+	ids    []string
+	read   chan struct{}
+	people []door.Person
+	err    error
+}
+
+// people writes all users, page by page, while the next pages are read.
 func (done *Exported) people(
 	ctx context.Context, through door.Directory, by denizen.Principal, w *bufio.Writer,
 ) error {
-	after, limit := "", firstPage
+	ctx, cancel := context.WithCancel(ctx)
+	var reading sync.WaitGroup
+	defer reading.Wait()
+	defer cancel()
+	most := pages
+	if through.Serial() {
+		most = 1
+	}
+	var ahead []*page // in order
 	var line []byte
-	for {
-		page, err := through.People(ctx, by, after, limit)
-		if err != nil {
-			return err
+	for after, limit, last := "", firstPage, false; ; {
+		for !last && len(ahead) < most {
+			p := &page{read: make(chan struct{})}
+			ahead = append(ahead, p)
+			p.ids, p.err = through.List(ctx, by, after, limit)
+			if last = len(p.ids) < limit; len(p.ids) == 0 {
+				close(p.read)
+				break
+			}
+			after = p.ids[len(p.ids)-1]
+			reading.Go(func() {
+				defer close(p.read)
+				p.people, p.err = through.People(ctx, by, p.ids)
+			})
+		}
+		if len(ahead) == 0 {
+			return nil
+		}
+		p := ahead[0]
+		ahead = ahead[1:]
+		<-p.read
+		if p.err != nil {
+			return p.err
 		}
 		bytes := 0
-		for i := range page {
-			after = page[i].ID
-			if line, err = done.person(line[:0], &page[i]); err != nil {
-				return err
-			}
+		for i := range p.people {
+			line = done.person(line[:0], &p.people[i])
 			bytes += len(line)
 			if _, err := w.Write(line); err != nil {
 				return err
 			}
 		}
-		if len(page) < limit {
-			return nil
-		}
-		limit = min(maxPage, 2*limit, max(1, limit*pageBytes/max(1, bytes)))
+		limit = min(maxPage, 2*limit, max(1, len(p.ids)*pageBytes/max(1, bytes)))
 	}
 }
 
 // person appends the line of a user.
-func (done *Exported) person(line []byte, p *door.Person) ([]byte, error) {
+func (done *Exported) person(line []byte, p *door.Person) []byte {
 	if p.Damaged {
 		if done.DamagedUsers++; len(done.Damaged) < MaxProblems {
 			done.Damaged = append(done.Damaged, denizen.UserID(p.ID))
 		}
 		line = append(line, `{"kind":"damaged","id":`...)
-		return append(appendString(line, p.ID), '}', '\n'), nil
+		return append(appendString(line, p.ID), '}', '\n')
 	}
 	done.Users++
-	return appendUser(line, p.User, p.Profile), nil
+	return appendUser(line, p.User, p.Profile)
 }
 
 // appendUser appends a userLine. It is written by hand because encoding/json is too slow for a
@@ -143,6 +175,11 @@ func appendUser(b []byte, u *record.User, profile []record.Attribute) []byte {
 	b = appendString(b, u.ScreenName)
 	if u.Blocked {
 		b = append(b, `,"blocked":true`...)
+		b = appendTime(b, `,"blockedUntil":"`, u.BlockedUntil)
+		if u.BlockReason != "" {
+			b = append(b, `,"blockReason":`...)
+			b = appendString(b, u.BlockReason)
+		}
 	}
 	b = appendTime(b, `,"createdAt":"`, u.Created)
 	b = appendTime(b, `,"updatedAt":"`, u.Updated)

@@ -7,15 +7,17 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/denizenhq/denizen"
 	"github.com/denizenhq/denizen/internal/record"
 	"github.com/denizenhq/denizen/store"
-	"github.com/denizenhq/denizen/store/memory"
+	"github.com/denizenhq/denizen/store/storetest"
 	"github.com/denizenhq/denizen/transfer"
 )
 
@@ -66,7 +68,7 @@ func TestExport_WhatItWroteGivesTheSamePeople(t *testing.T) {
 		f, err := transfer.Open(strings.NewReader(text))
 		require.NoError(t, err)
 		require.Equal(t, dir.ID(), f.Directory)
-		require.Equal(t, before, f.Seq)
+		require.Equal(t, before, f.Cursor)
 		require.WithinDuration(t, time.Now(), f.At, time.Minute)
 		require.Len(t, f.Definitions, 3)
 		report, _ := bring(t, other, f.Users(), transfer.Options{TrustVerified: true, Define: f.Definitions})
@@ -143,7 +145,7 @@ func TestExport_HoldsNoSecret(t *testing.T) {
 type together struct {
 	store.Store
 	t       *testing.T
-	users   int
+	users   atomic.Int64
 	changes func()
 }
 
@@ -151,8 +153,8 @@ func (s *together) Get(ctx context.Context, keys ...store.Key) ([]store.Record, 
 	for i, key := range keys {
 		if key.HasPrefix(record.Users) {
 			_, id := record.Parts(key)
-			require.Equal(s.t, record.ProfileKey(id), keys[i+1])
-			s.users++
+			assert.Equal(s.t, record.ProfileKey(id), keys[i+1])
+			s.users.Add(1)
 		}
 	}
 	return s.Store.Get(ctx, keys...)
@@ -167,40 +169,99 @@ func (s *together) List(ctx context.Context, r store.Range) ([]store.Record, err
 }
 
 func TestExport_EachUserIsWholeAsItWasAtOneMoment(t *testing.T) {
-	inner := memory.New()
-	dir, _ := denizen.New(t.Context(), inner, options())
-	people(t, dir)
-	require.NoError(t, dir.Close())
-	s := &together{Store: inner, t: t}
-	dir, err := denizen.New(t.Context(), s, options())
-	require.NoError(t, err)
-	defer dir.Close()
-	// Some users are deleted between the list and the read.
-	deleted := 0
-	s.changes = func() {
-		_, err := inner.Commit(t.Context(), store.Batch{Drop: []store.Key{record.UserKey(fmt.Sprintf("user-%06d", 10*deleted))}})
+	overStores(t, func(t *testing.T, dir *denizen.Directory, inner store.Store) {
+		people(t, dir)
+		require.NoError(t, dir.Close())
+		s := &together{Store: inner, t: t}
+		dir, err := denizen.New(t.Context(), s, options())
 		require.NoError(t, err)
-		deleted++
-	}
-	_, done := export(t, dir)
-	require.Greater(t, deleted, 3)
-	require.Less(t, done.Users, 1_002)
-	require.GreaterOrEqual(t, done.Users, 1_002-deleted)
-	require.Greater(t, done.Last, done.First)
-	require.GreaterOrEqual(t, s.users, done.Users)
+		defer func() { require.NoError(t, dir.Close()) }()
+		// Some users are deleted between the list and the read.
+		deleted := 0
+		s.changes = func() {
+			id := denizen.UserID(fmt.Sprintf("user-%06d", 10*deleted))
+			require.NoError(t, dir.DeleteUser(t.Context(), system, id))
+			deleted++
+		}
+		_, done := export(t, dir)
+		require.Greater(t, deleted, 3)
+		require.Less(t, done.Users, 1_002)
+		require.GreaterOrEqual(t, done.Users, 1_002-deleted)
+		require.NotEqual(t, done.First, done.Last)
+		require.GreaterOrEqual(t, int(s.users.Load()), done.Users)
+	})
 }
 
 func TestExport_EndsWithItsWriterAndItsContext(t *testing.T) {
-	dir, _ := newMemory(t)
-	people(t, dir)
-	broken := errors.New("the disk is full")
-	_, err := transfer.Export(t.Context(), dir, system, failing{broken})
-	require.ErrorIs(t, err, broken)
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	_, err = transfer.Export(ctx, dir, system, &bytes.Buffer{})
-	require.ErrorIs(t, err, denizen.ErrUnavailable)
-	require.NoError(t, dir.Close())
-	_, err = transfer.Export(t.Context(), dir, system, &bytes.Buffer{})
-	require.ErrorIs(t, err, denizen.ErrClosed)
+	overStores(t, func(t *testing.T, dir *denizen.Directory, _ store.Store) {
+		people(t, dir)
+		broken := errors.New("the disk is full")
+		_, err := transfer.Export(t.Context(), dir, system, failing{broken})
+		require.ErrorIs(t, err, broken)
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		_, err = transfer.Export(ctx, dir, system, &bytes.Buffer{})
+		require.ErrorIs(t, err, denizen.ErrUnavailable)
+		require.NoError(t, dir.Close())
+		_, err = transfer.Export(t.Context(), dir, system, &bytes.Buffer{})
+		require.ErrorIs(t, err, denizen.ErrClosed)
+	})
+}
+
+// held is a store whose reads of many records wait for the caller's context.
+type held struct {
+	store.Store
+	waiting atomic.Int64
+	begun   chan struct{}
+}
+
+func (s *held) Get(ctx context.Context, keys ...store.Key) ([]store.Record, error) {
+	if len(keys) < 3 {
+		return s.Store.Get(ctx, keys...)
+	}
+	s.begun <- struct{}{}
+	s.waiting.Add(1)
+	defer s.waiting.Add(-1)
+	<-ctx.Done()
+	return nil, ctx.Err()
+}
+
+func TestExport_ReadsAFewPagesAheadAndLeavesNoReadBehind(t *testing.T) {
+	overStores(t, func(t *testing.T, dir *denizen.Directory, inner store.Store) {
+		people(t, dir)
+		require.NoError(t, dir.Close())
+		s := &held{Store: inner, begun: make(chan struct{}, 100)}
+		dir, err := denizen.New(t.Context(), s, options())
+		require.NoError(t, err)
+		defer func() { require.NoError(t, dir.Close()) }()
+		ctx, cancel := context.WithCancel(t.Context())
+		go func() {
+			for range 4 {
+				<-s.begun
+			}
+			cancel()
+		}()
+		_, err = transfer.Export(ctx, dir, system, &bytes.Buffer{})
+		require.ErrorIs(t, err, denizen.ErrUnavailable)
+		require.Zero(t, s.waiting.Load())
+		require.Empty(t, s.begun, "no more than four pages are read at once")
+	})
+}
+
+// An error of the third list comes after the users of the first two pages.
+func TestExport_AnErrorComesInItsPlace(t *testing.T) {
+	overFaultyStores(t, func(t *testing.T, dir *denizen.Directory, strike *strike) {
+		people(t, dir)
+		var lists atomic.Int64
+		strike.by(func(c storetest.Call) storetest.Fault {
+			if c.Method == "List" && lists.Add(1) == 4 { // the first is of definitions
+				return storetest.Before
+			}
+			return storetest.None
+		})
+		var out bytes.Buffer
+		done, err := transfer.Export(t.Context(), dir, system, &out)
+		require.ErrorIs(t, err, denizen.ErrUnavailable)
+		require.Equal(t, 32, done.Users)
+	})
 }

@@ -27,8 +27,9 @@ import (
 //
 // The iterator must end when ctx does: Import does not interrupt it.
 //
-// Some 1,000 rows are in memory at once, of 10 MiB at most beside the largest one. Except in dry
-// runs the memory does not grow with the number of rows. Only .system may.
+// Some 400 rows are in memory at once, of 8 MiB at most beside the largest one. Except in dry runs
+// the memory does not grow with the number of rows, but for what a store keeps of the pages of its
+// file. Only .system may.
 func Import(
 	ctx context.Context, dir *denizen.Directory, by denizen.Principal,
 	users iter.Seq2[User, error], o Options,
@@ -71,11 +72,12 @@ func definitionOf(def denizen.AttributeDef) record.Definition {
 }
 
 // These bound the rows in memory. There are enough chunks for the store to commit many users in one
-// transaction while the next rows are prepared.
+// transaction while the next rows are prepared. With 1,000 rows it is a twentieth faster over a
+// file, and a million users take 80 MB of heap instead of 56.
 const (
-	chunkRows  = 200
+	chunkRows  = 100
 	chunkBytes = 2 << 20
-	maxChunks  = 5
+	maxChunks  = 4
 )
 
 // run is an import in progress. The goroutine that called Import reads the rows into chunks, and
@@ -343,6 +345,9 @@ func (r *run) take(at *row, number int) error {
 		}
 		if t.Locator == "" {
 			p.Field, p.Rule = "id", "belongs to another user, who was made at another time"
+			if t.User != out.ID && t.User != "" {
+				p.Rule = "is an alias of another user"
+			}
 		}
 		add(p)
 	}
@@ -405,7 +410,8 @@ func problemOf(err error) Problem {
 // rowOf returns a user in the form that the door takes.
 func rowOf(u User) door.Row {
 	r := door.Row{
-		ID: string(u.ID), ScreenName: u.ScreenName, Blocked: u.Blocked,
+		ID: string(u.ID), ScreenName: u.ScreenName,
+		Blocked: u.Blocked, Reason: u.Block.Reason, Until: millis(u.Block.Until),
 		Created: millis(u.CreatedAt), Updated: millis(u.UpdatedAt),
 		Locators:   make([]door.Locator, len(u.Locators)),
 		Attributes: make([]record.Attribute, len(u.Attributes)),
@@ -432,7 +438,7 @@ func millis(t time.Time) int64 {
 
 // sizeOf returns about how many bytes of memory a row takes.
 func sizeOf(u User) int {
-	n := 512 + len(u.ID) + len(u.ScreenName)
+	n := 512 + len(u.ID) + len(u.ScreenName) + len(u.Block.Reason)
 	for _, l := range u.Locators {
 		n += 256 + len(l.Locator)
 	}

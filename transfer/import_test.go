@@ -9,6 +9,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -16,9 +17,9 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/denizenhq/denizen"
-	"github.com/denizenhq/denizen/denizentest"
 	"github.com/denizenhq/denizen/internal/record"
 	"github.com/denizenhq/denizen/store"
+	"github.com/denizenhq/denizen/store/storetest"
 	"github.com/denizenhq/denizen/transfer"
 )
 
@@ -33,6 +34,7 @@ var (
 func whole() transfer.User {
 	return transfer.User{
 		ID: "alice-01", ScreenName: "Alice", Blocked: true, CreatedAt: made, UpdatedAt: changed,
+		Block: denizen.Block{Reason: "wrote \"so\"", Until: made.AddDate(1000, 0, 0)},
 		Locators: []transfer.Locator{
 			{Locator: "email:Alice@Example.org", Status: denizen.Verified, AddedAt: added, VerifiedAt: verified},
 			{Locator: "tele:+1 (415) 555-2671", Status: denizen.VerificationPending, VerifiedAt: verified},
@@ -56,6 +58,7 @@ func TestImport_AUserComesWhole(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, "Alice", u.ScreenName)
 		require.True(t, u.Blocked)
+		require.Equal(t, whole().Block, u.Block)
 		require.Equal(t, made, u.CreatedAt)
 		require.Equal(t, changed, u.UpdatedAt)
 		require.Len(t, u.Locators, 3)
@@ -138,7 +141,7 @@ func TestImport_ASecondRunDoesNothing(t *testing.T) {
 
 		report, _ = bring(t, dir, many(n+1), transfer.Options{})
 		require.Equal(t, transfer.Report{Rows: n + 1, Created: 1, Present: n}, report)
-		require.Equal(t, before+2, head(t, dir))
+		require.Equal(t, 2, eventsAfter(t, dir, before))
 		u, err := dir.User(t.Context(), system, users[0].ID)
 		require.NoError(t, err)
 		require.Equal(t, "Somebody Else", u.ScreenName, "what was changed since stays")
@@ -158,7 +161,7 @@ func TestImport_EachUserHasACommitAndAnEventOfItsOwn(t *testing.T) {
 			seen[e.User] = true
 		}
 		require.Len(t, seen, 600)
-		require.Equal(t, before+600, head(t, dir))
+		require.Equal(t, 600, eventsAfter(t, dir, before))
 	})
 }
 
@@ -242,6 +245,24 @@ func TestImport_AnIDThatAnotherUserHasIsRefusedWhereTheRowSaysWhenItsUserWasMade
 			require.Equal(t, 1, report.Refused)
 		}
 	})
+}
+
+func TestImport_AnIDThatIsAnAliasIsRefused(t *testing.T) {
+	for _, dry := range []bool{true, false} {
+		overStores(t, func(t *testing.T, dir *denizen.Directory, _ store.Store) {
+			for _, id := range []denizen.UserID{"alice-01", "alice-02"} {
+				_, err := dir.CreateUser(t.Context(), system, denizen.NewUser{ID: id, ScreenName: "Alice"})
+				require.NoError(t, err)
+			}
+			_, err := dir.MergeUsers(t.Context(), system, "alice-01", "alice-02", denizen.MergePolicy{Alias: denizen.Forever})
+			require.NoError(t, err)
+			report, _ := bring(t, dir, rows(plain("alice-01")), transfer.Options{DryRun: dry})
+			require.Equal(t, []transfer.Problem{{
+				Row: 1, ID: "alice-01", Field: "id", Rule: "is an alias of another user", Owner: "alice-02",
+			}}, report.Problems)
+			require.Equal(t, 1, report.Refused)
+		})
+	}
 }
 
 // The rows are all in progress at once.
@@ -461,46 +482,48 @@ func TestImport_WhoHasNoIDIsFoundByItsExternalName(t *testing.T) {
 }
 
 func TestImport_OnlySystemMay(t *testing.T) {
-	dir, _ := newMemory(t)
-	bring(t, dir, rows(plain("alice-01")), transfer.Options{})
-	alice, err := dir.ActAs(t.Context(), system, "alice-01")
-	require.NoError(t, err)
-	for _, by := range []denizen.Principal{{}, alice} {
-		for _, dry := range []bool{true, false} {
-			_, err := transfer.Import(t.Context(), dir, by, func(func(transfer.User, error) bool) { t.Fatal("the rows are read") }, transfer.Options{DryRun: dry})
+	overStores(t, func(t *testing.T, dir *denizen.Directory, _ store.Store) {
+		bring(t, dir, rows(plain("alice-01")), transfer.Options{})
+		alice, err := dir.ActAs(t.Context(), system, "alice-01")
+		require.NoError(t, err)
+		for _, by := range []denizen.Principal{{}, alice} {
+			for _, dry := range []bool{true, false} {
+				_, err := transfer.Import(t.Context(), dir, by, func(func(transfer.User, error) bool) { t.Fatal("the rows are read") }, transfer.Options{DryRun: dry})
+				require.ErrorIs(t, err, denizen.ErrDenied)
+			}
+			_, err = transfer.Export(t.Context(), dir, by, failing{})
 			require.ErrorIs(t, err, denizen.ErrDenied)
 		}
-		_, err = transfer.Export(t.Context(), dir, by, failing{})
-		require.ErrorIs(t, err, denizen.ErrDenied)
-	}
+	})
 }
 
 func TestImport_AnAccessKeyThatGoesEndsIt(t *testing.T) {
-	dir, _ := newMemory(t)
-	key, err := dir.CreateAccessKey(t.Context(), system)
-	require.NoError(t, err)
-	by, err := dir.AuthenticateKey(t.Context(), key.Key, key.Secret)
-	require.NoError(t, err)
-	before := head(t, dir)
-	report, err := transfer.Import(t.Context(), dir, by, many(3), transfer.Options{})
-	require.NoError(t, err)
-	require.Equal(t, 3, report.Created)
-	for e, err := range dir.Events(t.Context(), system, before) {
+	overStores(t, func(t *testing.T, dir *denizen.Directory, _ store.Store) {
+		key, err := dir.CreateAccessKey(t.Context(), system)
 		require.NoError(t, err)
-		require.Equal(t, key.Key, e.AccessKey)
-	}
-	endless := func(yield func(transfer.User, error) bool) {
-		for u, err := range many(1 << 30) {
-			if u.ID == "user-005000" {
-				require.NoError(t, dir.DeleteAccessKey(t.Context(), system, key.Key))
-			}
-			if !yield(u, err) {
-				return
+		by, err := dir.AuthenticateKey(t.Context(), key.Key, key.Secret)
+		require.NoError(t, err)
+		before := head(t, dir)
+		report, err := transfer.Import(t.Context(), dir, by, many(3), transfer.Options{})
+		require.NoError(t, err)
+		require.Equal(t, 3, report.Created)
+		for e, err := range dir.Events(t.Context(), system, before) {
+			require.NoError(t, err)
+			require.Equal(t, key.Key, e.AccessKey)
+		}
+		endless := func(yield func(transfer.User, error) bool) {
+			for u, err := range many(1 << 30) {
+				if u.ID == "user-005000" {
+					require.NoError(t, dir.DeleteAccessKey(t.Context(), system, key.Key))
+				}
+				if !yield(u, err) {
+					return
+				}
 			}
 		}
-	}
-	_, err = transfer.Import(t.Context(), dir, by, endless, transfer.Options{})
-	require.ErrorIs(t, err, denizen.ErrRevoked)
+		_, err = transfer.Import(t.Context(), dir, by, endless, transfer.Options{})
+		require.ErrorIs(t, err, denizen.ErrRevoked)
+	})
 }
 
 func TestImport_EndsWithItsContextAndGoesOnLater(t *testing.T) {
@@ -523,64 +546,67 @@ func TestImport_EndsWithItsContextAndGoesOnLater(t *testing.T) {
 }
 
 func TestImport_AnErrorThatIsAboutNoRowEndsIt(t *testing.T) {
-	broken := errors.New("the table is locked")
-	ends := func(yield func(transfer.User, error) bool) {
-		for u := range many(300) {
-			yield(u, nil)
+	overStores(t, func(t *testing.T, dir *denizen.Directory, _ store.Store) {
+		broken := errors.New("the table is locked")
+		ends := func(yield func(transfer.User, error) bool) {
+			for u := range many(300) {
+				yield(u, nil)
+			}
+			if yield(transfer.User{}, broken) {
+				t.Fatal("it goes on")
+			}
 		}
-		if yield(transfer.User{}, broken) {
-			t.Fatal("it goes on")
-		}
-	}
-	dir, _ := newMemory(t)
-	report, err := transfer.Import(t.Context(), dir, system, ends, transfer.Options{})
-	require.ErrorIs(t, err, broken)
-	require.LessOrEqual(t, report.Created, 300)
+		report, err := transfer.Import(t.Context(), dir, system, ends, transfer.Options{})
+		require.ErrorIs(t, err, broken)
+		require.LessOrEqual(t, report.Created, 300)
 
-	report, err = transfer.Import(t.Context(), dir, system, many(600), transfer.Options{Each: func(r transfer.Result) error {
-		if r.Row == 3 {
-			return broken
-		}
-		require.Less(t, r.Row, 3)
-		return nil
-	}})
-	require.ErrorIs(t, err, broken)
-	require.Equal(t, 3, report.Rows)
+		report, err = transfer.Import(t.Context(), dir, system, many(600), transfer.Options{Each: func(r transfer.Result) error {
+			if r.Row == 3 {
+				return broken
+			}
+			require.Less(t, r.Row, 3)
+			return nil
+		}})
+		require.ErrorIs(t, err, broken)
+		require.Equal(t, 3, report.Rows)
 
-	require.NoError(t, dir.Close())
-	_, err = transfer.Import(t.Context(), dir, system, many(600), transfer.Options{})
-	require.ErrorIs(t, err, denizen.ErrClosed)
+		require.NoError(t, dir.Close())
+		_, err = transfer.Import(t.Context(), dir, system, many(600), transfer.Options{})
+		require.ErrorIs(t, err, denizen.ErrClosed)
+	})
 }
 
 func TestImport_ARowThatTheSourceRefusesIsReported(t *testing.T) {
-	dir, _ := newMemory(t)
-	source := func(yield func(transfer.User, error) bool) {
-		_ = yield(plain("alice-01"), nil) &&
-			yield(transfer.User{ID: "alice-02"}, &denizen.Error{Kind: denizen.ErrInvalid, Field: "birthday", Reason: "is no date"}) &&
-			yield(transfer.User{}, fmt.Errorf("what else: %w", denizen.ErrInvalid)) &&
-			yield(plain("alice-03"), nil)
-	}
-	report, _ := bring(t, dir, source, transfer.Options{})
-	require.Equal(t, transfer.Report{Rows: 4, Created: 2, Refused: 2, Problems: []transfer.Problem{
-		{Row: 2, ID: "alice-02", Field: "birthday", Rule: "is no date"}, {Row: 3, Field: "row", Rule: "cannot be read"},
-	}}, report)
+	overStores(t, func(t *testing.T, dir *denizen.Directory, _ store.Store) {
+		source := func(yield func(transfer.User, error) bool) {
+			_ = yield(plain("alice-01"), nil) &&
+				yield(transfer.User{ID: "alice-02"}, &denizen.Error{Kind: denizen.ErrInvalid, Field: "birthday", Reason: "is no date"}) &&
+				yield(transfer.User{}, fmt.Errorf("what else: %w", denizen.ErrInvalid)) &&
+				yield(plain("alice-03"), nil)
+		}
+		report, _ := bring(t, dir, source, transfer.Options{})
+		require.Equal(t, transfer.Report{Rows: 4, Created: 2, Refused: 2, Problems: []transfer.Problem{
+			{Row: 2, ID: "alice-02", Field: "birthday", Rule: "is no date"}, {Row: 3, Field: "row", Rule: "cannot be read"},
+		}}, report)
+	})
 }
 
 func TestImport_TheReportIsBoundedAndEachIsNot(t *testing.T) {
-	dir, _ := newMemory(t)
-	bad := func(yield func(transfer.User, error) bool) {
-		for range transfer.MaxProblems + 500 {
-			if !yield(transfer.User{}, nil) {
-				return
+	overStores(t, func(t *testing.T, dir *denizen.Directory, _ store.Store) {
+		bad := func(yield func(transfer.User, error) bool) {
+			for range transfer.MaxProblems + 500 {
+				if !yield(transfer.User{}, nil) {
+					return
+				}
 			}
 		}
-	}
-	report, results := bring(t, dir, bad, transfer.Options{})
-	require.Len(t, report.Problems, transfer.MaxProblems)
-	require.Equal(t, 500, report.More)
-	for _, r := range results {
-		require.Len(t, r.Problems, 1)
-	}
+		report, results := bring(t, dir, bad, transfer.Options{})
+		require.Len(t, report.Problems, transfer.MaxProblems)
+		require.Equal(t, 500, report.More)
+		for _, r := range results {
+			require.Len(t, r.Problems, 1)
+		}
+	})
 }
 
 // An import that waits for its callbacks keeps no other caller of the directory waiting.
@@ -669,26 +695,74 @@ func TestImport_TheSameRowsTwiceAtOnceAreCreatedOnce(t *testing.T) {
 }
 
 func TestImport_AnOutcomeThatNobodyKnowsIsFoundOutByTheNextRun(t *testing.T) {
-	for _, fault := range []denizentest.Fault{denizentest.Made, denizentest.Lost, denizentest.Unavailable, denizentest.ReadOnly, denizentest.Corrupt} {
-		dir, faults := denizentest.Faulty(t)
-		begun := func(yield func(transfer.User, error) bool) {
-			for u, err := range many(3_000) {
-				if u.ID == "user-001500" {
-					faults.Begin(fault)
+	for name, fault := range map[string]storetest.Fault{
+		"unavailable": storetest.Before, "made": storetest.Applied, "lost": storetest.Withheld, "corrupt": storetest.Corrupt,
+	} {
+		t.Run(name, func(t *testing.T) {
+			overFaultyStores(t, func(t *testing.T, dir *denizen.Directory, strike *strike) {
+				const n = 2_000
+				begun := func(yield func(transfer.User, error) bool) {
+					for u, err := range many(n) {
+						if u.ID == "user-001000" {
+							strike.by(func(storetest.Call) storetest.Fault { return fault })
+						}
+						if !yield(u, err) {
+							return
+						}
+					}
 				}
-				if !yield(u, err) {
-					return
-				}
-			}
-		}
-		report, err := transfer.Import(t.Context(), dir, system, begun, transfer.Options{})
-		var e *denizen.Error
-		require.ErrorAs(t, err, &e)
-		require.Zero(t, report.Refused)
-		faults.End()
-		report, _ = bring(t, dir, many(3_000), transfer.Options{})
-		require.Equal(t, 3_000, report.Created+report.Present)
-		require.Equal(t, 3_000, len(everybody(t, dir)))
+				report, err := transfer.Import(t.Context(), dir, system, begun, transfer.Options{})
+				var e *denizen.Error
+				require.ErrorAs(t, err, &e)
+				require.Zero(t, report.Refused)
+				strike.end()
+				report, _ = bring(t, dir, many(n), transfer.Options{})
+				require.Equal(t, n, report.Created+report.Present)
+				require.Len(t, everybody(t, dir), n)
+			})
+		})
+	}
+}
+
+// Whichever call of an import fails, the next run makes up for it.
+func TestImport_AFaultAtAnyCallIsMadeUpForByTheNextRun(t *testing.T) {
+	for name, fault := range map[string]storetest.Fault{"unavailable": storetest.Before, "made": storetest.Applied, "lost": storetest.Withheld} {
+		t.Run(name, func(t *testing.T) {
+			overFaultyStores(t, func(t *testing.T, dir *denizen.Directory, strike *strike) {
+				const n = 8
+				rounds := storetest.EachCall(fault, func(round int, decide func(storetest.Call) storetest.Fault) {
+					few := func(yield func(transfer.User, error) bool) {
+						for i := range n {
+							at := fmt.Sprintf("%d-%d", round, i)
+							u := plain("round-"+at, "email:user"+at+"@example.org")
+							u.Attributes = []denizen.Attribute{{Key: "nick", Value: "Al"}}
+							if !yield(u, nil) {
+								return
+							}
+						}
+					}
+					var struck atomic.Bool
+					strike.by(func(c storetest.Call) storetest.Fault {
+						if c.Method == "Changes" || c.Method == "Wait" {
+							return storetest.None // of the directory itself
+						}
+						f := decide(c)
+						if f != storetest.None {
+							struck.Store(true)
+						}
+						return f
+					})
+					report, err := transfer.Import(t.Context(), dir, system, few, transfer.Options{Define: defs})
+					strike.end()
+					require.Equal(t, struck.Load(), err != nil)
+					require.Zero(t, report.Refused)
+					report, _ = bring(t, dir, few, transfer.Options{Define: defs})
+					require.Equal(t, n, report.Created+report.Present)
+					require.Len(t, everybody(t, dir), n*round)
+				})
+				require.GreaterOrEqual(t, rounds, n)
+			})
+		})
 	}
 }
 
@@ -776,4 +850,21 @@ func TestMapID_IsAUserIDThatNoOtherIDHas(t *testing.T) {
 			seen[got] = id
 		}
 	}
+}
+
+func TestImport_ABlockThatIsOverIsNone(t *testing.T) {
+	overStores(t, func(t *testing.T, dir *denizen.Directory, _ store.Store) {
+		over, endless, bad := plain("alice-01"), plain("alice-02"), plain("alice-03")
+		over.Blocked, over.Block = true, denizen.Block{Reason: "why", Until: made}
+		endless.Blocked = true
+		bad.Blocked, bad.Block = true, denizen.Block{Reason: strings.Repeat("r", 1025)}
+		report, _ := bring(t, dir, rows(over, endless, bad), transfer.Options{})
+		require.Equal(t, 2, report.Created)
+		require.Equal(t, 1, report.Refused)
+		for id, blocked := range map[denizen.UserID]bool{"alice-01": false, "alice-02": true} {
+			u, err := dir.User(t.Context(), system, id)
+			require.NoError(t, err)
+			require.Equal(t, blocked, u.Blocked, id)
+		}
+	})
 }

@@ -39,7 +39,7 @@ type beginLine struct {
 	Format     int        `json:"format"`
 	Directory  string     `json:"directory,omitempty"`
 	At         time.Time  `json:"at,omitzero"`
-	Seq        uint64     `json:"seq,omitempty"`
+	Cursor     string     `json:"cursor,omitempty"`
 	Attributes []attrLine `json:"attributes,omitempty"`
 }
 
@@ -56,14 +56,16 @@ type attrLine struct {
 
 // userLine is the line of a user. Empty members are left out.
 type userLine struct {
-	Kind       string        `json:"kind"`
-	ID         string        `json:"id,omitempty"`
-	ScreenName string        `json:"screenName,omitempty"`
-	Blocked    bool          `json:"blocked,omitempty"`
-	CreatedAt  time.Time     `json:"createdAt,omitzero"`
-	UpdatedAt  time.Time     `json:"updatedAt,omitzero"`
-	Locators   []locatorLine `json:"locators,omitempty"`
-	Attributes []valueLine   `json:"attributes,omitempty"`
+	Kind         string        `json:"kind"`
+	ID           string        `json:"id,omitempty"`
+	ScreenName   string        `json:"screenName,omitempty"`
+	Blocked      bool          `json:"blocked,omitempty"`
+	BlockedUntil time.Time     `json:"blockedUntil,omitzero"`
+	BlockReason  string        `json:"blockReason,omitempty"`
+	CreatedAt    time.Time     `json:"createdAt,omitzero"`
+	UpdatedAt    time.Time     `json:"updatedAt,omitzero"`
+	Locators     []locatorLine `json:"locators,omitempty"`
+	Attributes   []valueLine   `json:"attributes,omitempty"`
 }
 
 type locatorLine struct {
@@ -84,18 +86,18 @@ type valueLine struct {
 // endLine is the last line.
 type endLine struct {
 	Kind    string `json:"kind"`
-	Seq     uint64 `json:"seq,omitempty"`
+	Cursor  string `json:"cursor,omitempty"`
 	Users   int    `json:"users"`
 	Damaged int    `json:"damaged,omitempty"`
 }
 
 // File is a file of users that is being read. It must not be used by several goroutines at once.
 type File struct {
-	// Directory is the ID of the directory that the users came from, At is when, and Seq is the
-	// place in its feed. They are zero if the file does not say.
+	// Directory is the ID of the directory that the users came from, At is when, and Cursor is
+	// the place in its feed. They are zero if the file does not say.
 	Directory string
 	At        time.Time
-	Seq       denizen.Seq
+	Cursor    denizen.Cursor
 	// Definitions are the definitions of the users' attributes, for [Options].Define.
 	Definitions []denizen.AttributeDef
 
@@ -121,7 +123,7 @@ func Open(r io.Reader) (*File, error) {
 	if begin.Format != format {
 		return nil, badFile(fmt.Sprintf("is of format %d, and known is %d", begin.Format, format))
 	}
-	f.Directory, f.At, f.Seq = begin.Directory, begin.At, denizen.Seq(begin.Seq)
+	f.Directory, f.At, f.Cursor = begin.Directory, begin.At, denizen.Cursor(begin.Cursor)
 	for _, a := range begin.Attributes {
 		f.Definitions = append(f.Definitions, denizen.AttributeDef{
 			Key: a.Key, ContentTypes: a.ContentTypes, ContentEncodings: a.ContentEncodings,
@@ -207,7 +209,8 @@ func parseUser(line []byte) (User, error) {
 
 func userOf(l *userLine) User {
 	u := User{
-		ID: denizen.UserID(l.ID), ScreenName: l.ScreenName, Blocked: l.Blocked,
+		ID: denizen.UserID(l.ID), ScreenName: l.ScreenName,
+		Blocked: l.Blocked, Block: denizen.Block{Reason: l.BlockReason, Until: l.BlockedUntil},
 		CreatedAt: l.CreatedAt, UpdatedAt: l.UpdatedAt,
 	}
 	for _, at := range l.Locators {

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -23,6 +24,7 @@ import (
 	"github.com/denizenhq/denizen/store/bolt"
 	"github.com/denizenhq/denizen/store/memory"
 	"github.com/denizenhq/denizen/store/postgres"
+	"github.com/denizenhq/denizen/store/storetest"
 	"github.com/denizenhq/denizen/transfer"
 )
 
@@ -68,6 +70,35 @@ func overDamagedStores(t *testing.T, test func(t *testing.T, dir *denizen.Direct
 	run("memory", func(*testing.T) store.Store { return memory.New() })
 	run("bolt", func(t *testing.T) store.Store { return openBolt(t, filepath.Join(long.Dir(t), "people.db")) })
 	run("postgres", func(t *testing.T) store.Store { return openPostgres(t, newSchema(t)) })
+}
+
+// strike decides on the faults of a store. At first there are none.
+type strike struct {
+	decide atomic.Pointer[func(storetest.Call) storetest.Fault]
+}
+
+// by lets decide decide from now on.
+func (s *strike) by(decide func(storetest.Call) storetest.Fault) { s.decide.Store(&decide) }
+
+func (s *strike) end() { s.decide.Store(nil) }
+
+// overFaultyStores is overStores with faults.
+func overFaultyStores(t *testing.T, test func(t *testing.T, dir *denizen.Directory, s *strike)) {
+	t.Helper()
+	overStores(t, func(t *testing.T, dir *denizen.Directory, s store.Store) {
+		require.NoError(t, dir.Close())
+		var faults strike
+		dir, err := denizen.New(t.Context(), storetest.Faulty(s, func(c storetest.Call) storetest.Fault {
+			if decide := faults.decide.Load(); decide != nil {
+				return (*decide)(c)
+			}
+			return storetest.None
+		}), options())
+		require.NoError(t, err)
+		test(t, dir, &faults)
+		faults.end()
+		require.NoError(t, dir.Close())
+	})
 }
 
 func openBolt(t *testing.T, path string) store.Store {
@@ -169,11 +200,11 @@ func bring(t *testing.T, dir *denizen.Directory, users iter.Seq2[transfer.User, 
 	return report, results
 }
 
-func head(t *testing.T, dir *denizen.Directory) denizen.Seq {
+func head(t *testing.T, dir *denizen.Directory) denizen.Cursor {
 	t.Helper()
-	seq, err := dir.Head(t.Context(), system)
+	head, err := dir.Head(t.Context(), system)
 	require.NoError(t, err)
-	return seq
+	return head
 }
 
 // owner returns who owns a locator, or "".
@@ -192,4 +223,14 @@ func everybody(t *testing.T, dir *denizen.Directory) []denizen.User {
 		all = append(all, u)
 	}
 	return slices.Clip(all)
+}
+
+// eventsAfter returns how many events there are after a place.
+func eventsAfter(t *testing.T, dir *denizen.Directory, after denizen.Cursor) (n int) {
+	t.Helper()
+	for _, err := range dir.Events(t.Context(), system, after) {
+		require.NoError(t, err)
+		n++
+	}
+	return n
 }

@@ -47,6 +47,8 @@ type User struct {
 	ID         denizen.UserID
 	ScreenName string
 	Blocked    bool
+	// Block is how the user is blocked. It counts only where Blocked is set. Until may be past.
+	Block denizen.Block
 	// CreatedAt and UpdatedAt are from 1970 to a day from now, because clocks differ. They are kept
 	// to the millisecond. The default of CreatedAt is the time of the import. That of UpdatedAt is
 	// CreatedAt, and it must not be before it.

@@ -41,10 +41,13 @@ type settings struct {
 
 func main() {
 	var s settings
-	flag.StringVar(&s.postgres, "postgres", "", "the database, as a `URL` or as key=value pairs; DENIZEN_POSTGRES unless set")
-	flag.StringVar(&s.schema, "schema", "denizen_example", "`name` of the schema; made if there is none, and then dropped at the end")
+	flag.StringVar(&s.postgres, "postgres", "",
+		"the database, as a `URL` or as key=value pairs; DENIZEN_POSTGRES unless set")
+	flag.StringVar(&s.schema, "schema", "denizen_example",
+		"`name` of the schema; made if there is none, and then dropped at the end")
 	flag.BoolVar(&s.keep, "keep", false, "leave the schema there")
-	flag.StringVar(&s.serve, "serve", "", "be one of the two servers, on `address`; the program starts itself so")
+	flag.StringVar(&s.serve, "serve", "",
+		"be one of the two servers, on `address`; the program starts itself so")
 	flag.Parse()
 	s.postgres = cmp.Or(s.postgres, os.Getenv("DENIZEN_POSTGRES"))
 
@@ -88,13 +91,16 @@ func serve(ctx context.Context, s settings) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, kept.Close()) }()
-	dir, err := denizen.New(ctx, kept, denizen.Options{ApplicationID: application, MaxRevocationDelay: freshness})
+	dir, err := denizen.New(ctx, kept, denizen.Options{
+		ApplicationID: application, MaxRevocationDelay: freshness,
+	})
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, dir.Close()) }()
 	// Each server puts the same one: after the first this changes nothing.
-	err = dir.PutAccessKey(ctx, denizen.System(), os.Getenv("DENIZEN_ACCESS_KEY"), os.Getenv("DENIZEN_ACCESS_SECRET"))
+	key, secret := os.Getenv("DENIZEN_ACCESS_KEY"), os.Getenv("DENIZEN_ACCESS_SECRET")
+	err = dir.PutAccessKey(ctx, denizen.System(), key, secret)
 	if err != nil {
 		return fmt.Errorf("DENIZEN_ACCESS_KEY and DENIZEN_ACCESS_SECRET: %w", err)
 	}

@@ -34,9 +34,14 @@ func run(ctx context.Context, s settings, stdout io.Writer, stderr *os.File) (er
 	}
 	defer func() { err = errors.Join(err, drop()) }() // after the servers ended
 
-	key, secret := "cluster-"+rand.Text(), base64.StdEncoding.EncodeToString([]byte(rand.Text()+rand.Text()))
-	w.app, w.ids = "Basic "+base64.StdEncoding.EncodeToString([]byte(key+":"+secret)), []string{"{key}", key}
-	env := []string{"DENIZEN_POSTGRES=" + s.postgres, "DENIZEN_ACCESS_KEY=" + key, "DENIZEN_ACCESS_SECRET=" + secret}
+	key := "cluster-" + rand.Text()
+	secret := base64.StdEncoding.EncodeToString([]byte(rand.Text() + rand.Text()))
+	w.app = "Basic " + base64.StdEncoding.EncodeToString([]byte(key+":"+secret))
+	w.ids = []string{"{key}", key}
+	env := []string{
+		"DENIZEN_POSTGRES=" + s.postgres,
+		"DENIZEN_ACCESS_KEY=" + key, "DENIZEN_ACCESS_SECRET=" + secret,
+	}
 	for _, started := range []*server{&w.first, &w.second} {
 		if err := started.start(ctx, s.schema, env, stderr); err != nil {
 			return fmt.Errorf("the %s server: %w", started.name, err)
@@ -61,7 +66,8 @@ func makeSchema(
 		return nil, err
 	}
 	exists, name := false, pgx.Identifier{s.schema}.Sanitize()
-	err = pool.QueryRow(ctx, `SELECT EXISTS (SELECT 1 FROM pg_namespace WHERE nspname = $1)`, s.schema).Scan(&exists)
+	const query = `SELECT EXISTS (SELECT 1 FROM pg_namespace WHERE nspname = $1)`
+	err = pool.QueryRow(ctx, query, s.schema).Scan(&exists)
 	if err == nil && !exists {
 		_, err = pool.Exec(ctx, `CREATE SCHEMA `+name) // refused if somebody else made it by now
 	}
@@ -180,17 +186,22 @@ func (w *walk) step(
 		return a
 	}
 	said := cmp.Or(a.ErrorCode, a.ScreenName.ScreenName, a.Presence.Presence.Type)
-	w.say("  %-6s  %-6s %-32s %s", s.name, method, path, strings.TrimSpace(fmt.Sprint(a.status, " ", said)))
+	answered := strings.TrimSpace(fmt.Sprint(a.status, " ", said))
+	w.say("  %-6s  %-6s %-32s %s", s.name, method, path, answered)
 	if a.status != status || len(says) > 0 && said != says[0] {
-		w.err = fmt.Errorf("the last step should have been answered %d %s", status, strings.Join(says, ""))
+		w.err = fmt.Errorf("the last step should have been answered %d %s",
+			status, strings.Join(says, ""))
 	}
 	return a
 }
 
 func (w *walk) people() {
-	w.say("\nA user is created on the first, and is there on the second, with an address that nobody else gets")
-	person := fmt.Sprintf(`{"screenName": {"screenName": "Alice"}, "userLocators": ["email:alice.%s@example.org"]}`, rand.Text())
-	w.ids = append(w.ids, "{alice}", w.step(&w.first, w.app, "POST", "/v1/users", person, 201).Identifier)
+	w.say("\nA user is created on the first, and is there on the second, " +
+		"with an address that nobody else gets")
+	address := "email:alice." + rand.Text() + "@example.org"
+	person := `{"screenName": {"screenName": "Alice"}, "userLocators": ["` + address + `"]}`
+	created := w.step(&w.first, w.app, "POST", "/v1/users", person, 201)
+	w.ids = append(w.ids, "{alice}", created.Identifier)
 	w.step(&w.second, w.app, "GET", "/v1/users/{alice}", "", 200, "Alice")
 	w.step(&w.second, w.app, "POST", "/v1/users", person, 409, "duplicate_entity")
 
@@ -222,7 +233,8 @@ func (w *walk) revocation() {
 	}
 	w.step(&w.first, w.token, "GET", "/v1/users/me", "", 401, "token_revoked")
 	w.step(&w.second, w.token, "GET", "/v1/users/me", "", 401, "token_revoked")
-	w.say("  refused by the second since %s after, where MaxRevocationDelay allows %s", took.Round(time.Millisecond), freshness)
+	w.say("  refused by the second since %s after, where MaxRevocationDelay allows %s",
+		took.Round(time.Millisecond), freshness)
 }
 
 func (w *walk) killing() {
@@ -249,14 +261,17 @@ func (w *walk) killing() {
 		}
 	}
 	if last < 20 {
-		w.err = cmp.Or(w.ctx.Err(), fmt.Errorf("the first server renamed her %d times and then no more", last))
+		w.err = cmp.Or(w.ctx.Err(),
+			fmt.Errorf("the first server renamed her %d times and then no more", last))
 		return
 	}
 	w.say("  first   %s, after it acknowledged %d names", w.first.cmd.ProcessState, last)
 
 	w.say("\nThe second goes on, with the last of these names or the one that was under way")
 	a := w.step(&w.second, w.app, "GET", "/v1/users/{alice}", "", 200)
-	if name := a.ScreenName.ScreenName; w.err == nil && name != fmt.Sprint("Alice ", last) && name != fmt.Sprint("Alice ", last+1) {
+	name := a.ScreenName.ScreenName
+	if w.err == nil && name != fmt.Sprint("Alice ", last) &&
+		name != fmt.Sprint("Alice ", last+1) {
 		w.err = errors.New("an acknowledged name is lost")
 	}
 	issued := w.step(&w.second, w.app, "POST", "/v1/users/{alice}/tokens", "", 201).UserToken

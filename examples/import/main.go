@@ -48,7 +48,8 @@ func main() {
 	flag.StringVar(&s.export, "export", "", "write everybody to this file afterwards")
 	flag.BoolVar(&s.dryRun, "dry-run", false, "say what would come of each row, and write nothing")
 	flag.BoolVar(&s.trust, "trust", false, "believe what the source says of verified addresses")
-	flag.BoolVar(&s.takeFree, "take-free", false, "create users without the addresses that others have")
+	flag.BoolVar(&s.takeFree, "take-free", false,
+		"create users without the addresses that others have")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
@@ -137,7 +138,9 @@ func has(p transfer.Problem) string {
 	return ""
 }
 
-func open(ctx context.Context, s settings, o *transfer.Options) (users people, closeSource func(), err error) {
+func open(
+	ctx context.Context, s settings, o *transfer.Options,
+) (users people, closeSource func(), err error) {
 	if s.from == "postgres" {
 		return fromPostgres(ctx, s.in, s.query)
 	}

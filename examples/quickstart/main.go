@@ -71,11 +71,14 @@ func run(ctx context.Context, w io.Writer, path string) (err error) {
 	say("  Somebody else with ALICE@Example.org is refused, and nothing of it is kept:\n    %v", err)
 
 	say("\nMay she come in?")
-	issued, err := dir.IssueToken(ctx, system, alice.ID, denizen.TokenOptions{TTL: time.Hour, Label: "quickstart"})
+	issued, err := dir.IssueToken(ctx, system, alice.ID, denizen.TokenOptions{
+		TTL: time.Hour, Label: "quickstart",
+	})
 	if err != nil {
 		return err
 	}
-	say("  A token is issued to her, a JWT of %d bytes, good until %s.", len(issued.Signed), clock(issued.ExpiresAt))
+	say("  A token is issued to her, a JWT of %d bytes, good until %s.",
+		len(issued.Signed), clock(issued.ExpiresAt))
 	by, err := dir.Authenticate(ctx, issued.Signed)
 	if err != nil {
 		return err
@@ -97,7 +100,8 @@ func run(ctx context.Context, w io.Writer, path string) (err error) {
 	if err != nil {
 		return err
 	}
-	say("  Her token is extended: a second text, good until %s, beside the first.", clock(extended.ExpiresAt))
+	say("  Her token is extended: a second text, good until %s, beside the first.",
+		clock(extended.ExpiresAt))
 	for _, signed := range []string{issued.Signed, extended.Signed} {
 		if _, err := dir.Authenticate(ctx, signed); err != nil {
 			return err
@@ -133,7 +137,8 @@ func findOrCreate(ctx context.Context, say printer, dir *denizen.Directory) (den
 	}
 	if len(found) == 1 {
 		alice := found[0]
-		say("  Found again by her address: %s, the same person since %s.", alice.ScreenName, clock(alice.CreatedAt))
+		say("  Found again by her address: %s, the same person since %s.",
+			alice.ScreenName, clock(alice.CreatedAt))
 		return alice, describe(ctx, say, dir, alice)
 	}
 	alice, err := dir.CreateUser(ctx, denizen.System(), denizen.NewUser{
@@ -168,7 +173,8 @@ func describe(ctx context.Context, say printer, dir *denizen.Directory, alice de
 		return err
 	}
 	if !now.Since.IsZero() {
-		say("    presence  by now %s, since %s: nothing ran meanwhile", name(now.Presence), clock(now.Since))
+		say("    presence  by now %s, since %s: nothing ran meanwhile",
+			name(now.Presence), clock(now.Since))
 	}
 	return nil
 }
@@ -190,7 +196,8 @@ func profile(ctx context.Context, say printer, dir *denizen.Directory, by denize
 		}
 	}
 
-	_, err := dir.SetAttribute(ctx, by, by.User(), denizen.Attribute{Key: bio, Value: "Down the hole."})
+	written := denizen.Attribute{Key: bio, Value: "Down the hole."}
+	_, err := dir.SetAttribute(ctx, by, by.User(), written)
 	if err != nil {
 		return err
 	}
@@ -214,7 +221,8 @@ func profile(ctx context.Context, say printer, dir *denizen.Directory, by denize
 	}
 	counted := denizen.Attribute{Key: visits, Value: strconv.Itoa(earlier + 1)}
 	// Written only if the profile is still the one that was read.
-	if _, err := dir.SetAttribute(ctx, denizen.System(), by.User(), counted, before.Version); err != nil {
+	_, err = dir.SetAttribute(ctx, denizen.System(), by.User(), counted, before.Version)
+	if err != nil {
 		return err
 	}
 	say("  The application does: visit %s.", counted.Value)
@@ -228,7 +236,9 @@ func profile(ctx context.Context, say printer, dir *denizen.Directory, by denize
 }
 
 // presence sets a chain of three states once and watches it run out by reading alone.
-func presence(ctx context.Context, say printer, dir *denizen.Directory, by denizen.Principal) error {
+func presence(
+	ctx context.Context, say printer, dir *denizen.Directory, by denizen.Principal,
+) error {
 	chain := denizen.Online(time.Second).Then(denizen.Away(2 * time.Second)).Then(denizen.Offline())
 	if err := dir.SetPresence(ctx, by, by.User(), chain); err != nil {
 		return err
@@ -266,7 +276,7 @@ func presence(ctx context.Context, say printer, dir *denizen.Directory, by deniz
 // feed tells the last of the changes, each of which was committed with its event.
 func feed(ctx context.Context, say printer, dir *denizen.Directory) error {
 	var events []denizen.Event
-	for e, err := range dir.Events(ctx, denizen.System(), 0) {
+	for e, err := range dir.Events(ctx, denizen.System(), "") {
 		if err != nil {
 			return err
 		}

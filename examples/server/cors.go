@@ -19,8 +19,9 @@ const (
 
 // cors lets pages of one origin call the service, and of no other. They send a token in a header.
 // Credentials are never allowed here, so that a browser sends their requests without the cookie,
-// which is for the pages of the service itself. Where they are allowed, the origin has to be
-// trusted in httpadapter.Options.CrossOrigin, too.
+// which is for the pages of the service itself, and the sign-in lets no page of another origin sign
+// anybody in. Where they are allowed, the origin has to be trusted in
+// httpadapter.Options.CrossOrigin and signin.HandlerOptions.CrossOrigin, too.
 func cors(origin string, next http.Handler) http.Handler {
 	if origin == "" {
 		return next
@@ -45,11 +46,12 @@ func cors(origin string, next http.Handler) http.Handler {
 	})
 }
 
-// trust lets pages of an origin sign people in, too. Their browsers show them the response, with
-// the token, and ignore its cookie.
-func trust(protection *http.CrossOriginProtection, origin string) error {
-	if err := protection.AddTrustedOrigin(origin); err != nil || origin != strings.ToLower(origin) {
-		return fmt.Errorf("-allow-origin %s: must be an origin as browsers send it, such as https://app.example.org", origin)
+// checkOrigin says what is wrong with an origin that is to be allowed.
+func checkOrigin(origin string) error {
+	err := http.NewCrossOriginProtection().AddTrustedOrigin(origin)
+	if origin != "" && (err != nil || origin != strings.ToLower(origin)) {
+		return fmt.Errorf("-allow-origin %s: must be an origin as browsers send it, "+
+			"such as https://app.example.org", origin)
 	}
 	return nil
 }

@@ -1,11 +1,12 @@
 // Command server is a small service with people in it: the REST API of a user directory that
-// is kept in a file, beside routes of the service's own that the same tokens protect, and a
-// sign-in of its own. README.md walks through it.
+// is kept in a file, with sign-in by codes and links, beside pages and routes of the service's own
+// that the same tokens protect. README.md walks through it.
 //
 //	go run ./examples/server
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/base64"
 	"encoding/hex"
@@ -18,34 +19,48 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 	"time"
 
 	"github.com/denizenhq/denizen"
+	"github.com/denizenhq/denizen/opsocket"
 )
 
 // settings are what the flags and the environment say.
 type settings struct {
-	addr, db, applicationID, allowOrigin, proxies string
-	peers                                         bool
-	accessKey, accessSecret, rootKey              string
+	addr, url, db, applicationID, allowOrigin, proxies, mailbox string
+	peers                                                       bool
+	accessKey, accessSecret, rootKeys                           string
 }
 
 func main() {
 	var s settings
-	flag.StringVar(&s.addr, "addr", "127.0.0.1:8080", "`address` to listen on; port 0 takes a free one")
+	flag.StringVar(&s.addr, "addr", "127.0.0.1:8080",
+		"`address` to listen on; port 0 takes a free one")
+	flag.StringVar(&s.url, "url", "",
+		"`URL` that people open, such as https://app.example.org, for links in messages; "+
+			"the address that it listens on unless set")
 	flag.StringVar(&s.db, "db", "denizen.db", "`file` of the directory, made if there is none")
-	flag.StringVar(&s.applicationID, "application-id", "", "`id` of the application, for a directory that is made now; it keeps the one it was made with")
-	flag.BoolVar(&s.peers, "peers", false, "let users see each other's screen name, presence, and attributes defined as visible to peers")
-	flag.StringVar(&s.allowOrigin, "allow-origin", "", "`origin`, such as https://app.example.org, whose pages may call this server")
-	flag.StringVar(&s.proxies, "proxies", "", "comma-separated `addresses` or prefixes of proxies, such as 10.0.0.0/8, whose X-Forwarded-For says who a client is")
+	flag.StringVar(&s.applicationID, "application-id", "",
+		"`id` of the application, for a directory that is made now; it keeps the one it was made with")
+	flag.BoolVar(&s.peers, "peers", false,
+		"let users see each other's screen name, presence, "+
+			"and attributes defined as visible to peers")
+	flag.StringVar(&s.allowOrigin, "allow-origin", "",
+		"`origin`, such as https://app.example.org, whose pages may call this server")
+	flag.StringVar(&s.proxies, "proxies", "",
+		"comma-separated `addresses` or prefixes of proxies, such as 10.0.0.0/8, "+
+			"whose X-Forwarded-For says who a client is")
+	flag.StringVar(&s.mailbox, "mailbox", "",
+		"`file` that messages to people are appended to, in place of the log, for development")
 	flag.Parse()
 	if flag.NArg() > 0 {
 		fmt.Fprintln(os.Stderr, "server: not a flag:", flag.Arg(0))
 		os.Exit(2)
 	}
 	s.accessKey, s.accessSecret = os.Getenv("DENIZEN_ACCESS_KEY"), os.Getenv("DENIZEN_ACCESS_SECRET")
-	s.rootKey = os.Getenv("DENIZEN_ROOT_KEY")
+	s.rootKeys = os.Getenv("DENIZEN_ROOT_KEYS")
 
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // so that a second signal ends the program at once
@@ -61,9 +76,10 @@ func main() {
 // run serves until ctx ends. It writes the log to stderr.
 func run(ctx context.Context, s settings, stdout, stderr io.Writer) (err error) {
 	if (s.accessKey == "") != (s.accessSecret == "") {
-		return errors.New("DENIZEN_ACCESS_KEY and DENIZEN_ACCESS_SECRET go together: set both, or neither")
+		return errors.New("DENIZEN_ACCESS_KEY and DENIZEN_ACCESS_SECRET go together: " +
+			"set both, or neither")
 	}
-	rootKey, err := rootKey(s.rootKey)
+	rootKeys, err := rootKeys(s.rootKeys)
 	if err != nil {
 		return err
 	}
@@ -75,7 +91,7 @@ func run(ctx context.Context, s settings, stdout, stderr io.Writer) (err error) 
 	}
 	defer listener.Close()
 
-	o := denizen.Options{ApplicationID: s.applicationID, RootKey: rootKey}
+	o := denizen.Options{ApplicationID: s.applicationID, RootKeys: rootKeys}
 	if s.peers {
 		o.MaySee = func(context.Context, denizen.UserID, denizen.UserID, denizen.Facet) (bool, error) {
 			return true, nil
@@ -86,16 +102,51 @@ func run(ctx context.Context, s settings, stdout, stderr io.Writer) (err error) 
 		return fmt.Errorf("%s: %w", s.db, err)
 	}
 	defer func() { err = errors.Join(err, dir.Close()) }() // after the last request
-	handler, people, err := service(dir, log, s)
+	// If the first root key is a new one.
+	if err := dir.Rekey(ctx, denizen.System()); err != nil {
+		return err
+	}
+	deliver := inLog(log)
+	if s.mailbox != "" {
+		box, err := openMailbox(s.mailbox)
+		if err != nil {
+			return err
+		}
+		defer box.Close() // after the last message
+		deliver = box.deliver
+	}
+	s.url = strings.TrimSuffix(cmp.Or(s.url, "http://"+listener.Addr().String()), "/")
+	handler, people, err := service(dir, log, s, deliver)
 	if err != nil {
 		return err
 	}
-	defer people.close()
+	defer people.Close()
+	defer onDuty(ctx, dir, s.db+".sock", log)()
 	if err := accessKey(ctx, dir, s, log, stdout); err != nil {
 		return err
 	}
 	fmt.Fprintf(stdout, "listening on http://%s\n", listener.Addr())
 	return serve(ctx, newServer(handler, log), listener, log)
+}
+
+// onDuty lets the command denizen reach the directory while it is open here: to look, to back it up
+// and to compact its file. Only who may read the file anyway may connect. A server without it
+// serves people all the same.
+func onDuty(
+	ctx context.Context, dir *denizen.Directory, path string, log *slog.Logger,
+) (end func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if err := opsocket.Serve(ctx, dir, path); err != nil {
+			log.Warn("the command denizen does not reach this server", "socket", path, "err", err)
+		}
+	}()
+	return func() {
+		cancel()
+		<-done
+	}
 }
 
 // newServer returns a server that no slow client holds on to: a request, with its body, comes
@@ -112,20 +163,28 @@ func newServer(handler http.Handler, log *slog.Logger) *http.Server {
 	}
 }
 
-// rootKey returns the 32 bytes that a text spells in base64 or in hexadecimal digits, or nil for an
-// empty text. No error holds the text.
-func rootKey(text string) ([]byte, error) {
+// rootKeys returns the keys of a list with commas. Each is 32 bytes in base64 or in hexadecimal
+// digits, or the word none. An empty text is no list. No error holds the text.
+func rootKeys(text string) (keys [][]byte, err error) {
 	if text == "" {
 		return nil, nil
 	}
-	key, err := base64.StdEncoding.Strict().DecodeString(text)
-	if len(text) == 64 { // which is 48 bytes in base64
-		key, err = hex.DecodeString(text)
+	for one := range strings.SplitSeq(text, ",") {
+		if one == denizen.NoRootKey {
+			keys = append(keys, []byte(one))
+			continue
+		}
+		key, err := base64.StdEncoding.Strict().DecodeString(one)
+		if len(one) == 64 { // which is 48 bytes in base64
+			key, err = hex.DecodeString(one)
+		}
+		if err != nil || len(key) != 32 {
+			return nil, errors.New("DENIZEN_ROOT_KEYS must be 32 bytes each, in base64 (44 characters) " +
+				"or hexadecimal (64 digits): openssl rand -base64 32 makes one")
+		}
+		keys = append(keys, key)
 	}
-	if err != nil || len(key) != 32 {
-		return nil, errors.New("DENIZEN_ROOT_KEY must be 32 bytes in base64 (44 characters) or hexadecimal (64 digits): openssl rand -base64 32 makes one")
-	}
-	return key, nil
+	return keys, nil
 }
 
 // accessKey puts the access key that the environment brings into the directory. Without one a
@@ -138,7 +197,8 @@ func accessKey(
 	if s.accessKey != "" {
 		err := dir.PutAccessKey(ctx, system, s.accessKey, s.accessSecret)
 		if errors.Is(err, denizen.ErrRevoked) {
-			log.Warn("DENIZEN_ACCESS_KEY was deleted, and is not let in: unset it, or bring another", "err", err)
+			log.Warn("DENIZEN_ACCESS_KEY was deleted, and is not let in: "+
+				"unset it, or bring another", "err", err)
 			return nil
 		}
 		if err != nil {
@@ -154,7 +214,9 @@ func accessKey(
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(stdout, "# The application's access key, shown this once:\nexport DENIZEN_ACCESS_KEY=%s\nexport DENIZEN_ACCESS_SECRET=%s\n", made.Key, made.Secret)
+	_, err = fmt.Fprintf(stdout, "# The application's access key, shown this once:\n"+
+		"export DENIZEN_ACCESS_KEY=%s\n"+
+		"export DENIZEN_ACCESS_SECRET=%s\n", made.Key, made.Secret)
 	return err
 }
 

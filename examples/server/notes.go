@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"net/http"
 	"sync"
 	"unicode/utf8"
@@ -58,6 +59,12 @@ func (n *notes) write(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusConflict, "limit_exceeded", "that is too many notes")
 		return
 	}
+	// Who was erased meanwhile was so before this or will be: either way no note is left.
+	by := httpadapter.PrincipalFrom(r.Context()).User()
+	if u, err := n.dir.User(r.Context(), denizen.System(), by); errors.Is(err, denizen.ErrNotFound) ||
+		err == nil && u.InternalID != author {
+		n.forget(author)
+	}
 	answer(w, http.StatusCreated, note)
 }
 
@@ -75,6 +82,15 @@ func (n *notes) keep(author, text string) bool {
 	n.sizes[author] += more
 	n.size += more
 	return true
+}
+
+// forget removes the notes of an author.
+func (n *notes) forget(author string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.size -= n.sizes[author]
+	delete(n.sizes, author)
+	delete(n.texts, author)
 }
 
 // author returns who calls, by an id that is never another's.

@@ -13,8 +13,9 @@ var html string
 
 // policy lets the page run its one script, use its one style and call this server, and nothing
 // else.
-var policy = "default-src 'none'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; script-src '" +
-	hashOf("script") + "'; style-src '" + hashOf("style") + "'"
+var policy = "default-src 'none'; connect-src 'self'; base-uri 'none'; form-action 'none'; " +
+	"frame-ancestors 'none'; " +
+	"script-src '" + hashOf("script") + "'; style-src '" + hashOf("style") + "'"
 
 // hashOf returns the hash by which a policy names what stands in an element of the page.
 func hashOf(element string) string {
@@ -30,5 +31,7 @@ func page(w http.ResponseWriter, _ *http.Request) {
 	h.Set("Content-Security-Policy", policy)
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Referrer-Policy", "no-referrer")
+	h.Set("Cross-Origin-Opener-Policy", "same-origin")
+	h.Set("Cache-Control", "no-cache")
 	_, _ = w.Write([]byte(html))
 }

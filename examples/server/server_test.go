@@ -22,6 +22,9 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/denizenhq/denizen/internal/long"
+	"github.com/denizenhq/denizen/internal/ops"
 )
 
 // soon is more than enough for anything that a test waits for.
@@ -249,7 +252,7 @@ func TestAnAccessKeyOfTheEnvironmentIsTaken(t *testing.T) {
 
 func TestADirectoryMadeWithARootKeyOpensWithIt(t *testing.T) {
 	db := filepath.Join(t.TempDir(), "people.db")
-	env := []string{"DENIZEN_ROOT_KEY=" + strings.Repeat("0f", 32)}
+	env := []string{"DENIZEN_ROOT_KEYS=" + strings.Repeat("0f", 32)}
 	first := start(t, env, "-db", db)
 	first.user("Alice")
 	first.end()
@@ -262,6 +265,14 @@ func TestADirectoryMadeWithARootKeyOpensWithIt(t *testing.T) {
 	again := start(t, env, "-db", db)
 	again.key, again.secret = first.key, first.secret
 	again.user("Bob")
+	again.end()
+	other := strings.Repeat("1e", 32)
+	for _, keys := range []string{other + "," + strings.Repeat("0f", 32), other} {
+		again = start(t, []string{"DENIZEN_ROOT_KEYS=" + keys}, "-db", db)
+		again.key, again.secret = first.key, first.secret
+		again.user("Carol")
+		again.end()
+	}
 }
 
 // What the environment still holds may be what leaked: it was deleted for a reason.
@@ -301,13 +312,15 @@ func TestAStartThatCannotBeGoodSaysWhy(t *testing.T) {
 		"a key without its secret":        {[]string{"DENIZEN_ACCESS_KEY=brought-by-the-host"}, nil, "set both, or neither"},
 		"a secret without its key":        {[]string{"DENIZEN_ACCESS_SECRET=c2VjcmV0"}, nil, "set both, or neither"},
 		"a secret that is short":          {[]string{"DENIZEN_ACCESS_KEY=brought-by-the-host", "DENIZEN_ACCESS_SECRET=c2VjcmV0"}, nil, "DENIZEN_ACCESS_SECRET: denizen: PutAccessKey"},
-		"a root key that is short":        {[]string{"DENIZEN_ROOT_KEY=c2VjcmV0"}, nil, "DENIZEN_ROOT_KEY must be 32 bytes"},
-		"a file made without a root key":  {[]string{"DENIZEN_ROOT_KEY=" + strings.Repeat("0f", 32)}, []string{"-db", made}, "RootKey"},
+		"a root key that is short":        {[]string{"DENIZEN_ROOT_KEYS=c2VjcmV0"}, nil, "DENIZEN_ROOT_KEYS must be 32 bytes"},
+		"a file made without a root key":  {[]string{"DENIZEN_ROOT_KEYS=" + strings.Repeat("0f", 32)}, []string{"-db", made}, "RootKeys"},
 		"proxies that are none":           {nil, []string{"-proxies", "the proxy"}, "-proxies the proxy: must be"},
 		"an origin with a path":           {nil, []string{"-allow-origin", "https://app.example.org/"}, "-allow-origin https://app.example.org/: must be an origin"},
 		"an origin that is any":           {nil, []string{"-allow-origin", "*"}, "must be an origin"},
 		"an origin that is null":          {nil, []string{"-allow-origin", "null"}, "must be an origin"},
 		"an origin as no browser says it": {nil, []string{"-allow-origin", "https://App.example.org"}, "must be an origin"},
+		"a URL that is none":              {nil, []string{"-url", "people"}, "-url people: denizen: New: "},
+		"a mailbox that cannot be":        {nil, []string{"-mailbox", filepath.Join(made, "box")}, "-mailbox open "},
 		"a flag that is none":             {nil, []string{"peers"}, "not a flag: peers"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -425,6 +438,8 @@ func TestUsersSeeEachOtherOnlyWherePeersSaysSo(t *testing.T) {
 	}
 }
 
+var codeInLog = regexp.MustCompile(`Sign in with the code \d{8}`)
+
 func TestTheLogHoldsNoSecretButTheCode(t *testing.T) {
 	p := start(t, nil)
 	_, token, _ := p.user("Alice")
@@ -434,15 +449,16 @@ func TestTheLogHoldsNoSecretButTheCode(t *testing.T) {
 	p.wants(401, func(r *http.Request) { r.SetBasicAuth(p.key, "not-the-secret") }, "GET", "/v1/users", "")
 	made := p.wants(201, p.app, "POST", "/v1/applications/"+application(t, token)+"/accessKeys", "")
 
-	started := p.wants(202, nobody, "POST", "/sign-in", `{"email": "bob@example.org"}`)
+	started := p.wants(202, nobody, "POST", "/sign-in/code", `{"locator": "email:bob@example.org"}`)
 	proof := field(t, started, "proof")
 	var code string
 	require.Eventually(t, func() bool {
-		code = sentCode(p.stderr.String())
+		code = codeInLog.FindString(p.stderr.String())
 		return code != ""
 	}, soon, time.Millisecond)
-	in := p.wants(200, nobody, "POST", "/sign-in/code", `{"proof": "`+proof+`", "code": "`+code+`"}`)
-	signed := field(t, in, "signedToken")
+	code = code[len(code)-8:]
+	in := p.wants(200, nobody, "POST", "/sign-in/token", `{"proof": "`+proof+`", "code": "`+code+`"}`)
+	signed := field(t, in, "userToken", "signedToken")
 	p.wants(204, bearer(signed), "GET", "/v1/users/me/logout", "")
 	p.wants(401, bearer(signed), "GET", "/v1/users/me", "")
 	p.end()
@@ -453,7 +469,7 @@ func TestTheLogHoldsNoSecretButTheCode(t *testing.T) {
 	require.Equal(t, 1, strings.Count(log, "bob@example.org"))
 	for what, secret := range map[string]string{
 		"the token": token, "the token of the sign-in": signed, "the secret": p.secret, "a note": "rabbit",
-		"what was tried": "not-the-secret", "another secret": field(t, made, "accessSecret", "secret"),
+		"what was tried": "not-the-secret", "the handle of a proof": proof, "another secret": field(t, made, "accessSecret", "secret"),
 		"Basic authorization":     base64.StdEncoding.EncodeToString([]byte(p.key + ":" + p.secret)),
 		"the signature":           token[strings.LastIndexByte(token, '.')+1:],
 		"the other one's":         signed[strings.LastIndexByte(signed, '.')+1:],
@@ -481,7 +497,7 @@ func TestNoPathIsRedirected(t *testing.T) {
 	for _, path := range []string{
 		"//v1/users", "/v1//users", "/v1/users/", "/v1/users//me", "/v1/./users", "/v1/../v1/users", "/v1/%2e%2e/users",
 		"/v1/users/..", "/%76%31/users", "/v1", "/v1/", "//", "/.", "/..", "/notes/", "//notes", "/notes/../notes", "/./notes",
-		"/sign-in/", "//sign-in", "/sign-in//code", "/sign-in/./code", "/sign-in/code/", "/index.html", "//example.org/",
+		"/sign-in", "/sign-in/", "//sign-in", "/sign-in//code", "/sign-in/./code", "/sign-in/code/", "/index.html", "//example.org/",
 	} {
 		for _, method := range []string{"GET", "POST", "DELETE"} {
 			r, err := http.NewRequest(method, p.api, nil)
@@ -538,7 +554,7 @@ func TestTheCommandsOfTheReadmeWork(t *testing.T) {
 	require.Equal(t, 2, strings.Count(string(out), "errorCode"), "%s", out)
 }
 
-// What the README quotes under "Signing people in" stands in signin.go, to the letter.
+// What the README quotes under "Signing people in" stands in service.go, to the letter.
 func TestTheReadmeShowsTheSignIn(t *testing.T) {
 	text, err := os.ReadFile("README.md")
 	require.NoError(t, err)
@@ -547,9 +563,25 @@ func TestTheReadmeShowsTheSignIn(t *testing.T) {
 	_, block, found := strings.Cut(section, "```go\n")
 	require.True(t, found)
 	block, _, _ = strings.Cut(block, "```\n")
-	source, err := os.ReadFile("signin.go")
+	source, err := os.ReadFile("service.go")
 	require.NoError(t, err)
 	require.Contains(t, string(source), block)
-	require.Contains(t, block, "ProveLocator(")
-	require.Contains(t, block, ") enter(")
+	require.Contains(t, block, "signin.New(")
+}
+
+func TestWhoIsOnDutyReachesTheServer(t *testing.T) {
+	db := filepath.Join(long.Dir(t), "people.db")
+	p := start(t, nil, "-db", db)
+	require.JSONEq(t, `{"status":"ready"}`, p.wants(200, nobody, "GET", "/readyz", ""))
+	ctx, cancel := context.WithTimeout(t.Context(), soon)
+	defer cancel()
+	for {
+		_, err := ops.Dial(ctx, db+".sock", os.Getuid())
+		if err == nil {
+			break
+		}
+		require.NoError(t, ctx.Err(), err)
+	}
+	p.end()
+	require.NoFileExists(t, db+".sock")
 }

@@ -55,7 +55,7 @@ func TestWhoIsNotSignedInIsRefused(t *testing.T) {
 		},
 		"blocked": {
 			func(dir *denizen.Directory, by denizen.Principal) error {
-				_, err := dir.BlockUser(t.Context(), system, by.User())
+				_, err := dir.BlockUser(t.Context(), system, by.User(), denizen.Block{})
 				return err
 			},
 			denizen.ErrRevoked,

@@ -5,6 +5,7 @@ package census
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"github.com/denizenhq/denizen/internal/record"
 	"github.com/denizenhq/denizen/store"
@@ -12,8 +13,9 @@ import (
 
 // Census is the number of users, as of a place in the feed.
 type Census struct {
-	store      store.Store
-	came, went string // the kinds of the events about a user who was created or deleted
+	store store.Store
+	came  string   // the kind of the events about a user who was created
+	went  []string // the kinds of those about one who is gone
 
 	// lock guards the fields below; who has put a value in holds it. It is held over calls of the
 	// store, so that one caller counts for all. It is a channel because a count may be slow, and a
@@ -24,9 +26,9 @@ type Census struct {
 	upTo  store.Seq
 }
 
-// New returns a census of the users in a store. came and went are the kinds of the events about a
-// user who was created or deleted.
-func New(s store.Store, came, went string) *Census {
+// New returns a census of the users in a store. came is the kind of the events about a user who was
+// created, and went are those about one who is gone.
+func New(s store.Store, came string, went ...string) *Census {
 	return &Census{store: s, came: came, went: went, lock: make(chan struct{}, 1)}
 }
 
@@ -79,7 +81,7 @@ func (c *Census) follow(ctx context.Context, counts func(user store.Key, came bo
 			switch user := record.UserKey(event.User); {
 			case event.What == c.came && counts(user, true):
 				c.users++
-			case event.What == c.went && counts(user, false):
+			case slices.Contains(c.went, event.What) && counts(user, false):
 				c.users--
 			}
 			c.upTo = ch.Seq

@@ -1,5 +1,6 @@
 // Package door is the only way for other packages of this module to reach what the root does not
-// export. The root sets [Of] and implements the interfaces. Package transfer uses them.
+// export. The root sets [Of] and implements the interfaces. Packages transfer, signin and
+// webhook use them.
 //
 // The root imports this package, so it cannot name the root's types. A directory and a principal
 // are passed as any. Anything else in their place panics.
@@ -7,6 +8,7 @@ package door
 
 import (
 	"context"
+	"time"
 
 	"github.com/denizenhq/denizen/internal/record"
 	"github.com/denizenhq/denizen/store"
@@ -20,12 +22,127 @@ var Of func(directory any) Directory
 type Directory interface {
 	// Serial reports whether the directory is for one goroutine at a time, as in a transaction.
 	Serial() bool
+	// Closing is closed once the directory is being closed. It is of no use if Serial.
+	Closing() <-chan struct{}
 	// Importer returns an Importer for a denizen.Principal. The principal is checked now and again
 	// for every user.
 	Importer(ctx context.Context, by any, o ImportOptions) (Importer, error)
-	// People returns at most limit users whose ids come after one, in bytewise order. Each user and
-	// its profile are from one snapshot. A page with fewer users than limit is the last one.
-	People(ctx context.Context, by any, after string, limit int) ([]Person, error)
+	// List returns the ids of at most limit users that come after an id, in bytewise order. A page
+	// of fewer is the last one.
+	List(ctx context.Context, by any, after string, limit int) ([]string, error)
+	// People returns users, all from one snapshot. Those who do not exist are left out.
+	People(ctx context.Context, by any, ids []string) ([]Person, error)
+	// Verifier returns a Verifier for a denizen.Principal.
+	Verifier(ctx context.Context, by any) (Verifier, error)
+	Proofs
+	Changes
+	// Deliver is Notify with batches that stay the same: the bounds of one are stored before it is
+	// tried first, and hold until it is handled or its events are forgotten.
+	Deliver(ctx context.Context, by any, name string, c Consumer) error
+}
+
+// Consumer handles batches of events, which are each a []denizen.Event.
+type Consumer interface {
+	// Fit returns how many events of a batch, from its first, are one batch: at least one. It also
+	// reports whether one of those is wanted. If none is, they count as handled.
+	Fit(batch any) (n int, wanted bool)
+	// Handle handles a batch that was tried first at a time, which is kept to the millisecond.
+	Handle(ctx context.Context, begun time.Time, batch any) error
+}
+
+// Verifier is what package verify needs of a directory. All its errors are those of Verify.
+type Verifier interface {
+	// Records returns records of every kind after a key, in bytewise order. A page with less than
+	// limit is the last one. The caller is checked after they were read.
+	Records(ctx context.Context, after store.Key, limit int) ([]store.Record, error)
+	// Get returns records from one snapshot.
+	Get(ctx context.Context, keys ...store.Key) ([]store.Record, error)
+	// Events returns events after a place, or after those that were forgotten.
+	Events(ctx context.Context, after store.Seq, limit int) (store.Feed, error)
+	// Opens reports whether the secrets in a record can be opened.
+	Opens(value any) (bool, error)
+	// Damaged notes a record that cannot be read, for Directory.Health.
+	Damaged(key store.Key)
+}
+
+// Proofs is how proofs are stored. Codes are made, sent and asked for by package signin.
+type Proofs interface {
+	// StartProof counts a start and stores a proof, in one commit. If SignIn is empty the proof is
+	// of a locator of the user that by is, who needs a live token. Too many starts are ErrLimited
+	// with RetryAfter. Nothing depends on who owns the locator.
+	StartProof(ctx context.Context, by any, s ProofStart) (StartedProof, error)
+	// FinishSignIn uses up a proof, and makes whoever gave its secret the user of its locator, in
+	// one commit: see Directory.ProveLocator. Newcomer is a *denizen.NewUser, nil if nobody is
+	// created. It returns a denizen.User. A wrong secret costs a try, and is ErrDenied with Field
+	// "proof".
+	FinishSignIn(ctx context.Context, by any, handle, secret string, newcomer any) (any, string, error)
+	// FinishOwn uses up a proof of a locator of the user that by is, who needs a live token, or of
+	// what replaces that, and makes it Verified and owned. It returns a denizen.Locator.
+	FinishOwn(ctx context.Context, by any, locatorID, handle, secret string) (any, error)
+	// Addressee returns where to send what is for the owner of a locator, if somebody owns it.
+	Addressee(ctx context.Context, by any, locator string) (address string, owned bool, err error)
+	// GiveBack makes a start count no more.
+	GiveBack(ctx context.Context, s StartedProof) error
+	// Forget drops records of proofs, whatever is stored of them.
+	Forget(ctx context.Context, keys ...store.Key) error
+	// ProofMAC authenticates a text under a key of the directory, for a use.
+	ProofMAC(use, text string) []byte
+}
+
+// ProofStart is a proof to be started.
+type ProofStart struct {
+	SignIn    string // the serialized locator of who wants to sign in
+	LocatorID string // otherwise that of the caller's own locator
+	Replaced  string // what replaces that, serialized; empty: it is proved itself
+	Secret    string // that is sent
+	Client    string // whom the start counts for
+	Device    string // a device that signed in by the locator before; may be empty
+}
+
+// StartedProof is a proof that was started.
+type StartedProof struct {
+	Handle    string
+	Locator   string // type:canonical
+	Type      string
+	Address   string // where to send to, unless somebody owns the locator
+	Expires   int64
+	Proof     store.Key
+	Starts    store.Key // where the start is counted
+	StartName string    // in the record of the starts
+}
+
+// Changes is how users change what they are reached by.
+type Changes interface {
+	// OnChange sets what is called with each change that a user makes to what it is reached by, once
+	// it is committed or may have been. Notify must not block. Without it, or with nil, nobody can
+	// undo a change.
+	OnChange(notify func(Change))
+	// Undo undoes a change of which somebody was told. A secret that undoes nothing, or no longer,
+	// is ErrNotFound. Only .system may.
+	Undo(ctx context.Context, by any, secret string) error
+	// IssueToken is Directory.IssueToken for a user who signed in by a locator. Options is a
+	// denizen.TokenOptions, and issued a denizen.IssuedToken. While the change that brought the
+	// locator may be undone, the token changes no locators. If the user does not have the locator
+	// Verified any more it is ErrDenied with Field "proof".
+	IssueToken(
+		ctx context.Context, by any, user string, options any, locator string,
+	) (issued any, err error)
+}
+
+// Change is a change that a user made to what it is reached by.
+type Change struct {
+	User  string
+	At    int64  // in Unix milliseconds
+	Until int64  // until when it can be undone
+	Undo  string // the secret of a link that undoes it; it is never given to who made the change
+	Told  []Told
+}
+
+// Told is a locator that was proved before a change. What is sent to it tells of the change.
+type Told struct {
+	Locator string // serialized, for delivery
+	Removed bool   // it was removed or replaced
+	MayUndo bool   // it is sent the link, too
 }
 
 // Person is a user as it is stored.
@@ -63,6 +180,8 @@ type Row struct {
 	ID         string // empty: the first locator of type external identifies the user
 	ScreenName string
 	Blocked    bool
+	Reason     string // of the block
+	Until      int64  // when the block ends; 0: never
 	Created    int64
 	Updated    int64
 	Locators   []Locator

@@ -41,6 +41,13 @@ func (t *Table) Empty() bool {
 	return len(t.byUser) == 0
 }
 
+// Len returns how many users have heartbeats to store.
+func (t *Table) Len() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return len(t.byUser)
+}
+
 // Of returns the heartbeats of a user, or nil. They may be those of an earlier user of the same
 // id: see [Pending.IsOf].
 func (t *Table) Of(user string) *Pending {
@@ -57,6 +64,10 @@ func (t *Table) Of(user string) *Pending {
 func (t *Table) Begin(r *record.Devices) *Pending {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	return t.begin(r)
+}
+
+func (t *Table) begin(r *record.Devices) *Pending {
 	p := t.byUser[r.User]
 	if p.IsOf(r) {
 		return p
@@ -67,11 +78,45 @@ func (t *Table) Begin(r *record.Devices) *Pending {
 	p = &Pending{user: r.User, incarnation: r.Incarnation}
 	t.byUser[r.User] = p
 	if len(t.byUser) == 1 {
-		select {
-		case t.began <- struct{}{}:
-		default: // nobody has heard of the last time yet
-		}
+		t.Tell()
 	}
+	return p
+}
+
+// Tell sends on Began, for heartbeats that are kept elsewhere.
+func (t *Table) Tell() {
+	select {
+	case t.began <- struct{}{}:
+	default: // nobody has heard of the last time yet
+	}
+}
+
+// Put adds heartbeats as the devices of a record, which they may have more of than is stored.
+func (t *Table) Put(r *record.Devices) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	p := t.begin(r)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.devices = append(p.devices, r.Devices...)
+}
+
+// Take returns the heartbeats of the user of a record and forgets them: the caller keeps them now.
+func (t *Table) Take(r *record.Devices) []presence.Device {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	p := t.byUser[r.User]
+	if !p.IsOf(r) {
+		return nil
+	}
+	delete(t.byUser, r.User)
+	return p.end()
+}
+
+// Detached returns the devices of a record as heartbeats that are in no table. None is kept there.
+func Detached(r *record.Devices) *Pending {
+	p := &Pending{user: r.User, incarnation: r.Incarnation, devices: r.Devices}
+	p.gone.Store(true)
 	return p
 }
 
@@ -90,7 +135,8 @@ func (t *Table) All() []*Pending {
 
 // Stored takes p out of the table once what was taken from it is stored. If heartbeats came since,
 // they go on in another Pending, which takes its place. Nobody need be told of that: p has them
-// too, and whoever has a further heartbeat finds p gone and begins anew.
+// too, and whoever has a further heartbeat and knows p finds it gone and begins anew. Nobody may
+// add one to the other Pending but by [Table.Begin], whose caller tells those who know p.
 func (t *Table) Stored(p *Pending, taken []presence.Device) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -155,13 +201,12 @@ func (p *Pending) Beat(stored *presence.Device, now int64) (kept, done bool) {
 		return false, false
 	}
 	origin := stored.Origin()
-	i := presence.IndexOf(p.devices, stored.Name)
-	switch {
-	case i < 0:
-	case presence.Equal(p.devices[i].Chain, stored.Chain):
+	// Those of another chain stay: somebody may still read a record with that one.
+	i := slices.IndexFunc(p.devices, func(d presence.Device) bool {
+		return d.Name == stored.Name && presence.Equal(d.Chain, stored.Chain)
+	})
+	if i >= 0 {
 		origin = max(origin, p.devices[i].Beat)
-	case p.devices[i].Beat >= now:
-		return true, true // another chain was set and kept alive since this heartbeat came
 	}
 	if link, _ := stored.Chain.At(origin, now); link != 0 {
 		return false, true

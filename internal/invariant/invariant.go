@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/hex"
+	"math"
 	"slices"
 	"testing"
 
@@ -46,9 +47,10 @@ func Of(t testing.TB, s store.Store) Dump {
 }
 
 // Check requires what is true of every directory at rest: Each locator has one owner. The index of
-// locators agrees with the users in both directions, and so do what names are unique by, tokens with their texts, and
-// attributes with the references to them. Nothing is left of a user that was deleted. No directory
-// may write to s meanwhile.
+// locators agrees with the users in both directions, and so do what names are unique by, tokens
+// with their texts, and attributes with the references to them, presences with the keys of who is
+// here, and aliases with whom they lead to. Nothing is left of a user that was deleted. No
+// directory may write to s meanwhile.
 func Check(t testing.TB, s store.Store) {
 	t.Helper()
 	all := Of(t, s)
@@ -56,13 +58,19 @@ func Check(t testing.TB, s store.Store) {
 	owners := map[store.Key]*record.Owner{}
 	uniques := map[store.Key]*record.Unique{}
 	rests := map[string]*record.Rest{}
+	undos := map[string]*record.Undo{}
+	aliases := map[string]*record.Alias{}
 	tokenTexts := map[store.Key]*record.TokenText{}
 	tokens := map[string]*record.Tokens{}
 	profiles := map[string]*record.Profile{}
 	attributeRefs := map[store.Key]*record.AttributeRef{}
 	definitions := map[string]*record.Definition{}
 	devices := map[string]*record.Devices{}
+	actives := map[string]*record.Active{}
+	heres := map[store.Key]*record.Here{}
 	lastUses := map[string]*record.LastUses{}
+	proofs := map[string]*record.Proof{}
+	userProofs := map[string]*record.UserProofs{}
 	directories, rings := 0, 0
 	for _, r := range all.Records {
 		require.NotZero(t, r.Version)
@@ -96,6 +104,12 @@ func Check(t testing.TB, s store.Store) {
 		case *record.Rest:
 			rests[v.Digest] = v
 			want = record.RestKey([32]byte(digestOf(t, v.Digest)))
+		case *record.Undo:
+			undos[v.Digest] = v
+			want = record.UndoKey([32]byte(digestOf(t, v.Digest)))
+		case *record.Alias:
+			aliases[v.ID] = v
+			want = record.AliasKey(v.ID)
 		case *record.TokenText:
 			tokenTexts[r.Key] = v
 			want = tokenTextKey(t, v.Digest)
@@ -114,9 +128,31 @@ func Check(t testing.TB, s store.Store) {
 		case *record.Devices:
 			devices[v.User] = v
 			want = record.DevicesKey(v.User)
+		case *record.Here:
+			heres[r.Key] = v
+			want = record.HereKey(v.Hour, v.User)
+		case *record.Active:
+			actives[v.User] = v
+			want = record.ActiveKey(v.User)
+		case *record.Consumer:
+			want = record.ConsumerKey(v.Name)
 		case *record.LastUses:
 			lastUses[v.User] = v
 			want = record.LastUsesKey(v.User)
+		case *record.Proof:
+			proofs[v.Handle] = v
+			want = record.ProofKey(v.Minute, [32]byte(digestOf(t, v.Handle)))
+			require.LessOrEqual(t, v.Tries, int64(5))
+		case *record.Starts:
+			want = record.StartsKey(v.Hour, [32]byte(digestOf(t, v.Locator)))
+			require.NotEmpty(t, v.Starts)
+			require.LessOrEqual(t, len(v.Starts), 24)
+			Distinct(t, v.Starts, func(s record.Start) string { return s.Proof })
+		case *record.UserProofs:
+			userProofs[v.User] = v
+			want = record.UserProofsKey(v.User)
+			require.NotEmpty(t, v.Proofs)
+			require.LessOrEqual(t, len(v.Proofs), 4)
 		}
 		require.Equal(t, want, r.Key, "a record lies under the key of another: %s", r.Value)
 	}
@@ -159,14 +195,41 @@ func Check(t testing.TB, s store.Store) {
 			require.False(t, uniqueKeys[key], "what a locator of %s is unique by has two owners", id)
 			uniqueKeys[key] = true
 			require.Equal(t, &record.Unique{
-				Form: l.Type + ":" + l.Unique, Locator: l.Type + ":" + l.Canonical, User: id, Incarnation: u.Incarnation, Rule: l.Rule,
+				Form: l.Type + ":" + l.Unique, Locator: l.Type + ":" + l.Canonical,
+				User: id, Incarnation: u.Incarnation, Rule: l.Rule,
 			}, uniques[key], "what a locator of %s is unique by is another's", id)
 		}
+		require.LessOrEqual(t, len(u.Changes), 8)
 		for _, rest := range u.Resting {
-			if r := rests[rest.Digest]; r != nil && r.Until == rest.Until { // others may have taken what rested long ago
-				require.Equal(t, []string{id, u.Incarnation}, []string{r.User, r.Incarnation}, "what a user gave up rests for another")
+			// Others may have taken what rested long ago.
+			if r := rests[rest.Digest]; r != nil && r.Until == rest.Until {
+				require.Equal(t, []string{id, u.Incarnation}, []string{r.User, r.Incarnation},
+					"what a user gave up rests for another")
 			}
 		}
+	}
+	for _, undo := range undos {
+		u := requireUser("an undo", undo.User, undo.Incarnation)
+		i := slices.IndexFunc(u.Changes, func(ch record.Change) bool { return ch.Undo == undo.Digest })
+		require.GreaterOrEqual(t, i, 0, "%s does not know how a change is undone", undo.User)
+		require.Equal(t, u.Changes[i].Until, undo.Until)
+	}
+	leads := map[string]bool{}
+	for id, u := range users {
+		require.LessOrEqual(t, len(u.Aliases), denizen.MaxAliases)
+		Distinct(t, u.Aliases, func(a record.AliasRef) string { return a.ID })
+		for _, ref := range u.Aliases {
+			if a := aliases[ref.ID]; a != nil && a.User == id && a.Incarnation == u.Incarnation {
+				require.Equal(t, ref.Until, a.Until, "an alias of %s ends at two times", id)
+				leads[ref.ID] = true
+			} else { // it is swept, and the id may be another's
+				require.NotZero(t, ref.Until, "an alias of %s is lost", id)
+			}
+		}
+	}
+	for id := range aliases {
+		require.True(t, leads[id], "an alias leads to nobody: %q", id)
+		require.Nil(t, users[id], "a user has the id of an alias")
 	}
 	for key := range uniques {
 		require.True(t, uniqueKeys[key], "what is unique is nobody's: %q", key)
@@ -177,7 +240,8 @@ func Check(t testing.TB, s store.Store) {
 
 	listed := map[store.Key]bool{}
 	for id, r := range tokens {
-		require.False(t, requireUser("tokens", id, r.Incarnation).Blocked, "%s is blocked and has tokens", id)
+		u := requireUser("tokens", id, r.Incarnation)
+		require.False(t, u.Blocked, "%s is blocked and has tokens", id)
 		require.NotEmpty(t, r.Tokens)
 		require.LessOrEqual(t, len(r.Tokens), denizen.MaxTokens)
 		Distinct(t, r.Tokens, func(t record.Token) string { return t.ID })
@@ -217,14 +281,45 @@ func Check(t testing.TB, s store.Store) {
 		require.True(t, used[key], "%s is said to use %q", u.User, u.Attribute)
 	}
 
+	swept := int64(math.MaxInt64) // the keys of earlier hours may be swept
+	for _, h := range heres {
+		if h.Hour > 0 {
+			swept = min(swept, h.Hour)
+		}
+	}
 	for id, r := range devices {
 		u := requireUser("presence", id, r.Incarnation)
-		require.False(t, u.Blocked, "%s is blocked and present", id)
-		require.NotEmpty(t, r.Devices)
+		require.False(t, u.Blocked && len(r.Devices) > 0, "%s is blocked and present", id)
+		require.True(t, r.Hidden || len(r.Devices) > 0, "the devices of %s say nothing", id)
 		require.LessOrEqual(t, len(r.Devices), 16)
+		require.Equal(t, record.HereUntil(id, r.Devices), r.Here, "the hour up to which %s is here", id)
+		if r.Here < 0 || r.Here >= swept {
+			require.NotNil(t, heres[record.HereKey(r.Here, id)], "%s is not found while it is here", id)
+		}
+	}
+	for _, h := range heres {
+		r := devices[h.User]
+		require.NotNil(t, r, "%s is said to be here", h.User)
+		require.Equal(t, []any{h.Incarnation, h.Hour}, []any{r.Incarnation, r.Here},
+			"when %s is here", h.User)
+	}
+	for id, r := range actives {
+		requireUser("last activity", id, r.Incarnation)
 	}
 	for id := range lastUses {
 		require.True(t, id == "" || tokens[id] != nil, "last uses of %s, who has no tokens", id)
+	}
+
+	named := map[string]string{}
+	for id, r := range userProofs {
+		requireUser("proofs", id, r.Incarnation)
+		for _, p := range r.Proofs {
+			named[p.Handle] = id
+		}
+	}
+	for handle, p := range proofs {
+		require.Equal(t, p.User, named[handle], "a proof is listed for another user")
+		require.True(t, p.User != "" || p.Sealed != "", "a proof is of a user or of a locator")
 	}
 
 	// If nothing of the feed was forgotten, it accounts for the existing users.
@@ -239,8 +334,14 @@ func Check(t testing.TB, s store.Store) {
 		case denizen.EventUserCreated:
 			require.Empty(t, told[e.User], "%s was created twice", e.User)
 			told[e.User] = e.Incarnation
-		case denizen.EventUserDeleted:
-			require.Equal(t, told[e.User], e.Incarnation, "%s was deleted but not created", e.User)
+		case denizen.EventUserDeleted, denizen.EventUserErased:
+			if e.Incarnation != "" { // of a user who was damaged it may not be known
+				require.Equal(t, told[e.User], e.Incarnation, "%s was deleted but not created", e.User)
+			}
+			delete(told, e.User)
+		case denizen.EventUserMerged:
+			require.Equal(t, told[e.User], e.Incarnation, "%s was merged but not created", e.User)
+			require.NotEmpty(t, told[e.Other], "%s was merged into nobody", e.User)
 			delete(told, e.User)
 		}
 	}

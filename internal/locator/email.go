@@ -63,7 +63,8 @@ func aLabels(domain string) (string, error) {
 		a, err := idna.Registration.ToASCII(u)
 		if !utf8.ValidString(label) || err != nil || !strings.HasPrefix(a, acePrefix) ||
 			strings.Contains(a, ".") {
-			return "", refuse("domain of the e-mail address holds a label that no internationalised domain name has")
+			return "", refuse("domain of the e-mail address holds a label " +
+				"that no internationalised domain name has")
 		}
 		labels[i] = a
 	}
@@ -95,7 +96,8 @@ func checkLocal(local string) error {
 		}
 		dot = c == '.'
 		if !dot && !isAtext(c) {
-			return refuse("local part of the e-mail address holds a character other than ASCII letters, digits, dots and !#$%&'*+-/=?^_`{|}~")
+			return refuse("local part of the e-mail address holds a character " +
+				"other than ASCII letters, digits, dots and !#$%&'*+-/=?^_`{|}~")
 		}
 	}
 	if dot {
@@ -117,7 +119,8 @@ func checkDomain(domain string) error {
 		}
 		for i := range len(label) {
 			if c := label[i]; c != '-' && !isAlnum(c) {
-				return refuse("domain of the e-mail address holds a character other than ASCII letters, digits, hyphens and dots")
+				return refuse("domain of the e-mail address holds a character " +
+					"other than ASCII letters, digits, hyphens and dots")
 			}
 		}
 		if label[0] == '-' || label[len(label)-1] == '-' {
@@ -144,7 +147,8 @@ func judgeEmail(canonical string) error {
 	_, domain, _ := strings.Cut(canonical, "@")
 	for label := range strings.SplitSeq(domain, ".") {
 		if strings.HasPrefix(label, acePrefix) && !isALabel(label) {
-			return refuse("domain of the e-mail address has a label that begins with xn-- and is not a valid A-label")
+			return refuse("domain of the e-mail address has a label " +
+				"that begins with xn-- and is not a valid A-label")
 		}
 	}
 	return nil

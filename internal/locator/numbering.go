@@ -25,7 +25,8 @@ func judgeTele(canonical string) error {
 		return refuse("telephone number is not valid in any country's numbering plan")
 	}
 	if phonenumbers.Format(number, phonenumbers.E164) != canonical {
-		return refuse("telephone number is not in its E.164 format, which has no trunk zero or other prefix")
+		return refuse("telephone number is not in its E.164 format, " +
+			"which has no trunk zero or other prefix")
 	}
 	return nil
 }

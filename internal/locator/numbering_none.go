@@ -11,5 +11,6 @@ func judgeTele(string) error { return leftOut() }
 func international(string, string) (string, error) { return "", leftOut() }
 
 func leftOut() error {
-	return refuse("telephone numbers are left out of this program, which was built with the tag denizen_notele")
+	return refuse("telephone numbers are left out of this program, " +
+		"which was built with the tag denizen_notele")
 }

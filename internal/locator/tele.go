@@ -27,7 +27,8 @@ func shapeTele(address string) (string, error) {
 			}
 			canonical = append(canonical, c)
 		case c != ' ' && c != '-' && c != '.' && c != '(' && c != ')':
-			return "", refuse("telephone number holds a character other than ASCII digits, spaces, dashes, dots and round brackets after its +")
+			return "", refuse("telephone number holds a character other than ASCII digits, " +
+				"spaces, dashes, dots and round brackets after its +")
 		}
 	}
 	if len(canonical) < 1+minDigits {
@@ -65,7 +66,8 @@ func TeleIn(region, number string) (string, error) {
 		switch c := number[i]; {
 		case isDigit(c), c == ' ', c == '-', c == '.', c == '(', c == ')', c == '/':
 		default:
-			return "", refuse("telephone number holds a character other than ASCII digits, spaces, dashes, dots, slashes and round brackets")
+			return "", refuse("telephone number holds a character other than ASCII digits, " +
+				"spaces, dashes, dots, slashes and round brackets")
 		}
 	}
 	canonical, err := international(region, number)

@@ -4,21 +4,28 @@ package long
 
 import (
 	"os"
+	"strconv"
 	"testing"
 )
 
 // Of returns the number of rounds that a test makes: short, or long if the environment variable
-// DENIZEN_LONG is set.
+// DENIZEN_LONG is set. A number n there makes it n times long, unless long is a step, which is
+// smaller than short.
 func Of(short, long int) int {
-	if os.Getenv("DENIZEN_LONG") != "" {
-		return long
+	text := os.Getenv("DENIZEN_LONG")
+	if text == "" {
+		return short
 	}
-	return short
+	if n, err := strconv.Atoi(text); err == nil && n > 0 && long > short {
+		return n * long
+	}
+	return long
 }
 
 // Dir returns a directory for the files of a test that does not depend on where they are: in
 // memory if there is one, because a sync of a busy disk may take a hundred times as long, and in
-// the long form on the disk. It is removed after the test.
+// the long form on the disk. Its name is short, as that of a socket must be. It is removed after
+// the test.
 func Dir(t testing.TB) string {
 	t.Helper()
 	dir := ""
@@ -26,7 +33,10 @@ func Dir(t testing.TB) string {
 		dir = inMemory()
 	}
 	if dir == "" {
-		return t.TempDir()
+		var err error
+		if dir, err = os.MkdirTemp("", "denizen-"); err != nil {
+			t.Fatal(err)
+		}
 	}
 	t.Cleanup(func() {
 		if err := os.RemoveAll(dir); err != nil {

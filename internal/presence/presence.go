@@ -6,6 +6,7 @@ package presence
 
 import (
 	"cmp"
+	"math"
 	"slices"
 	"strings"
 	"unicode"
@@ -155,6 +156,41 @@ func (d *Device) Origin() int64 { return max(d.Start, d.Beat) }
 func (d Device) Runs(now int64) bool {
 	link, _ := d.Chain.At(d.Origin(), now)
 	return link < len(d.Chain)
+}
+
+// Forever is the end of what does not end.
+const Forever = math.MaxInt64
+
+// LastHere returns when the last state but Offline of a user with the given devices ends: 0 if
+// there is none, and [Forever] if it does not end.
+func LastHere(devices []Device) (end int64) {
+	for i := range devices {
+		at := devices[i].Origin()
+		for _, l := range devices[i].Chain {
+			at += l.Seconds * 1000
+			if l.State == Offline {
+				continue
+			}
+			if l.Seconds == 0 {
+				return Forever
+			}
+			end = max(end, at)
+		}
+	}
+	return end
+}
+
+// NextEnd returns when a state of one of the devices ends next after now, or [Forever].
+func NextEnd(devices []Device, now int64) int64 {
+	end := int64(Forever)
+	for i := range devices {
+		d := &devices[i]
+		link, since := d.Chain.At(d.Origin(), now)
+		if link < len(d.Chain) && d.Chain[link].Seconds != 0 {
+			end = min(end, since+d.Chain[link].Seconds*1000)
+		}
+	}
+	return end
 }
 
 // IndexOf returns where the device of a name is among devices, or -1.

@@ -482,3 +482,30 @@ func TestAStandardNameIsSharedAndAnyOtherIsKept(t *testing.T) {
 	require.Equal(t, "Lunch", presence.Shared("Lunch"))
 	require.Empty(t, presence.Shared(""))
 }
+
+func TestNextEndIsThatOfWhateverEndsFirst(t *testing.T) {
+	devices := []presence.Device{
+		{Name: "a", Start: 1000, Chain: presence.Chain{{State: presence.Away, Seconds: 60}, {State: presence.Offline, Seconds: 0}}},
+		{Name: "b", Start: 1000, Beat: 3000, Chain: presence.Chain{{State: presence.Offline, Seconds: 10}, {State: presence.Online, Seconds: 5}}},
+		{Name: "c", Start: 1000, Chain: presence.Chain{{State: presence.Online, Seconds: 0}}},
+	}
+	for _, c := range [][2]int64{{1000, 13_000}, {12_999, 13_000}, {13_000, 18_000}, {18_000, 61_000}, {61_000, presence.Forever}} {
+		require.Equal(t, c[1], presence.NextEnd(devices, c[0]), "after %d", c[0])
+	}
+	require.EqualValues(t, presence.Forever, presence.NextEnd(nil, 0))
+}
+
+func TestLastHereIsTheEndOfTheLastStateButOffline(t *testing.T) {
+	of := func(chains ...presence.Chain) int64 {
+		var devices []presence.Device
+		for _, c := range chains {
+			devices = append(devices, presence.Device{Start: 500, Beat: 1000, Chain: c})
+		}
+		return presence.LastHere(devices)
+	}
+	require.Zero(t, of())
+	require.Zero(t, of(presence.Chain{{State: presence.Offline, Seconds: 0}}, presence.Chain{{State: presence.Offline, Seconds: 9}}))
+	require.EqualValues(t, 31_000, of(presence.Chain{{State: presence.Online, Seconds: 10}, {State: presence.Away, Seconds: 20}, {State: presence.Offline, Seconds: 0}}))
+	require.EqualValues(t, 31_000, of(presence.Chain{{State: presence.Offline, Seconds: 10}, {State: "Busy", Seconds: 20}, {State: presence.Offline, Seconds: 5}}, presence.Chain{{State: presence.Online, Seconds: 3}}))
+	require.EqualValues(t, presence.Forever, of(presence.Chain{{State: presence.Online, Seconds: 10}, {State: presence.Away, Seconds: 0}}, presence.Chain{{State: presence.Online, Seconds: 3}}))
+}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/denizenhq/denizen/internal/presence"
 	"github.com/denizenhq/denizen/store"
 )
 
@@ -26,15 +27,18 @@ func TestNoTwoRecordsShareAKey(t *testing.T) {
 	see(LastUsesKey(""), "uses of access keys")
 	for _, a := range awkward {
 		see(UserKey(a), "user", a)
+		see(AliasKey(a), "alias", a)
 		see(ProfileKey(a), "profile", a)
 		see(DevicesKey(a), "devices", a)
 		see(TokensKey(a), "tokens", a)
 		see(LastUsesKey(a), "uses", a)
+		see(ActiveKey(a), "active", a)
 		see(OwnerKey(a), "owner", a)
 		see(DefinitionKey(a), "definition", a)
 		for i, b := range awkward {
 			see(AttributeRefKey(a, b), "use", a, b)
 			see(CreatedKey(int64(i), a), "created", i, a)
+			see(HereKey(int64(i), a), "here", i, a)
 			for minute := range int64(3) {
 				see(NonceKey(minute, a, b), "nonce", minute, a, b)
 			}
@@ -56,7 +60,7 @@ func TestWhatLiesUnderAnAttributeIsItsUsesAlone(t *testing.T) {
 }
 
 func TestTheRangesThatAreWalkedHoldOneKindEach(t *testing.T) {
-	ranges := map[store.Key]string{Users: "user", Definitions: "definition", AllTokens: "tokens", Nonces: "nonce", Creations: "created"}
+	ranges := map[store.Key]string{Users: "user", Definitions: "definition", AllTokens: "tokens", Nonces: "nonce", Creations: "created", Heres: "here", Aliases: "alias"}
 	for under, name := range ranges {
 		for _, k := range kinds {
 			require.Equal(t, k.name == name, k.key.HasPrefix(under) && k.key != "", "%s under %q", k.name, under)
@@ -130,4 +134,19 @@ func FuzzKey(f *testing.F) {
 		require.False(t, NoncesBefore(NonceKey(7, a, b), 7))
 		require.True(t, NoncesBefore(NonceKey(7, a, b), 8))
 	})
+}
+
+func TestWhoIsHereIsFoundFromTheFirstHourOn(t *testing.T) {
+	for i := range 1000 {
+		user := "user-" + strings.Repeat("x", i%7) + string(rune('a'+i%26))
+		end := int64(1_800_000_000_000) + int64(i)*123_457
+		hour := HereUntil(user, []presence.Device{{Start: end - 60_000, Chain: presence.Chain{{State: presence.Online, Seconds: 60}}}})
+		gotHour, gotUser := HereOf(HereKey(hour, user))
+		require.Equal(t, []any{hour, user}, []any{gotHour, gotUser})
+		require.False(t, HeresBefore(HereKey(hour, user), HereFrom(end-1)), "it is here, and not found")
+		require.True(t, HeresBefore(HereKey(hour, user), HereFrom(end+3*3_600_000)), "it is long gone, and looked at")
+		require.Less(t, HereKey(hour, user), PermanentHereKey(""), "a permanent one is last")
+	}
+	require.Equal(t, PermanentHereKey("u"), HereKey(HereUntil("u", []presence.Device{{Chain: presence.Chain{{State: presence.Online}}}}), "u"))
+	require.Zero(t, HereUntil("u", []presence.Device{{Chain: presence.Chain{{State: presence.Offline}}}}))
 }

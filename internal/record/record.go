@@ -10,6 +10,7 @@ package record
 
 import (
 	"fmt"
+	"hash/fnv"
 	"unsafe"
 
 	"github.com/denizenhq/denizen/internal/presence"
@@ -25,6 +26,7 @@ type Directory struct {
 	ApplicationID string
 	CursorKey     string // authenticates cursors; sealed if there is a root key
 	Created       int64
+	Epoch         int64 // of its history: another one in a store that was restored from a backup
 }
 
 func (r *Directory) fields(c *coder) {
@@ -33,6 +35,7 @@ func (r *Directory) fields(c *coder) {
 	c.str("applicationId", &r.ApplicationID)
 	c.str("cursorKey", &r.CursorKey)
 	c.num("created", &r.Created)
+	c.num("epoch", &r.Epoch)
 }
 
 // SigningKeys is the signing keys of tokens, newest last.
@@ -104,6 +107,14 @@ type User struct {
 	Locators    []Locator
 	TokenEpoch  int64 // that of its live tokens: one more ends all before, whoever lists them
 	Resting     []Resting
+	Changes     []Change // that may still be undone, oldest first
+	Aliases     []AliasRef
+	// BlockedUntil is when a block ends by itself, 0 for never. BlockReason is why it was made.
+	BlockedUntil int64
+	BlockReason  string
+	// Creation is the Key of the record [Created] that names the user, which is under the day of the
+	// member Created. It is forgotten once that record is swept.
+	Creation string
 }
 
 func (r *User) fields(c *coder) {
@@ -117,22 +128,79 @@ func (r *User) fields(c *coder) {
 	list(c, "locators", &r.Locators, (*Locator).fields)
 	c.num("tokenEpoch", &r.TokenEpoch)
 	list(c, "resting", &r.Resting, (*Resting).fields)
+	list(c, "changes", &r.Changes, (*Change).fields)
+	c.num("blockedUntil", &r.BlockedUntil)
+	c.str("blockReason", &r.BlockReason)
+	c.str("creation", &r.Creation)
+	list(c, "aliases", &r.Aliases, (*AliasRef).fields)
+}
+
+// BlockedAt reports whether the user is blocked at a time.
+func (r *User) BlockedAt(now int64) bool {
+	return r.Blocked && (r.BlockedUntil == 0 || now < r.BlockedUntil)
+}
+
+// Change is a change that a user made to what it is reached by, while it may be undone.
+type Change struct {
+	Undo  string // the digest of its [Undo], in hexadecimal; empty: nobody was told how to undo it
+	Until int64
+	New   string // the digest of the locator that was proved, as in [Rest]; may be empty
+}
+
+func (r *Change) fields(c *coder) {
+	c.str("undo", &r.Undo)
+	c.num("until", &r.Until)
+	c.str("new", &r.New)
+}
+
+// AliasRef is an id that leads to the user: see [Alias].
+type AliasRef struct {
+	ID    string
+	Until int64
+	Was   string // the incarnation of the user who had the id
+}
+
+func (r *AliasRef) fields(c *coder) {
+	c.str("id", &r.ID)
+	c.num("until", &r.Until)
+	c.str("was", &r.Was)
+}
+
+// Alias says that the id of a user who was merged into another leads to that one. It counts only
+// while the user's record names it.
+type Alias struct {
+	ID          string
+	User        string
+	Incarnation string
+	Until       int64  // 0: it does not end
+	Was         string // as in [AliasRef]
+}
+
+func (r *Alias) fields(c *coder) {
+	c.kind("alias")
+	c.str("id", &r.ID)
+	c.str("user", &r.User)
+	c.str("incarnation", &r.Incarnation)
+	c.num("until", &r.Until)
+	c.str("was", &r.Was)
 }
 
 // Resting is a locator that a user gave up and that rests: see [Rest].
 type Resting struct {
-	Digest string // in hexadecimal
-	Until  int64
+	Digest  string // in hexadecimal
+	Until   int64
+	Address bool // it is an address or a number, not a name
 }
 
 func (r *Resting) fields(c *coder) {
 	c.str("digest", &r.Digest)
 	c.num("until", &r.Until)
+	c.flag("address", &r.Address)
 }
 
-// Locator is one locator of a user, owned or a pending claim. One of a type that the host registered
-// says by which version of its rule it was brought into form, and which form only one user owns,
-// where that is another than the canonical one.
+// Locator is one locator of a user, owned or a pending claim. One of a type that the host
+// registered says by which version of its rule it was brought into form, and which form only one
+// user owns, where that is another than the canonical one.
 type Locator struct {
 	ID        string
 	Type      string
@@ -195,12 +263,13 @@ func (r *Unique) fields(c *coder) {
 }
 
 // Rest says that a locator was given up and rests: until then it is its last owner's alone to take.
-// That is nobody where the user was deleted. It names the locator by a keyed digest only.
+// It names nobody where that user was deleted or erased, and the locator by a keyed digest only.
 type Rest struct {
 	Digest      string // in hexadecimal
 	User        string
 	Incarnation string
 	Until       int64
+	Reserved    bool // the user itself gave it up, and may undo that
 }
 
 func (r *Rest) fields(c *coder) {
@@ -209,6 +278,25 @@ func (r *Rest) fields(c *coder) {
 	c.str("user", &r.User)
 	c.str("incarnation", &r.Incarnation)
 	c.num("until", &r.Until)
+	c.flag("reserved", &r.Reserved)
+}
+
+// Undo is what undoes a change: the locators that the user owned before it.
+type Undo struct {
+	Digest      string // keyed, of the secret, in hexadecimal
+	User        string
+	Incarnation string
+	Until       int64
+	Before      []Locator
+}
+
+func (r *Undo) fields(c *coder) {
+	c.kind("undo")
+	c.str("digest", &r.Digest)
+	c.str("user", &r.User)
+	c.str("incarnation", &r.Incarnation)
+	c.num("until", &r.Until)
+	list(c, "before", &r.Before, (*Locator).fields)
 }
 
 // Profile is the attributes of a user, in the order of their keys.
@@ -274,10 +362,13 @@ func (r *AttributeRef) fields(c *coder) {
 	c.str("user", &r.User)
 }
 
-// Devices is the presence of a user, in the order of the devices' names.
+// Devices is the presence of a user, in the order of the devices' names. A user without devices has
+// a record only to say that it hides.
 type Devices struct {
 	User        string
 	Incarnation string
+	Hidden      bool  // from its peers, with its last activity
+	Here        int64 // the hour of its HereKey; 0: it has none
 	Devices     []presence.Device
 }
 
@@ -285,7 +376,53 @@ func (r *Devices) fields(c *coder) {
 	c.kind("devices")
 	c.str("user", &r.User)
 	c.str("incarnation", &r.Incarnation)
+	c.flag("hidden", &r.Hidden)
+	c.num("here", &r.Here)
 	list(c, "devices", &r.Devices, device)
+}
+
+// hereForever is the hour of whom no end is known. Its keys are the last ones.
+const hereForever = -1
+
+const hour = 3_600_000 // milliseconds
+
+// HereUntil returns the hour of the HereKey of a user with the given devices: that in which its
+// last state but Offline ends, or 0 if there is none. Hours begin at another time for each user, so
+// that heartbeats move few keys at once.
+func HereUntil(user string, devices []presence.Device) int64 {
+	switch end := presence.LastHere(devices); end {
+	case 0:
+		return 0
+	case presence.Forever:
+		return hereForever
+	default:
+		return (end + shift(user)) / hour
+	}
+}
+
+// HereFrom returns the first hour of the HereKeys of users who may be here at now. It is early by
+// an hour: heartbeats move a key only when they are stored.
+func HereFrom(now int64) int64 { return now/hour - 1 }
+
+// shift returns by how much the hours of a user begin earlier, in milliseconds.
+func shift(user string) int64 {
+	h := fnv.New32a()
+	h.Write([]byte(user))
+	return int64(h.Sum32() % hour)
+}
+
+// Here says that a user may be here up to an hour.
+type Here struct {
+	Hour        int64
+	User        string
+	Incarnation string
+}
+
+func (r *Here) fields(c *coder) {
+	c.kind("here")
+	c.num("hour", &r.Hour)
+	c.str("user", &r.User)
+	c.str("incarnation", &r.Incarnation)
 }
 
 func device(d *presence.Device, c *coder) {
@@ -325,6 +462,7 @@ type Token struct {
 	Issued    int64
 	Latest    int64 // no extension goes past this
 	Texts     []Text
+	Locator   string // the digest of the locator that it was got by, as in [Rest]; may be empty
 }
 
 func (r *Token) fields(c *coder) {
@@ -334,6 +472,7 @@ func (r *Token) fields(c *coder) {
 	c.num("issued", &r.Issued)
 	c.num("latest", &r.Latest)
 	list(c, "texts", &r.Texts, (*Text).fields)
+	c.str("locator", &r.Locator)
 }
 
 // Text is one signed text of a token, by its digest in hexadecimal.
@@ -393,6 +532,45 @@ func (r *LastUse) fields(c *coder) {
 	c.str("action", &r.Action)
 }
 
+// Active is when a user last did anything by itself.
+type Active struct {
+	User        string
+	Incarnation string
+	At          int64
+}
+
+func (r *Active) fields(c *coder) {
+	c.kind("active")
+	c.str("user", &r.User)
+	c.str("incarnation", &r.Incarnation)
+	c.num("at", &r.At)
+}
+
+// Consumer is how far a consumer of the feed has come, and who delivers to it. While they work at a
+// batch they write it again and again, so that others see its version change.
+type Consumer struct {
+	Name   string
+	Cursor string // see Place; empty: before the oldest event
+	Holder string // who delivers; empty: nobody
+	Stuck  string // a cursor: the end of a batch that failed again and again
+	Since  int64  // when the batch was told to be stuck
+	End    string // a cursor: the end of a batch that must be the same when it is tried again
+	Begun  int64  // when that batch was tried first
+	Missed bool   // that batch tells that events were forgotten
+}
+
+func (r *Consumer) fields(c *coder) {
+	c.kind("consumer")
+	c.str("name", &r.Name)
+	c.str("cursor", &r.Cursor)
+	c.str("holder", &r.Holder)
+	c.str("stuck", &r.Stuck)
+	c.num("since", &r.Since)
+	c.str("end", &r.End)
+	c.num("begun", &r.Begun)
+	c.flag("missed", &r.Missed)
+}
+
 // Nonce says that a nonce was used.
 type Nonce struct {
 	AccessKey string
@@ -406,7 +584,7 @@ func (r *Nonce) fields(c *coder) {
 }
 
 // Created says that a user was created under an idempotency key. Key and Digest are the SHA-256 of
-// the caller's, in hexadecimal.
+// the caller's, in hexadecimal. If the user was erased it has only Key and At.
 type Created struct {
 	Key         string
 	Digest      string
@@ -424,15 +602,108 @@ func (r *Created) fields(c *coder) {
 	c.num("at", &r.At)
 }
 
+// Proof is a proof that somebody started and has not finished: a code or a link is on its way. All
+// digests are keyed and in hexadecimal.
+type Proof struct {
+	Handle  string // digest of the handle that whoever started it was given
+	Minute  int64  // when it was started, counted from 1970
+	Purpose string
+	Locator string // digest of type:canonical
+	Sealed  string // what is proved as it was asked for, sealed; empty: the locator of LocatorID
+	Secret  string // digest of the code or of the link's secret
+	Tries   int64  // that were wrong
+	Expires int64
+
+	// Whose locator it is, unless somebody signs in.
+	User        string
+	Incarnation string
+	LocatorID   string
+}
+
+func (r *Proof) fields(c *coder) {
+	c.kind("proof")
+	c.str("handle", &r.Handle)
+	c.num("minute", &r.Minute)
+	c.str("purpose", &r.Purpose)
+	c.str("locator", &r.Locator)
+	c.str("sealed", &r.Sealed)
+	c.str("secret", &r.Secret)
+	c.num("tries", &r.Tries)
+	c.num("expires", &r.Expires)
+	c.str("user", &r.User)
+	c.str("incarnation", &r.Incarnation)
+	c.str("locatorId", &r.LocatorID)
+}
+
+// Starts counts the starts, in one hour, of proofs of one locator. All digests are keyed and in
+// hexadecimal.
+type Starts struct {
+	Locator string // digest of type:canonical
+	Hour    int64  // counted from 1970
+	Starts  []Start
+}
+
+func (r *Starts) fields(c *coder) {
+	c.kind("starts")
+	c.str("locator", &r.Locator)
+	c.num("hour", &r.Hour)
+	list(c, "starts", &r.Starts, (*Start).fields)
+}
+
+// Start is one start of a proof.
+type Start struct {
+	Proof  string // the first bytes of the digest of its handle
+	Client string // digest of the client, or of the device, that it counts for
+	Device bool   // it counts for a device that has signed in by this locator before
+	At     int64
+}
+
+func (r *Start) fields(c *coder) {
+	c.str("proof", &r.Proof)
+	c.str("client", &r.Client)
+	c.flag("device", &r.Device)
+	c.num("at", &r.At)
+}
+
+// UserProofs lists the live proofs that a user started for locators of its own, so that what ends
+// the user ends them.
+type UserProofs struct {
+	User        string
+	Incarnation string
+	Proofs      []UserProof
+}
+
+func (r *UserProofs) fields(c *coder) {
+	c.kind("userProofs")
+	c.str("user", &r.User)
+	c.str("incarnation", &r.Incarnation)
+	list(c, "proofs", &r.Proofs, (*UserProof).fields)
+}
+
+// UserProof names a proof by the parts of its key.
+type UserProof struct {
+	Minute  int64
+	Handle  string
+	Expires int64
+}
+
+func (r *UserProof) fields(c *coder) {
+	c.num("minute", &r.Minute)
+	c.str("handle", &r.Handle)
+	c.num("expires", &r.Expires)
+}
+
 // Event is one change as it is in the feed.
 type Event struct {
 	At          int64
 	What        string
 	Actor       string // .system or a user's id
 	AccessKey   string // the access key that the actor's principal rests on; may be empty
+	Operator    string // who acted for the application; may be empty
 	User        string // whom it is about; may be empty
 	Incarnation string
-	Subjects    []string // the ids or keys of what changed: tokens, locators, attributes
+	Other       string   // a second user whom it is about; may be empty
+	Subjects    []string // ids of tokens and locators, keys of attributes; nothing a person chose
 }
 
 func (r *Event) fields(c *coder) {
@@ -441,8 +712,10 @@ func (r *Event) fields(c *coder) {
 	c.str("what", &r.What)
 	c.str("actor", &r.Actor)
 	c.str("accessKey", &r.AccessKey)
+	c.str("operator", &r.Operator)
 	c.str("user", &r.User)
 	c.str("incarnation", &r.Incarnation)
+	c.str("other", &r.Other)
 	c.strs("subjects", &r.Subjects)
 }
 
@@ -469,10 +742,16 @@ func Decode(key store.Key, value []byte) (any, error) {
 		return decoded(text, new(Unique))
 	case kindRest:
 		return decoded(text, new(Rest))
+	case kindUndo:
+		return decoded(text, new(Undo))
 	case kindTokenText:
 		return decoded(text, new(TokenText))
 	case kindDevices:
 		return decoded(text, new(Devices))
+	case kindActive:
+		return decoded(text, new(Active))
+	case kindHere:
+		return decoded(text, new(Here))
 	case kindProfile:
 		return decoded(text, new(Profile))
 	case kindTokens:
@@ -491,6 +770,16 @@ func Decode(key store.Key, value []byte) (any, error) {
 		return decoded(text, new(Nonce))
 	case kindCreated:
 		return decoded(text, new(Created))
+	case kindProof:
+		return decoded(text, new(Proof))
+	case kindStarts:
+		return decoded(text, new(Starts))
+	case kindUserProofs:
+		return decoded(text, new(UserProofs))
+	case kindAlias:
+		return decoded(text, new(Alias))
+	case kindConsumer:
+		return decoded(text, new(Consumer))
 	case kindDirectory:
 		return decoded(text, new(Directory))
 	}

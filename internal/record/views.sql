@@ -47,10 +47,13 @@ CREATE OR REPLACE VIEW users AS
 SELECT r.user_id,
 	r.value ->> 'incarnation' AS internal_id,
 	r.value ->> 'screenName' AS screen_name,
-	coalesce((r.value -> 'blocked')::boolean, false) AS blocked,
+	coalesce((r.value -> 'blocked')::boolean, false)
+		AND coalesce(statement_timestamp() < to_timestamp((r.value -> 'blockedUntil')::float8 / 1000), true) AS blocked,
 	to_timestamp((r.value -> 'created')::float8 / 1000) AS created_at,
 	to_timestamp((r.value -> 'updated')::float8 / 1000) AS updated_at,
-	r.version
+	r.version,
+	CASE WHEN statement_timestamp() < to_timestamp((r.value -> 'blockedUntil')::float8 / 1000)
+		THEN to_timestamp((r.value -> 'blockedUntil')::float8 / 1000) END AS blocked_until
 FROM (
 	SELECT key, version,
 		CASE WHEN key >= 'u' AND key < 'v' THEN encode(substr(key, 2), 'escape') END AS user_id,
@@ -133,10 +136,12 @@ COMMENT ON VIEW users IS 'One row a user.';
 COMMENT ON COLUMN users.user_id IS 'The id. It may be taken again by another user after the user is deleted.';
 COMMENT ON COLUMN users.internal_id IS 'No other user ever has it, also when user_id is taken again.';
 COMMENT ON COLUMN users.screen_name IS 'The name to be shown, 1 to 128 characters in NFC.';
-COMMENT ON COLUMN users.blocked IS 'Whether the user may not come in.';
+COMMENT ON COLUMN users.blocked IS 'Whether the user may not come in when the statement begins, by the server''s clock.';
 COMMENT ON COLUMN users.created_at IS 'When the user was created, to the millisecond.';
 COMMENT ON COLUMN users.updated_at IS 'When the user or a locator of it was last changed, to the millisecond.';
 COMMENT ON COLUMN users.version IS 'What the directory calls the version of the user: it changes with every write of it.';
+
+COMMENT ON COLUMN users.blocked_until IS 'When the block of a blocked user ends by itself, or null if it does not. Why a user is blocked is not shown.';
 
 COMMENT ON VIEW locators IS 'One row for each e-mail address, telephone number and locator of another type of a user, pending claims included.';
 COMMENT ON COLUMN locators.user_id IS 'See users.';

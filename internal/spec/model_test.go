@@ -10,7 +10,9 @@ import (
 	"fmt"
 	"iter"
 	"maps"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 	"unicode"
@@ -24,6 +26,7 @@ import (
 // retried, swept or stored. It has the methods of a Directory, so that one script drives
 // both.
 type model struct {
+	commits bool                      // each heartbeat is stored at once, and what has run out is dropped then
 	read    func() (wall, mono int64) // milliseconds
 	ahead   int64                     // the most that wall was ahead of mono since the start
 	seq     denizen.Seq               // of the last commit
@@ -40,7 +43,7 @@ type model struct {
 	// forgotten is the last event that a trim took.
 	forgotten denizen.Seq
 	cursors   map[denizen.UserCursor]denizen.UserID
-	rests     map[string]modelRest // by what the name is unique by
+	rests     map[string]modelRest // by what the locator is unique by
 }
 
 type modelRest struct {
@@ -56,6 +59,16 @@ type modelUser struct {
 	devices    []modelDevice
 	tokens     []*modelToken
 	resting    []modelResting // that it gave up and may come back to, as it knows
+	changes    []int64        // until when each that it made can be undone, oldest first
+	aliases    []modelAlias
+	hidden     bool
+	blocked    bool // as it was last written, whatever the time is
+	block      denizen.Block
+}
+
+type modelAlias struct {
+	id    denizen.UserID
+	until int64 // 0 is never
 }
 
 type modelResting struct {
@@ -114,8 +127,10 @@ type modelPrincipal struct {
 	token    denizen.TokenID
 	key      string
 	born     int
+	operator string // "?" after a name that is none
 }
 
+func (p modelPrincipal) Operator() string       { return strings.TrimSuffix(p.operator, "?") }
 func (p modelPrincipal) User() denizen.UserID   { return p.user }
 func (p modelPrincipal) Token() denizen.TokenID { return p.token }
 func (p modelPrincipal) AccessKey() string      { return p.key }
@@ -123,6 +138,14 @@ func (p modelPrincipal) IsSystem() bool         { return p.name == ".system" }
 func (p modelPrincipal) IsAnonymous() bool      { return p.name == "" }
 func (p modelPrincipal) MayParticipate() bool   { return p.user != "" }
 func (p modelPrincipal) String() string         { return cmp.Or(p.name, ".anonymous") }
+
+// nobody is the refusal of .anonymous.
+func (p modelPrincipal) nobody() error {
+	if p.operator == "?" {
+		return refused(denizen.ErrInvalid, "operator")
+	}
+	return refused(denizen.ErrDenied, "")
+}
 
 // either is an error of which the documentation leaves open which it is.
 type either [2]error
@@ -167,7 +190,7 @@ func (m *model) id() string {
 func (m *model) commit(by modelPrincipal, what denizen.EventKind, u *modelUser, subjects ...string) denizen.UserVersion {
 	m.seq++
 	e := denizen.Event{
-		Seq: m.seq, At: time.UnixMilli(m.now()), Kind: what, Actor: by.String(), AccessKey: by.key, Subjects: subjects,
+		Seq: m.seq, At: time.UnixMilli(m.now()), Kind: what, Actor: by.String(), AccessKey: by.key, Operator: by.operator, Subjects: subjects,
 	}
 	if u != nil {
 		e.User, e.InternalID = u.ID, u.InternalID
@@ -180,11 +203,12 @@ func (m *model) commit(by modelPrincipal, what denizen.EventKind, u *modelUser, 
 
 // enter refuses by, unless who names it for what it asks of target. No target is none.
 func (m *model) enter(who string, what denizen.Facet, by modelPrincipal, target denizen.UserID) error {
+	m.lapse()
 	denied := refused(denizen.ErrDenied, "")
 	var letter string
 	switch {
 	case by.IsAnonymous():
-		return denied
+		return by.nobody()
 	case by.IsSystem():
 		letter = "S"
 	case by.user == target:
@@ -343,6 +367,8 @@ func (m *model) CreateUser(_ context.Context, by modelPrincipal, n denizen.NewUs
 	}
 	if ok && now-earlier.at < day {
 		switch same := m.users[earlier.user]; {
+		case earlier.user == "": // was erased
+			return denizen.User{}, refused(denizen.ErrNotFound, "user")
 		case earlier.digest != i.Digest:
 			return denizen.User{}, refused(denizen.ErrConflict, "idempotency")
 		case same == nil || same.InternalID != earlier.internal:
@@ -354,13 +380,16 @@ func (m *model) CreateUser(_ context.Context, by modelPrincipal, n denizen.NewUs
 	if _, err := m.patch(by, u, n.Attributes, denizen.Merge); err != nil {
 		return denizen.User{}, err
 	}
-	if m.users[u.ID] != nil {
+	if m.users[u.ID] != nil || m.alias(u.ID) != nil {
 		return denizen.User{}, refused(denizen.ErrTaken, "id")
 	}
 	for i := range u.Locators {
 		if err := m.take(&u.Locators[i], u, n.Locators[i].Override); err != nil {
 			return denizen.User{}, err
 		}
+	}
+	for _, other := range m.users { // what is over does not come back where the clock goes back
+		other.aliases = slices.DeleteFunc(slices.Clone(other.aliases), func(a modelAlias) bool { return a.id == u.ID })
 	}
 	m.users[u.ID] = u
 	u.Version = m.commit(by, denizen.EventUserCreated, u)
@@ -409,7 +438,7 @@ func (m *model) UsersByID(_ context.Context, by modelPrincipal, ids []denizen.Us
 // all is about for several users: all of them or none.
 func (m *model) all(what denizen.Facet, by modelPrincipal, ids []denizen.UserID) (users []*modelUser, err error) {
 	if by.IsAnonymous() {
-		return nil, refused(denizen.ErrDenied, "")
+		return nil, by.nobody()
 	}
 	for _, id := range ids {
 		if err := m.enter("SUP", what, by, id); err != nil {
@@ -442,6 +471,9 @@ func (m *model) ResolveUser(_ context.Context, by modelPrincipal, ref string) (d
 	if !strings.Contains(ref, ":") {
 		if !validID(denizen.UserID(ref)) {
 			return "", refused(denizen.ErrInvalid, "user")
+		}
+		if u := m.alias(denizen.UserID(ref)); u != nil && by.IsSystem() {
+			return u.ID, nil
 		}
 		return denizen.UserID(ref), nil
 	}
@@ -563,6 +595,7 @@ func (m *model) CountUsers(_ context.Context, by modelPrincipal) (int, error) {
 // edited is what every change of a user's own record does to it.
 func (m *model) edited(by modelPrincipal, what denizen.EventKind, u *modelUser, subjects ...string) {
 	u.Version = m.commit(by, what, u, subjects...)
+	u.blocked, u.block = u.Blocked, u.Block
 	u.UpdatedAt = time.UnixMilli(m.now())
 }
 
@@ -587,15 +620,41 @@ func (m *model) SetScreenName(_ context.Context, by modelPrincipal, id denizen.U
 	return u.shown(), nil
 }
 
-func (m *model) BlockUser(_ context.Context, by modelPrincipal, id denizen.UserID, versions ...denizen.UserVersion) (denizen.User, error) {
-	return m.block(by, id, true, denizen.EventUserBlocked, versions)
+func (m *model) BlockUser(_ context.Context, by modelPrincipal, id denizen.UserID, b denizen.Block, versions ...denizen.UserVersion) (denizen.User, error) {
+	if err := m.enter("S", 0, by, id); err != nil {
+		return denizen.User{}, err
+	}
+	if len(b.Reason) > 1024 {
+		return denizen.User{}, refused(denizen.ErrInvalid, "reason")
+	}
+	if !b.Until.IsZero() && b.Until.UnixMilli() <= m.now() {
+		return denizen.User{}, refused(denizen.ErrInvalid, "until")
+	}
+	return m.block(by, id, true, b, denizen.EventUserBlocked, versions)
 }
 
 func (m *model) UnblockUser(_ context.Context, by modelPrincipal, id denizen.UserID, versions ...denizen.UserVersion) (denizen.User, error) {
-	return m.block(by, id, false, denizen.EventUserUnblocked, versions)
+	return m.block(by, id, false, denizen.Block{}, denizen.EventUserUnblocked, versions)
 }
 
-func (m *model) block(by modelPrincipal, id denizen.UserID, blocked bool, what denizen.EventKind, versions []denizen.UserVersion) (denizen.User, error) {
+// lapse ends the blocks whose time is over. Nothing else happens then.
+func (m *model) lapse() {
+	for _, u := range m.users {
+		u.Blocked, u.Block = u.blocked, u.block
+		if until := u.block.Until; !until.IsZero() && until.UnixMilli() <= m.now() {
+			u.Blocked, u.Block = false, denizen.Block{}
+		}
+	}
+}
+
+// letIn is what a commit that gives a user a token or a presence does to a block that is over.
+func (m *model) letIn(u *modelUser) {
+	if u.blocked {
+		u.blocked, u.block, u.Version = false, denizen.Block{}, denizen.UserVersion(m.seq)
+	}
+}
+
+func (m *model) block(by modelPrincipal, id denizen.UserID, blocked bool, b denizen.Block, what denizen.EventKind, versions []denizen.UserVersion) (denizen.User, error) {
 	u, err := m.about("S", 0, by, id)
 	if err != nil {
 		return denizen.User{}, err
@@ -603,11 +662,51 @@ func (m *model) block(by modelPrincipal, id denizen.UserID, blocked bool, what d
 	if err := expected(versions, u.Version); err != nil {
 		return denizen.User{}, err
 	}
-	if u.Blocked != blocked {
-		u.Blocked, u.tokens, u.devices = blocked, nil, nil
+	if u.Blocked != blocked || u.Block.Reason != b.Reason || !u.Block.Until.Equal(b.Until) {
+		u.Blocked, u.Block, u.tokens, u.devices = blocked, b, nil, nil
 		m.edited(by, what, u)
 	}
 	return u.shown(), nil
+}
+
+// EraseUser is DeleteUser, and makes what was asked by an idempotency key answer like that of a
+// user who was deleted, whatever is asked.
+func (m *model) EraseUser(_ context.Context, by modelPrincipal, id denizen.UserID, versions ...denizen.UserVersion) (denizen.Erasure, error) {
+	u, err := m.about("S", 0, by, id)
+	if err != nil {
+		return denizen.Erasure{}, err
+	}
+	if err := expected(versions, u.Version); err != nil {
+		return denizen.Erasure{}, err
+	}
+	removed := map[string]int{}
+	count := func(kind string, n int) {
+		if n > 0 {
+			removed[kind] += n
+		}
+	}
+	for _, l := range u.Locators {
+		if l.Owned {
+			count("locators", 1)
+		} else {
+			count("claims", 1)
+		}
+	}
+	count("attributes", len(u.attributes))
+	count("aliases", len(m.liveAliases(u)))
+	for _, r := range u.resting {
+		if rest := m.rests[r.unique]; rest.user == u.ID && rest.internal == u.InternalID && m.now() < rest.until {
+			count("restingLocators", 1)
+			m.rests[r.unique] = modelRest{until: rest.until}
+		}
+	}
+	for key, c := range m.born {
+		if c.user == u.ID && c.internal == u.InternalID {
+			m.born[key] = modelCreation{at: c.at}
+		}
+	}
+	m.delete(by, u, denizen.EventUserErased)
+	return denizen.Erasure{User: u.ID, InternalID: u.InternalID, ErasedAt: time.UnixMilli(m.now()), Removed: removed}, nil
 }
 
 func (m *model) DeleteUser(_ context.Context, by modelPrincipal, id denizen.UserID, versions ...denizen.UserVersion) error {
@@ -618,12 +717,187 @@ func (m *model) DeleteUser(_ context.Context, by modelPrincipal, id denizen.User
 	if err := expected(versions, u.Version); err != nil {
 		return err
 	}
-	delete(m.users, id)
-	for _, l := range u.Locators {
-		m.rest(l, u)
-	}
-	m.commit(by, denizen.EventUserDeleted, u)
+	m.delete(by, u, denizen.EventUserDeleted)
 	return nil
+}
+
+// alias returns the user that an id leads to, nil if it is no alias.
+func (m *model) alias(id denizen.UserID) *modelUser {
+	for _, u := range m.users {
+		if slices.ContainsFunc(m.liveAliases(u), func(a modelAlias) bool { return a.id == id }) {
+			return u
+		}
+	}
+	return nil
+}
+
+func (m *model) liveAliases(u *modelUser) (live []modelAlias) {
+	for _, a := range u.aliases {
+		if a.until == 0 || a.until > m.now() {
+			live = append(live, a)
+		}
+	}
+	return live
+}
+
+// pair returns two users who must both be there.
+func (m *model) pair(by modelPrincipal, a, b denizen.UserID) (*modelUser, *modelUser, error) {
+	if err := m.stands(by); err != nil {
+		return nil, nil, err
+	}
+	if m.users[a] == nil || m.users[b] == nil {
+		return nil, nil, refused(denizen.ErrNotFound, "user")
+	}
+	return m.users[a], m.users[b], nil
+}
+
+func (m *model) MergeUsers(_ context.Context, by modelPrincipal, from, into denizen.UserID, policy denizen.MergePolicy) (denizen.User, error) {
+	if err := m.enter("S", 0, by, from); err != nil {
+		return denizen.User{}, err
+	}
+	switch {
+	case !validID(into) || into == from:
+		return denizen.User{}, refused(denizen.ErrInvalid, "into")
+	case policy.Attributes > denizen.RefuseConflicts:
+		return denizen.User{}, refused(denizen.ErrInvalid, "attributes")
+	case policy.Alias < 0:
+		return denizen.User{}, refused(denizen.ErrInvalid, "alias")
+	}
+	gone, u, err := m.pair(by, from, into)
+	if err != nil {
+		return denizen.User{}, err
+	}
+	if gone.Blocked || u.Blocked {
+		return denizen.User{}, refused(denizen.ErrDenied, "user")
+	}
+	m.undoable(gone)
+	m.undoable(u)
+	if len(gone.changes)+len(u.changes) > 0 {
+		return denizen.User{}, refused(denizen.ErrDenied, "user")
+	}
+	next := *u
+	var moved []string
+	for _, l := range gone.Locators {
+		if !l.Owned {
+			continue
+		}
+		if err := next.adopt(l); err != nil {
+			return denizen.User{}, err
+		}
+		moved = append(moved, string(l.ID))
+	}
+	next.attributes = slices.Clone(u.attributes)
+	changed := false
+	for _, a := range gone.attributes {
+		switch i := next.attribute(a.Key); {
+		case i < 0:
+			next.attributes, changed = append(next.attributes, a), true
+		case next.attributes[i] == a:
+		case policy.Attributes == denizen.RefuseConflicts:
+			return denizen.User{}, refused(denizen.ErrTaken, "attribute")
+		case policy.Attributes == denizen.TakeFrom:
+			next.attributes[i], changed = a, true
+		}
+	}
+	slices.SortFunc(next.attributes, func(a, b denizen.Attribute) int { return cmp.Compare(a.Key, b.Key) })
+	now := m.now()
+	slices.SortFunc(gone.devices, func(a, b modelDevice) int { return cmp.Compare(a.name, b.name) })
+	for _, d := range gone.devices {
+		if active, _ := d.at(now); active == len(d.chain) {
+			continue
+		}
+		if i := slices.IndexFunc(next.devices, func(o modelDevice) bool { return o.name == d.name }); i >= 0 {
+			o := next.devices[i]
+			if active, _ := o.at(now); active < len(o.chain) && max(o.start, o.beat) >= max(d.start, d.beat) {
+				continue
+			}
+		}
+		next.devices = withDevice(slices.Clone(next.devices), d, now)
+	}
+	next.hidden = u.hidden || gone.hidden
+	next.aliases = append(m.liveAliases(u), m.liveAliases(gone)...)
+	if policy.Alias != 0 {
+		a := modelAlias{id: from}
+		if policy.Alias != denizen.Forever {
+			a.until = now + policy.Alias.Milliseconds()
+		}
+		next.aliases = append(next.aliases, a)
+	}
+	if len(next.aliases) > denizen.MaxAliases {
+		return denizen.User{}, refused(denizen.ErrLimited, "aliases")
+	}
+	*u = next
+	u.blocked, u.block = false, denizen.Block{}
+	delete(m.users, from)
+	for _, r := range gone.resting {
+		if rest := m.rests[r.unique]; rest.user == gone.ID && rest.internal == gone.InternalID {
+			m.rests[r.unique] = modelRest{until: rest.until}
+		}
+	}
+	for key, c := range m.born {
+		if c.user == gone.ID && c.internal == gone.InternalID {
+			m.born[key] = modelCreation{at: c.at}
+		}
+	}
+	u.UpdatedAt = time.UnixMilli(now)
+	u.Version = m.commit(by, denizen.EventUserMerged, gone, moved...)
+	m.events[len(m.events)-1].Other = into
+	if changed {
+		u.version = denizen.ProfileVersion(u.Version)
+	}
+	return u.shown(), nil
+}
+
+// adopt gives u a locator that another user owns, or refuses and leaves it half done.
+func (u *modelUser) adopt(l denizen.Locator) error {
+	u.Locators = slices.DeleteFunc(slices.Clone(u.Locators), func(o denizen.Locator) bool { return o.Canonical == l.Canonical })
+	u.Locators = append(u.Locators, l)
+	if u.owned() > denizen.MaxLocators || l.Type == nick && u.nicks() > 2 {
+		return refused(denizen.ErrLimited, "locators")
+	}
+	return nil
+}
+
+func (m *model) MoveLocator(_ context.Context, by modelPrincipal, from denizen.UserID, id denizen.LocatorID, to denizen.UserID) (denizen.Locator, error) {
+	if err := m.enter("S", 0, by, from); err != nil {
+		return denizen.Locator{}, err
+	}
+	if !validID(to) || to == from {
+		return denizen.Locator{}, refused(denizen.ErrInvalid, "to")
+	}
+	loser, u, err := m.pair(by, from, to)
+	if err != nil {
+		return denizen.Locator{}, err
+	}
+	i, err := loser.locator(id)
+	if err != nil {
+		return denizen.Locator{}, err
+	}
+	l := loser.Locators[i]
+	if !l.Owned {
+		return denizen.Locator{}, refused(denizen.ErrInvalid, "locator")
+	}
+	winner := *u
+	if err := winner.adopt(l); err != nil {
+		return denizen.Locator{}, err
+	}
+	*u = winner
+	loser.Locators = slices.Delete(slices.Clone(loser.Locators), i, i+1)
+	m.edited(by, denizen.EventLocatorMoved, loser, string(id))
+	m.events[len(m.events)-1].Other = to
+	u.Version, u.UpdatedAt = loser.Version, loser.UpdatedAt
+	u.blocked, u.block = u.Blocked, u.Block
+	return l, nil
+}
+
+func (m *model) delete(by modelPrincipal, u *modelUser, what denizen.EventKind) {
+	delete(m.users, u.ID)
+	for _, l := range u.Locators {
+		if l.Owned {
+			m.rest(l, u)
+		}
+	}
+	m.commit(by, what, u)
 }
 
 // Locators.
@@ -644,8 +918,13 @@ func (u *modelUser) has(l denizen.Locator) int {
 
 const nick denizen.LocatorType = "nick"
 
-// unique returns what a nick is unique by.
-func unique(l denizen.Locator) string { return strings.ReplaceAll(l.Canonical, "0", "o") }
+// unique returns what a locator is unique by.
+func unique(l denizen.Locator) string {
+	if l.Type != nick {
+		return string(l.Type) + ":" + l.Canonical
+	}
+	return strings.ReplaceAll(l.Canonical, "0", "o")
+}
 
 // alike reports whether u has a nick that cannot be told apart from l.
 func (u *modelUser) alike(l denizen.Locator) bool {
@@ -679,18 +958,48 @@ func (m *model) rest(l denizen.Locator, u *modelUser) {
 	}
 	until := m.now() + nickRest.Milliseconds()
 	u.resting = slices.DeleteFunc(u.resting, func(r modelResting) bool { return r.until <= m.now() })
-	if len(u.resting) >= 4 {
-		u.resting = slices.Delete(u.resting, 0, 1)
+	if len(u.resting) >= 4 || m.users[u.ID] != u {
+		m.rests[unique(l)] = modelRest{until: until} // nobody's
+		return
 	}
 	u.resting = append(u.resting, modelResting{unique(l), until})
 	slices.SortStableFunc(u.resting, func(a, b modelResting) int { return cmp.Compare(a.until, b.until) })
 	m.rests[unique(l)] = modelRest{u.ID, u.InternalID, until}
 }
 
-// asleep reports whether a nick rests, and not for u.
+// asleep reports whether a locator rests, and u may not come back to it without a proof.
 func (m *model) asleep(l denizen.Locator, u *modelUser) bool {
 	r, ok := m.rests[unique(l)]
-	return ok && m.now() < r.until && (r.user != u.ID || r.internal != u.InternalID)
+	return ok && m.now() < r.until && (l.Type != nick || r.user != u.ID || r.internal != u.InternalID)
+}
+
+// undoable drops what u can no longer undo.
+func (m *model) undoable(u *modelUser) {
+	u.changes = slices.DeleteFunc(u.changes, func(until int64) bool { return until <= m.now() })
+}
+
+// mayChange refuses a user whose token ended, while there is something to undo: nobody knows by what
+// it was got.
+func (m *model) mayChange(by modelPrincipal, u *modelUser) error {
+	if m.undoable(u); by.token == "" || len(u.changes) == 0 {
+		return nil
+	}
+	if !slices.ContainsFunc(m.live(u), func(t *modelToken) bool { return t.ID == by.token }) {
+		return refused(denizen.ErrRevoked, "token")
+	}
+	return nil
+}
+
+func (m *model) CancelUndo(_ context.Context, by modelPrincipal, id denizen.UserID) error {
+	u, err := m.about("S", 0, by, id)
+	if err != nil {
+		return err
+	}
+	if m.undoable(u); len(u.changes) > 0 {
+		u.changes = nil
+		m.edited(by, denizen.EventUndoCancelled, u)
+	}
+	return nil
 }
 
 // known reports whether u knows a nick as one of its own that rests.
@@ -776,6 +1085,19 @@ func (m *model) Locator(_ context.Context, by modelPrincipal, id denizen.UserID,
 	return u.Locators[i], nil
 }
 
+func (m *model) RevealLocator(_ context.Context, by modelPrincipal, id denizen.UserID, locator denizen.LocatorID) (denizen.Locator, error) {
+	u, err := m.about("S", 0, by, id)
+	if err != nil {
+		return denizen.Locator{}, err
+	}
+	i, err := u.locator(locator)
+	if err != nil {
+		return denizen.Locator{}, err
+	}
+	m.commit(by, denizen.EventLocatorRevealed, u, string(locator))
+	return u.Locators[i], nil
+}
+
 func (u *modelUser) locator(id denizen.LocatorID) (int, error) {
 	i := slices.IndexFunc(u.Locators, func(l denizen.Locator) bool { return l.ID == id })
 	if i < 0 {
@@ -790,9 +1112,6 @@ func (m *model) take(l *denizen.Locator, u *modelUser, override bool) error {
 		return refused(denizen.ErrTaken, "locator")
 	}
 	l.Owned = true
-	if l.Type != nick {
-		return nil
-	}
 	for _, other := range m.users {
 		if other != u && other.alike(*l) {
 			return refused(denizen.ErrTaken, "locator")
@@ -834,6 +1153,9 @@ func (m *model) ReplaceLocator(_ context.Context, by modelPrincipal, id denizen.
 		return l, err
 	}
 	if err := expected(versions, u.Version); err != nil {
+		return l, err
+	}
+	if err := m.mayChange(by, u); err != nil {
 		return l, err
 	}
 	i, err := u.locator(locator)
@@ -939,6 +1261,9 @@ func (m *model) AddLocator(_ context.Context, by modelPrincipal, id denizen.User
 	if err := expected(versions, u.Version); err != nil {
 		return l, err
 	}
+	if err := m.mayChange(by, u); err != nil {
+		return l, err
+	}
 	if i := u.has(denizen.Locator{Canonical: s.canonical}); formed && i >= 0 {
 		l := u.Locators[i]
 		if l.Owned && by.IsSystem() && explicit != "" && explicit != l.Status {
@@ -950,7 +1275,7 @@ func (m *model) AddLocator(_ context.Context, by modelPrincipal, id denizen.User
 		if u.owned() >= denizen.MaxLocators {
 			return denizen.Locator{}, refused(denizen.ErrLimited, "locators")
 		}
-		if err := m.take(&l, u, false); err != nil {
+		if err := m.take(&l, u, n.Override); err != nil {
 			return denizen.Locator{}, err
 		}
 		m.setStatus(&l, n.Status)
@@ -1122,11 +1447,23 @@ func (m *model) RemoveLocator(_ context.Context, by modelPrincipal, id denizen.U
 		return err
 	}
 	gone := u.Locators[i]
+	if err := m.mayChange(by, u); err != nil {
+		return err
+	}
+	reserved := by.user != "" && gone.Type != nick && gone.Owned && gone.Status == denizen.Verified
+	if reserved && len(u.changes) >= 8 {
+		return refused(denizen.ErrLimited, "locators")
+	}
 	if gone.Type == nick && by.user != "" && m.liveRests(u) >= 4 {
 		return refused(denizen.ErrLimited, "locators")
 	}
 	u.Locators = slices.Delete(slices.Clone(u.Locators), i, i+1)
 	m.rest(gone, u)
+	if reserved {
+		until := m.now() + 72*60*60*1000
+		u.changes = append(u.changes, until)
+		m.rests[unique(gone)] = modelRest{u.ID, u.InternalID, until}
+	}
 	m.edited(by, denizen.EventLocatorRemoved, u, string(locator))
 	return nil
 }
@@ -1469,26 +1806,34 @@ func (m *model) SetPresence(_ context.Context, by modelPrincipal, id denizen.Use
 	for i, d := range u.devices {
 		if active, _ := d.at(set.start); d.name == set.name && sameChain(d.chain, set.chain) && active == 0 {
 			u.devices[i].beat = max(d.start, d.beat, set.start) // a heartbeat, which never sets a chain back
+			if m.commits {
+				u.devices = slices.DeleteFunc(u.devices, func(o modelDevice) bool {
+					active, _ := o.at(set.start)
+					return active == len(o.chain)
+				})
+			}
 			return nil
 		}
 	}
-	u.devices = slices.DeleteFunc(u.devices, func(d modelDevice) bool {
-		active, _ := d.at(set.start)
+	u.devices = withDevice(u.devices, set, set.start)
+	m.commit(by, denizen.EventPresenceSet, u)
+	m.letIn(u)
+	return nil
+}
+
+// withDevice returns devices with one that is set.
+func withDevice(devices []modelDevice, set modelDevice, now int64) []modelDevice {
+	devices = slices.DeleteFunc(devices, func(d modelDevice) bool {
+		active, _ := d.at(now)
 		return d.name == set.name || active == len(d.chain)
 	})
-	if len(u.devices) == 16 {
-		longest := slices.MinFunc(u.devices, func(a, b modelDevice) int {
+	if len(devices) == 16 {
+		longest := slices.MinFunc(devices, func(a, b modelDevice) int {
 			return cmp.Or(cmp.Compare(a.last(), b.last()), cmp.Compare(a.name, b.name))
 		})
-		u.devices = slices.DeleteFunc(u.devices, func(d modelDevice) bool { return d.name == longest.name })
+		devices = slices.DeleteFunc(devices, func(d modelDevice) bool { return d.name == longest.name })
 	}
-	u.devices = append(u.devices, set)
-	if set.name == "" {
-		m.commit(by, denizen.EventPresenceSet, u)
-	} else {
-		m.commit(by, denizen.EventPresenceSet, u, set.name)
-	}
-	return nil
+	return append(devices, set)
 }
 
 func (m *model) ClearPresence(_ context.Context, by modelPrincipal, id denizen.UserID, device string) error {
@@ -1504,7 +1849,7 @@ func (m *model) ClearPresence(_ context.Context, by modelPrincipal, id denizen.U
 		return refused(denizen.ErrNotFound, "device")
 	}
 	u.devices = slices.Delete(u.devices, i, i+1)
-	m.commit(by, denizen.EventPresenceCleared, u, device)
+	m.commit(by, denizen.EventPresenceCleared, u)
 	return nil
 }
 
@@ -1517,6 +1862,20 @@ func (m *model) ClearAllPresence(_ context.Context, by modelPrincipal, id denize
 		u.devices = nil
 		m.commit(by, denizen.EventPresenceCleared, u)
 	}
+	return nil
+}
+
+func (m *model) SetPresenceHidden(_ context.Context, by modelPrincipal, id denizen.UserID, hidden bool) error {
+	u, err := m.about("SU", 0, by, id)
+	if err != nil || u.hidden == hidden {
+		return err
+	}
+	u.hidden = hidden
+	what := denizen.EventPresenceShown
+	if hidden {
+		what = denizen.EventPresenceHidden
+	}
+	m.commit(by, what, u)
 	return nil
 }
 
@@ -1542,7 +1901,7 @@ func (m *model) Presence(ctx context.Context, by modelPrincipal, id denizen.User
 	if err != nil {
 		return denizen.UserPresence{}, err
 	}
-	return users[0].presence(m.now()), nil
+	return m.shown(by, users[0]), nil
 }
 
 func (m *model) Presences(_ context.Context, by modelPrincipal, ids []denizen.UserID) (presences []denizen.UserPresence, err error) {
@@ -1556,10 +1915,49 @@ func (m *model) Presences(_ context.Context, by modelPrincipal, ids []denizen.Us
 	}
 	for _, id := range ids {
 		if u, err := m.seen(by, id); err == nil {
-			presences = append(presences, u.presence(m.now()))
+			presences = append(presences, m.shown(by, u))
 		}
 	}
 	return presences, nil
+}
+
+// shown is the presence of u as by sees it.
+func (m *model) shown(by modelPrincipal, u *modelUser) denizen.UserPresence {
+	if u.hidden && !by.IsSystem() && by.user != u.ID {
+		return denizen.UserPresence{User: u.ID}
+	}
+	return u.presence(m.now())
+}
+
+// Present returns all who are here as one page.
+func (m *model) Present(_ context.Context, by modelPrincipal, q denizen.PresentQuery) (page denizen.PresentPage, err error) {
+	if err := m.system(by); err != nil {
+		return page, err
+	}
+	if q.Limit < 0 {
+		return page, refused(denizen.ErrInvalid, "limit")
+	}
+	if err := m.stands(by); err != nil {
+		return page, err
+	}
+	for _, u := range m.users {
+		if p := u.presence(m.now()); p.Presence.State() != "" && p.Presence.State() != denizen.StateOffline {
+			page.Users = append(page.Users, p)
+		}
+	}
+	return page, nil
+}
+
+func (m *model) CountPresent(ctx context.Context, by modelPrincipal) (map[string]int, error) {
+	page, err := m.Present(ctx, by, denizen.PresentQuery{})
+	if err != nil {
+		return nil, err
+	}
+	states := map[string]int{}
+	for _, p := range page.Users {
+		states[p.Presence.State()]++
+	}
+	return states, nil
 }
 
 var ranks = []string{denizen.StateOnline, denizen.StateAway, denizen.StateSleeping, denizen.StateMissing, denizen.StateOffline}
@@ -1666,6 +2064,7 @@ func (m *model) IssueToken(_ context.Context, by modelPrincipal, id denizen.User
 	}
 	u.tokens = append(u.tokens, t)
 	m.commit(by, denizen.EventTokenIssued, u, string(t.ID))
+	m.letIn(u)
 	return m.sign(u, t, wholeSecond(now+o.TTL.Milliseconds())), nil
 }
 
@@ -1794,7 +2193,7 @@ func (m *model) RevokeTokensIssuedBy(_ context.Context, by modelPrincipal, key s
 
 func (m *model) Logout(ctx context.Context, by modelPrincipal) error {
 	if by.user == "" {
-		return refused(denizen.ErrDenied, "")
+		return by.nobody()
 	}
 	if by.token == "" {
 		return refused(denizen.ErrDenied, "token")
@@ -1805,8 +2204,8 @@ func (m *model) Logout(ctx context.Context, by modelPrincipal) error {
 // Who is calling.
 
 func (m *model) Check(_ context.Context, by modelPrincipal) error {
-	if by.user == "" && !by.IsSystem() {
-		return refused(denizen.ErrDenied, "")
+	if by.IsAnonymous() {
+		return by.nobody()
 	}
 	if err := m.stands(by); err != nil || by.token == "" {
 		return err
@@ -1828,7 +2227,7 @@ func (m *model) Authenticate(_ context.Context, signed string) (modelPrincipal, 
 	}
 	if u := m.users[text.user]; u != nil && u.InternalID == text.internal {
 		i := slices.IndexFunc(u.tokens, func(t *modelToken) bool { return slices.Contains(t.texts, signed) })
-		if i >= 0 && m.now() < text.expires {
+		if m.lapse(); i >= 0 && m.now() < text.expires && !u.Blocked {
 			u.tokens[i].used = m.now()
 			return modelPrincipal{name: string(u.ID), user: u.ID, internal: u.InternalID, token: text.token}, nil
 		}
@@ -1855,7 +2254,16 @@ func (m *model) ActAs(_ context.Context, by modelPrincipal, user denizen.UserID)
 	if u == nil || u.Blocked {
 		return modelPrincipal{}, denied
 	}
-	return modelPrincipal{name: string(u.ID), user: u.ID, internal: u.InternalID, key: by.key, born: by.born}, nil
+	return modelPrincipal{name: string(u.ID), user: u.ID, internal: u.InternalID, key: by.key, born: by.born, operator: by.operator}, nil
+}
+
+// asOperator is who by is under the name of an operator.
+func asOperator(by modelPrincipal, operator string) modelPrincipal {
+	if !by.IsSystem() || !regexp.MustCompile(`^[!-~]{1,64}$`).MatchString(operator) {
+		return modelPrincipal{operator: "?"}
+	}
+	by.operator = operator
+	return by
 }
 
 func (m *model) CreateAccessKey(_ context.Context, by modelPrincipal) (denizen.NewAccessKey, error) {
@@ -2070,25 +2478,41 @@ func (m *model) verify(signed string) (denizen.Claims, error) {
 
 // The feed.
 
-func (m *model) Events(_ context.Context, by modelPrincipal, after denizen.Seq) iter.Seq2[denizen.Event, error] {
+func (m *model) Events(_ context.Context, by modelPrincipal, after denizen.Cursor) iter.Seq2[denizen.Event, error] {
 	return func(yield func(denizen.Event, error) bool) {
 		err := first(m.system(by), m.stands(by))
-		if err == nil && after < m.forgotten {
-			err = &denizen.Error{Kind: denizen.ErrMissed, Field: "after", Resume: m.seq}
+		from := m.forgotten
+		if after != "" {
+			n, bad := strconv.ParseUint(string(after), 10, 64)
+			if bad != nil {
+				panic(bad)
+			}
+			from = denizen.Seq(n)
+		}
+		if err == nil && from < m.forgotten {
+			err = &denizen.Error{Kind: denizen.ErrMissed, Field: "after", Resume: modelCursor(m.seq)}
 		}
 		if err != nil {
 			yield(denizen.Event{}, err)
 			return
 		}
 		for _, e := range m.events {
-			if e.Seq > after && !yield(e, nil) {
+			if e.Seq > from && !yield(e, nil) {
 				return
 			}
 		}
 	}
 }
 
-func (m *model) Follow(ctx context.Context, by modelPrincipal, after denizen.Seq) iter.Seq2[denizen.Event, error] {
+// modelCursor returns the cursor of an event.
+func modelCursor(seq denizen.Seq) denizen.Cursor {
+	if seq == 0 {
+		return ""
+	}
+	return denizen.Cursor(strconv.FormatUint(uint64(seq), 10))
+}
+
+func (m *model) Follow(ctx context.Context, by modelPrincipal, after denizen.Cursor) iter.Seq2[denizen.Event, error] {
 	return func(yield func(denizen.Event, error) bool) {
 		for e, err := range m.Events(ctx, by, after) {
 			if !yield(e, err) || err != nil {
@@ -2097,6 +2521,32 @@ func (m *model) Follow(ctx context.Context, by modelPrincipal, after denizen.Seq
 		}
 		yield(denizen.Event{}, errWouldWait)
 	}
+}
+
+func (m *model) RecentEvents(_ context.Context, by modelPrincipal, q denizen.EventQuery) (page denizen.EventPage, err error) {
+	if err := m.system(by); err != nil {
+		return page, err
+	}
+	if q.Limit < 1 || q.Limit > denizen.MaxList {
+		return page, refused(denizen.ErrInvalid, "limit")
+	}
+	if err := m.stands(by); err != nil {
+		return page, err
+	}
+	for _, e := range slices.Backward(m.events) {
+		if e.Seq <= m.forgotten || q.Before != 0 && e.Seq >= q.Before {
+			continue
+		}
+		if len(page.Events) == q.Limit {
+			page.Next = page.Events[q.Limit-1].Seq
+			break
+		}
+		if (q.User == "" || e.User == q.User || e.Other == q.User) && (len(q.Kinds) == 0 || slices.Contains(q.Kinds, e.Kind)) &&
+			(q.Operator == "" || e.Operator == q.Operator) {
+			page.Events = append(page.Events, e)
+		}
+	}
+	return page, nil
 }
 
 func (m *model) TrimFeed(_ context.Context, by modelPrincipal, upTo denizen.Seq) error {

@@ -350,9 +350,11 @@ func short(what string, err error) error {
 
 func TestEveryExchangeOfTheAdaptersTestsFitsTheDocument(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "exchanges")
-	cmd := exec.CommandContext(t.Context(), "go", "test", "-count=1", "./httpadapter")
+	// But for the tests that send thousands of requests of one kind.
+	cmd := exec.CommandContext(t.Context(), "go", "test", "-count=1",
+		"-skip", "^(TestEveryCellOf|TestNasty|TestAToken(InAHeader|With|Cut))", "./httpadapter")
 	cmd.Dir = "../.."
-	cmd.Env = append(os.Environ(), "DENIZEN_EXCHANGES="+file)
+	cmd.Env = append(os.Environ(), "DENIZEN_EXCHANGES="+file, "DENIZEN_LONG=") // every kind of exchange is there
 	out, err := cmd.CombinedOutput()
 	require.NoError(t, err, "%s", out)
 	f, err := os.Open(file)
@@ -372,17 +374,13 @@ func TestEveryExchangeOfTheAdaptersTestsFitsTheDocument(t *testing.T) {
 	}
 }
 
-func TestOnlyTheFeedIsNeverGranted(t *testing.T) {
-	var never []string
+func TestEveryOperationIsGrantedToSomebody(t *testing.T) {
 	for name, op := range operations(document(t)) {
-		if !grants(op) {
-			never = append(never, name)
-		}
+		require.True(t, grants(op), name)
 	}
-	require.Equal(t, []string{"GET /v1/events"}, never)
 }
 
-// Only what a user does to itself, and what adds to the feed, is slowed down.
+// Only what a user does to itself and adds to the feed, and what reads all of that, is slowed down.
 func TestTheOpenAPIDocumentSaysWhatIsRateLimited(t *testing.T) {
 	var limited []string
 	for _, op := range operations(document(t)) {
@@ -391,7 +389,9 @@ func TestTheOpenAPIDocumentSaysWhatIsRateLimited(t *testing.T) {
 		}
 	}
 	require.ElementsMatch(t, []string{
-		"setScreenName", "addLocator", "removeLocator", "replaceLocator", "setAttributes", "setAttribute", "removeAttribute", "setPresence", "extendToken",
+		"startVerify", "startReplace", "finishVerify",
+		"setScreenName", "addLocator", "removeLocator", "replaceLocator", "setAttributes", "setAttribute", "removeAttribute", "setPresence", "setPresenceHidden", "extendToken", "exportUser",
+		"events", "presences", // as streams, of which there are too many at once
 	}, limited)
 }
 
@@ -485,7 +485,6 @@ func TestWhatFitsTheDocumentIsNotRefused(t *testing.T) {
 		answered("GET", "/v1/users/me,bob-0002/presence", "", 200, "[]"),
 		answered("GET", "/v1/users/me/presence", "", 200, `{"userId":{"identifier":"bob-0002"},"presence":{"presence":{"type":"x","timeToLive":1},"setTimeMs":1000,"setTime":1000,"untilMs":2000}}`),
 		answered("GET", "/v1/users/me/devices", "", 200, `[{"device":"","presence":{"presence":{"type":"x","timeToLive":0},"setTimeMs":1000,"setTime":1000}}]`),
-		answered("GET", "/v1/users/me/presence", "", 406, fmt.Sprintf(wrong, "not_acceptable", "{}")),
 		answered("GET", "/v1//users", "", 404, fmt.Sprintf(wrong, "entity_not_found", `{"entityType":"route"}`)),
 		answered("DELETE", "/v1/users", "", 405, fmt.Sprintf(wrong, "method_not_allowed", "{}"), "Allow", "GET, HEAD, POST"),
 		answered("GET", "/v1/events", "", 406, fmt.Sprintf(wrong, "not_acceptable", "{}")),

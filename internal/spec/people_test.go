@@ -41,7 +41,7 @@ func TestPeople_EveryLineThatIsExportedFollowsTheSchema(t *testing.T) {
 		_ = yield(transfer.User{ID: "plain-01", ScreenName: "A"}, nil) &&
 			yield(transfer.User{ID: "broken-1", ScreenName: "A"}, nil) &&
 			yield(transfer.User{
-				ID: "whole-01", ScreenName: "\" <é>", Blocked: true, CreatedAt: made, UpdatedAt: made.Add(time.Hour),
+				ID: "whole-01", ScreenName: "\" <é>", Blocked: true, Block: denizen.Block{Reason: "a \"b\"", Until: made}, CreatedAt: made, UpdatedAt: made.Add(time.Hour),
 				Locators: []transfer.Locator{
 					{Locator: "email:A@example.org", Status: denizen.Verified, VerifiedAt: made},
 					{Locator: "tele:+1 415 555 2671"},

@@ -119,10 +119,17 @@ func TestWhatOneProcessEndsAnotherRefuses(t *testing.T) {
 			return p.RevokeTokens(ctx, system, id, token)
 		},
 		"block": func(p *process, id denizen.UserID, _ denizen.TokenID) error {
-			_, err := p.BlockUser(ctx, system, id)
+			_, err := p.BlockUser(ctx, system, id, denizen.Block{})
 			return err
 		},
 		"delete": func(p *process, id denizen.UserID, _ denizen.TokenID) error { return p.DeleteUser(ctx, system, id) },
+		"merge": func(p *process, id denizen.UserID, _ denizen.TokenID) error {
+			other, err := p.CreateUser(ctx, system, denizen.NewUser{ScreenName: "Other"})
+			if err == nil {
+				_, err = p.MergeUsers(ctx, system, id, other.ID, denizen.MergePolicy{})
+			}
+			return err
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			ps := newProcesses(t, denizen.Options{MaxRevocationDelay: time.Minute}, 0, 0)

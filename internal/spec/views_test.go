@@ -45,6 +45,7 @@ type (
 		Blocked                        bool
 		CreatedAt, UpdatedAt           time.Time
 		Version                        int64
+		BlockedUntil                   *time.Time
 	}
 	viewedLocator struct {
 		UserID, LocatorID, Type, Address, Raw, Canonical, Status string
@@ -93,7 +94,7 @@ func TestTheViewsSayWhatTheDirectorySays(t *testing.T) {
 	for u, err := range now.AllUsers(ctx, system) { // in the order of the ids
 		require.NoError(t, err)
 		id := string(u.ID)
-		users = append(users, viewedUser{id, u.InternalID, u.ScreenName, u.Blocked, local(u.CreatedAt), local(u.UpdatedAt), int64(u.Version)})
+		users = append(users, viewedUser{id, u.InternalID, u.ScreenName, u.Blocked, local(u.CreatedAt), local(u.UpdatedAt), int64(u.Version), orNull(u.Block.Until)})
 		for _, l := range u.Locators {
 			locators = append(locators, viewedLocator{
 				id, string(l.ID), string(l.Type), l.Address, l.Raw, l.Canonical, string(l.Status), l.Owned, local(l.AddedAt), orNull(l.VerifiedAt),
@@ -187,7 +188,10 @@ func fillAtRandom(t *testing.T, ago, now *process) {
 		}
 		switch r.IntN(6) {
 		case 0:
-			_, err = now.BlockUser(ctx, system, id)
+			_, err = now.BlockUser(ctx, system, id, denizen.Block{Reason: "why"})
+			if err == nil && r.IntN(2) == 0 {
+				_, err = now.BlockUser(ctx, system, id, denizen.Block{Until: time.Now().Add(time.Hour)})
+			}
 		case 1:
 			err = now.DeleteUser(ctx, system, id)
 		case 2:

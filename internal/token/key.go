@@ -83,6 +83,7 @@ func weak(point [ed25519.PublicKeySize]byte) bool {
 		"c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a": // order 8
 		return true
 	default: // 2^255-19 or more
-		return point[0] >= 0xed && y[2:] == "ffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f"
+		return point[0] >= 0xed &&
+			y[2:] == "ffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f"
 	}
 }

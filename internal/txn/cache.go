@@ -26,6 +26,7 @@ import (
 type cache struct {
 	seed   maphash.Seed
 	beats  *heartbeat.Table
+	slots  *slots // of presences, in place of entries
 	shards [64]shard
 }
 
@@ -49,6 +50,7 @@ type shard struct {
 // pool is what records of some kinds weigh together, and may weigh.
 type pool struct {
 	weight, bound int64
+	entries       int
 	hand          int // the list to evict from next
 }
 
@@ -107,6 +109,8 @@ const MinCacheBytes = 12 << 20
 // newCache returns a cache whose records, with its lists, weigh some bytes at most.
 func newCache(bytes int64, beats *heartbeat.Table) *cache {
 	c := &cache{seed: maphash.MakeSeed(), beats: beats}
+	// What slots take is taken from what users are many of, and may be half of it, about.
+	c.slots = newSlots((bytes-MinCacheBytes)/2+MinCacheBytes/8, c.seed, beats)
 	room := bytes/int64(len(c.shards)) - kinds*int64(unsafe.Sizeof(lists{}))
 	for i := range c.shards {
 		s := &c.shards[i]
@@ -193,30 +197,46 @@ func (c *cache) remember(n name, epoch uint64, e *Entry) *Entry {
 	if known := s.find(place, n.id, hash); known != nil {
 		return known
 	}
+	if place == placeDevices {
+		if slot, _ := c.slots.find(n.id, hash); slot != nil {
+			return e
+		}
+	}
 	c.keep(s, place, n.id, hash, e)
 	return e
 }
 
 // keep puts an entry into a locked shard, in place of others if that is full, and unless it is
-// heavier than a quarter of the shard.
+// heavier than a quarter of the shard. A presence gets a slot instead if it can.
 func (c *cache) keep(s *shard, place uint8, id string, hash uint64, e *Entry) {
+	if r, ok := e.value.(*record.Devices); ok && c.slots.keep(r, e.version, hash) {
+		return
+	}
 	p := &s.pools[poolOf(record.Remembered[place])]
 	if e.weight > min(p.bound, (s.pools[0].bound+s.pools[1].bound)/4) {
 		return
 	}
+	bound := p.bound
+	if p == &s.pools[0] {
+		bound -= c.slots.bytes.Load() / int64(len(c.shards))
+	}
 	if s.heads[place].Load() == nil {
 		s.heads[place].Store(new(lists))
 	}
-	for p.weight+e.weight > p.bound {
+	for p.weight > 0 && p.weight+e.weight > bound {
 		other, list := p.hand%kinds, p.hand/kinds%len(lists{})
 		p.hand++
-		if heads := s.heads[other].Load(); heads != nil && &s.pools[poolOf(record.Remembered[other])] == p {
+		if &s.pools[poolOf(record.Remembered[other])] != p {
+			continue
+		}
+		if heads := s.heads[other].Load(); heads != nil {
 			if old := heads[list].Load(); old != nil {
 				c.forget(s, old)
 			}
 		}
 	}
 	p.weight += e.weight
+	p.entries++
 	e.place, e.id, e.hash, e.freshness = place, id, hash, new(Freshness)
 	if r, ok := e.value.(*record.Devices); ok {
 		// Heartbeats begin with the shard locked too, so none can begin between this and the list.
@@ -238,7 +258,9 @@ func (c *cache) forget(s *shard, e *Entry) {
 		at = &at.Load().next
 	}
 	at.Store(e.next.Load())
-	s.pools[poolOf(record.Remembered[e.place])].weight -= e.weight
+	p := &s.pools[poolOf(record.Remembered[e.place])]
+	p.weight -= e.weight
+	p.entries--
 	if e.place == placeUsers { // the presence holds on to it: the shard is the same
 		if devices := s.find(placeDevices, e.id, e.hash); devices != nil {
 			devices.user.CompareAndSwap(e, nil)
@@ -254,8 +276,17 @@ func (c *cache) beginWrite(tx *Tx) {
 		w.now++
 		w.shared = w.now > 1
 		s.writing[n] = w
-		if e := s.find(place, n.id, hash); e != nil && !tx.keepsCached {
+		if place == placeUsers {
+			c.slots.unstand(n.id, hash)
+		}
+		if tx.keepsCached {
+			return
+		}
+		if e := s.find(place, n.id, hash); e != nil {
 			c.forget(s, e)
+		}
+		if place == placeDevices {
+			c.slots.drop(n.id, hash)
 		}
 	})
 }
@@ -269,6 +300,21 @@ func (c *cache) endWrite(tx *Tx, seq store.Seq) {
 			c.forget(s, e)
 		}
 		w := s.writing[n]
+		alone := w.now == 1 && !w.shared
+		switch place {
+		case placeUsers:
+			c.slots.unstand(n.id, hash)
+		case placeDevices:
+			switch { // a slot that is here was not written by others meanwhile
+			case tx.keepsCached && tx.refused:
+			case tx.keepsCached && alone && seq != 0 && put >= 0:
+				if c.slots.wrote(tx.records[put].(*record.Devices), hash, seq) {
+					put = -1
+				}
+			default:
+				c.slots.drop(n.id, hash)
+			}
+		}
 		if w.now--; w.now > 0 {
 			s.writing[n] = w
 			return
@@ -276,7 +322,8 @@ func (c *cache) endWrite(tx *Tx, seq store.Seq) {
 		delete(s.writing, n)
 		if put >= 0 && seq != 0 && !w.shared && !tx.forgets {
 			r := &tx.batch.Put[put]
-			c.keep(s, place, n.id, hash, &Entry{version: seq, value: tx.records[put], weight: weigh(r.Key, r.Value)})
+			e := &Entry{version: seq, value: tx.records[put], weight: weigh(r.Key, r.Value)}
+			c.keep(s, place, n.id, hash, e)
 		}
 	})
 }
@@ -311,11 +358,45 @@ func (c *cache) beginBeats(r *record.Devices) *heartbeat.Pending {
 	}
 	s.Lock()
 	defer s.Unlock()
-	e := s.find(place, n.id, hash)
+	e := s.find(place, n.id, hash) // nil where there is a slot
 	if e == nil || e.value.(*record.Devices).Incarnation != r.Incarnation {
 		return nil
 	}
 	p := c.beats.Begin(r)
 	e.pending.Store(p)
 	return p
+}
+
+// look fills in the presence of a user that has a slot. It takes no lock.
+func (c *cache) look(user string, into *Seen) bool {
+	if c == nil {
+		return false
+	}
+	return c.slots.see(user, maphash.String(c.seed, user), into)
+}
+
+// slotted returns an entry of the presence of a user that has a slot, or nil. It is not remembered,
+// and it says what the record will once the heartbeats are stored: nobody tells the two apart.
+func (c *cache) slotted(user string) *Entry {
+	var seen Seen
+	if !c.look(user, &seen) {
+		return nil
+	}
+	return &Entry{version: store.Seq(seen.seq), value: seen.record(user)}
+}
+
+// beatsOf returns the heartbeats of a user that are not stored, or nil. With the shard locked they
+// are where they are looked for.
+func (c *cache) beatsOf(user string) *heartbeat.Pending {
+	s, _, hash := c.shard(name{kindDevices, user})
+	if s == nil {
+		return nil
+	}
+	s.Lock()
+	defer s.Unlock()
+	var seen Seen
+	if c.slots.see(user, hash, &seen) {
+		return heartbeat.Detached(seen.record(user))
+	}
+	return c.beats.Of(user)
 }

@@ -2,6 +2,7 @@ package txn
 
 import (
 	"context"
+	"slices"
 
 	"github.com/denizenhq/denizen/internal/presence"
 	"github.com/denizenhq/denizen/internal/record"
@@ -20,9 +21,11 @@ type Tx struct {
 	// stored. What is remembered stays so during the write. Only its version may be an older one,
 	// and a write that rests on that meets a conflict.
 	keepsCached bool
+	refused     bool // it is known that nothing was written
 	// forgets says that what is put is not worth remembering.
 	forgets bool
 	known   map[store.Key]bool // the keys of conditions, where there are many
+	ahead   []readAhead        // what Gather read
 
 	// Room for what most writes need, so that it is allocated with the Tx.
 	ifs   [8]store.Cond
@@ -33,7 +36,8 @@ type Tx struct {
 
 // reset makes the Tx as if nothing had been decided yet.
 func (tx *Tx) reset(retrying bool) {
-	tx.retrying, tx.keepsCached, tx.forgets, tx.known = retrying, false, false, nil
+	tx.retrying, tx.keepsCached, tx.refused, tx.forgets, tx.known = retrying, false, false, false, nil
+	tx.ahead = nil
 	tx.batch = store.Batch{If: tx.ifs[:0], Drop: tx.drops[:0], Put: tx.puts[:0]}
 	tx.records = tx.recs[:0]
 }
@@ -41,12 +45,56 @@ func (tx *Tx) reset(retrying bool) {
 // Retrying reports whether an earlier try met a conflict. Nothing is taken from the cache then.
 func (tx *Tx) Retrying() bool { return tx.retrying }
 
+// readAhead is an entry that Gather read.
+type readAhead struct {
+	key   store.Key
+	entry *Entry
+}
+
+// Gather reads records ahead: Read then takes them from there. Where nothing is remembered, those
+// who gather at the same time share one read of the store. Elsewhere it does nothing.
+func (tx *Tx) Gather(keys ...store.Key) error {
+	if tx.db.cache != nil {
+		return nil
+	}
+	records, err := tx.db.shared.read(tx.ctx, keys)
+	if err != nil {
+		return err
+	}
+	tx.ahead = make([]readAhead, 0, len(keys))
+	for i, key := range keys {
+		if tx.gathered(keys[i:i+1]) == nil {
+			tx.ahead = append(tx.ahead, readAhead{key, read(&records[i])})
+		}
+	}
+	return nil
+}
+
+// gathered returns the entries of keys, or nil if Gather did not read all of them.
+func (tx *Tx) gathered(keys []store.Key) []*Entry {
+	if tx.ahead == nil {
+		return nil
+	}
+	entries := make([]*Entry, len(keys))
+	for i, key := range keys {
+		at := slices.IndexFunc(tx.ahead, func(r readAhead) bool { return r.key == key })
+		if at < 0 {
+			return nil
+		}
+		entries[i] = tx.ahead[at].entry
+	}
+	return entries
+}
+
 // Read is [DB.Read], and makes what it returns conditions: that a record is still at its version,
 // or absent, or damaged.
 func (tx *Tx) Read(keys ...store.Key) ([]*Entry, error) {
-	entries, err := tx.db.load(tx.ctx, !tx.retrying, keys)
-	if err != nil {
-		return nil, err
+	entries := tx.gathered(keys)
+	if entries == nil {
+		var err error
+		if entries, err = tx.db.load(tx.ctx, !tx.retrying, keys); err != nil {
+			return nil, err
+		}
 	}
 	for i, e := range entries {
 		tx.require(e.cond(keys[i]))
@@ -66,7 +114,7 @@ func (tx *Tx) WithBeats(r *record.Devices) []presence.Device {
 	}
 	// Not those that the entry knows: it may be one that is not remembered, which is not told of
 	// heartbeats that began since.
-	return tx.db.beats.Of(r.User).Apply(r)
+	return tx.db.cache.beatsOf(r.User).Apply(r)
 }
 
 // Absent makes it a condition that there is nothing under a key.
@@ -112,6 +160,27 @@ func (tx *Tx) Put(key store.Key, r record.Record) (size int) {
 	tx.batch.Put = append(tx.batch.Put, store.Record{Key: key, Value: value})
 	tx.records = append(tx.records, r)
 	return len(value)
+}
+
+// PutDevices writes the presence of a user together with the key by which it is found while it is
+// here, and returns the bytes that the presence is stored as. Was is the record before, or nil. If
+// next has no devices and does not hide, there is none afterwards.
+func (tx *Tx) PutDevices(was, next *record.Devices) (size int) {
+	next.Here = record.HereUntil(next.User, next.Devices)
+	if was != nil && was.Here != 0 && was.Here != next.Here {
+		tx.Drop(record.HereKey(was.Here, was.User))
+	}
+	if next.Here != 0 && (was == nil || was.Here != next.Here) {
+		tx.Put(record.HereKey(next.Here, next.User), &record.Here{
+			Hour: next.Here, User: next.User, Incarnation: next.Incarnation,
+		})
+	}
+	key := record.DevicesKey(next.User)
+	if len(next.Devices) == 0 && !next.Hidden {
+		tx.Drop(key)
+		return 0
+	}
+	return tx.Put(key, next)
 }
 
 // Drop deletes what is under keys, if there is anything. A key that is put too is put.

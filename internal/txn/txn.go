@@ -13,9 +13,10 @@
 //
 // # Locks
 //
-// A shard of the cache, then the table of heartbeats, then the heartbeats of one user: whoever
-// holds several took them in this order. The lock of the queues is taken alone. None is held over
-// a call of the store or of a decide.
+// A shard of the cache, then the table of slots, then a slot, then the table of heartbeats, then
+// the heartbeats of one user: whoever holds several took them in this order. A slot is locked by
+// its version. The locks of the queues and of the gatherer are taken alone. None is held over a
+// call of the store or of a decide.
 package txn
 
 import (
@@ -32,15 +33,20 @@ import (
 type DB struct {
 	store  store.Store
 	cache  *cache // nil over a store that others may write to
+	shared *gatherer
 	queues *queues
 	beats  *heartbeat.Table // empty without a cache
+
+	counters counters
 }
 
 // New returns a DB over a store. CacheBytes bounds what is remembered, as it weighs in memory: see
 // [MinCacheBytes]. With 0 nothing is remembered and no heartbeats are kept, as must be where others
 // write to the same store.
 func New(s store.Store, cacheBytes int64) *DB {
-	db := &DB{store: s, queues: newQueues(), beats: heartbeat.NewTable()}
+	db := &DB{
+		store: s, shared: &gatherer{store: s}, queues: newQueues(), beats: heartbeat.NewTable(),
+	}
 	if cacheBytes > 0 {
 		db.cache = newCache(cacheBytes, db.beats)
 	}
@@ -54,7 +60,11 @@ func (db *DB) Caching() bool { return db.cache != nil }
 // allocates nothing and never asks the store.
 func (db *DB) PeekUser(id string) *Entry { return db.cache.peek(placeUsers, id) }
 
-// PeekDevices returns what is remembered of a user's presence, or nil.
+// Look fills in a user's presence, if that is remembered in the short: see [slots].
+func (db *DB) Look(user string, into *Seen) bool { return db.cache.look(user, into) }
+
+// PeekDevices returns what is remembered of a user's presence, or nil. It is nil where Look is
+// true, too.
 func (db *DB) PeekDevices(user string) *Entry { return db.cache.peek(placeDevices, user) }
 
 // PeekOwner returns what is remembered of the owner of a canonical serialized locator, or nil.
@@ -105,16 +115,20 @@ func (db *DB) load(ctx context.Context, cached bool, keys []store.Key) ([]*Entry
 	var few [4]miss // most calls ask for a few keys
 	missing := few[:0]
 	for i, key := range keys {
-		e, epoch := db.cache.lookup(nameOf(key))
+		n := nameOf(key)
+		e, epoch := db.cache.lookup(n)
+		if e == nil && cached && n.kind == kindDevices {
+			e = db.cache.slotted(n.id)
+		}
 		if e != nil && cached {
 			entries[i] = e
 			continue
 		}
 		m := miss{at: i, epoch: epoch}
-		if key[0] == kindDevices && db.cache != nil {
+		if n.kind == kindDevices {
 			// Heartbeats that are stored while the record is being read are in neither it nor the
 			// table afterwards. So they are looked up before the read.
-			m.pending = db.beats.Of(string(key[1:]))
+			m.pending = db.cache.beatsOf(n.id)
 		}
 		missing = append(missing, m)
 	}
@@ -128,6 +142,7 @@ func (db *DB) load(ctx context.Context, cached bool, keys []store.Key) ([]*Entry
 		}
 		keys = wanted
 	}
+	db.counters.misses.Add(int64(len(keys)))
 	records, err := db.store.Get(ctx, keys...)
 	if err != nil {
 		return nil, err
@@ -194,9 +209,11 @@ func (db *DB) Write(ctx context.Context, q Queue, decide func(*Tx) error) (store
 func (db *DB) commit(ctx context.Context, tx *Tx) (seq store.Seq, err error) {
 	db.cache.beginWrite(tx)
 	defer func() { // also if the store panics
+		db.counters.committed(err)
 		if err != nil {
 			seq = 0
 		}
+		tx.refused = err != nil && !errors.Is(err, store.ErrOutcomeUnknown)
 		db.cache.endWrite(tx, seq)
 	}()
 	return db.store.Commit(ctx, tx.batch)

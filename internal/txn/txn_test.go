@@ -467,7 +467,7 @@ func TestUserOfLeadsToTheUserAndToNobodyElse(t *testing.T) {
 // Who authenticates never waits for who stores heartbeats.
 func TestOnlyPresencesMeetHeartbeats(t *testing.T) {
 	db, _ := newDB(t)
-	db.beats, db.cache.beats = nil, nil // whoever asked them would panic
+	db.beats, db.cache.beats, db.cache.slots.beats = nil, nil, nil // whoever asked them would panic
 	var digest [32]byte
 	for key, r := range map[store.Key]record.Record{
 		record.UserKey("alice-01"):           user("alice-01"),
@@ -483,8 +483,10 @@ func TestOnlyPresencesMeetHeartbeats(t *testing.T) {
 	require.Panics(t, func() { read1(t, db, record.DevicesKey("alice-01")) })
 }
 
+// aliceOnline is a presence of two devices, which has no slot.
 func aliceOnline() *record.Devices {
+	chain := presence.Chain{{State: presence.Online}}
 	return &record.Devices{User: "alice-01", Incarnation: "1", Devices: []presence.Device{
-		{Start: 1, Beat: 1, Chain: presence.Chain{{State: presence.Online}}},
+		{Start: 1, Beat: 1, Chain: chain}, {Name: "tablet", Start: 1, Beat: 1, Chain: chain},
 	}}
 }

@@ -121,7 +121,8 @@ func Reserved() []string {
 		contact deleted everyone guest help here hostmaster info legal login logout mail me mod
 		moderator moderators news nobody none no-reply noreply null official operator owner
 		postmaster privacy register root sales security self server service settings signin signup
-		staff status support sysadmin system team undefined unknown user username users webmaster www you`)
+		staff status support sysadmin system team undefined unknown user username users webmaster www
+		you`)
 }
 
 func refuse(reason string) error {

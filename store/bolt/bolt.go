@@ -41,8 +41,21 @@
 // A file that was not closed properly is checked in the background after Open, and [Store.Health]
 // reports the result.
 //
+// [Salvage] copies what can be read of a damaged file into a new one, and lists what cannot.
+//
 // Before a file is mapped into memory, its length is compared with the length that its meta page
 // claims. If the system refuses a longer mapping, commits that need one fail and reads go on.
+//
+// # Compaction
+//
+// What is deleted leaves free pages, which later commits use. Each commit writes the list of them,
+// 8 bytes a page, so after much was deleted each commit writes much. [Store.Compact] puts a smaller
+// file in the place of the open one, while it is in use. [Store.FileSize] says what that gains.
+//
+// The new file has the name of the old one, and another inode. So watch the name and not the inode,
+// and give a container the directory and not the file.
+//
+// # Replaced files
 //
 // A file that was moved or replaced while it is open takes no more commits within about a second.
 // Reads go on, and [Store.Health] reports it.
@@ -53,7 +66,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"runtime/debug"
 
 	"github.com/denizenhq/denizen/store"
@@ -66,14 +78,15 @@ var (
 	_ store.Store   = (*Store)(nil)
 	_ store.Sole    = (*Store)(nil)
 	_ store.Checker = (*Store)(nil)
+	_ store.Backer  = (*Store)(nil)
+
+	_ store.Compacter = (*Store)(nil)
 )
 
 // Store is an open file. It may be used by many goroutines at once.
 type Store struct {
 	// Writes go through group, whose leader owns w. Reads use transactions of bbolt, lent by reads,
 	// which see a snapshot and wait for no writer.
-	db    *bbolt.DB
-	file  *os.File // the file that db uses
 	group *group.Group
 	head  group.Head
 	owner group.Owner
@@ -81,8 +94,9 @@ type Store struct {
 	reads reads
 	name  name
 
-	unclean bool // the file was not closed properly the last time; set by Open
-	health  health
+	unclean    bool // the file was not closed properly the last time; set by Open
+	health     health
+	compacting compacting
 }
 
 // Get implements [store.Store].
@@ -154,6 +168,9 @@ func (s *Store) Commit(ctx context.Context, b store.Batch) (store.Seq, error) {
 	return s.group.Commit(ctx, b)
 }
 
+// Counts implements [store.Counter].
+func (s *Store) Counts() store.Counts { return s.group.Counts() }
+
 // Changes implements [store.Store].
 func (s *Store) Changes(
 	ctx context.Context, after store.Seq, limit int,
@@ -205,21 +222,29 @@ func (s *Store) Own() (release func(), err error) {
 	return s.owner.Own()
 }
 
-// Close implements [store.Store]. It also waits for reads and backups under way.
+// Close implements [store.Store]. It also waits for reads and backups under way. A compaction under
+// way ends with [store.ErrClosed].
 func (s *Store) Close() error {
+	s.compacting.stop()
 	s.group.Close()
 	s.head.Close()
 	s.health.stop()
 	s.reads.beginWrite()
+	s.compacting.ended.Wait()
 	if !s.health.closed.Swap(true) && s.health.refused.Load() == nil && s.name.check() == nil {
 		// If this fails, the next Open takes the file for one that was not closed properly, and
 		// checks it.
-		_ = s.db.Update(func(tx *bbolt.Tx) error {
+		_ = s.w.disk.db.Update(func(tx *bbolt.Tx) error {
 			s.w.room.limit(tx.Size(), true)
+			if s.w.settled {
+				if err := tx.Bucket(metaBucket).Delete(compactKey); err != nil {
+					return err
+				}
+			}
 			return putMeta(tx, openKey, 0)
 		})
 	}
-	return s.db.Close()
+	return s.w.disk.db.Close()
 }
 
 // view calls f with a snapshot. bbolt panics on some damaged pages and faults on others, in the
@@ -232,7 +257,7 @@ func (s *Store) view(ctx context.Context, f func(*reading) error) (err error) {
 		return *refused
 	}
 	defer caught(debug.SetPanicOnFault(true), &err)
-	r, err := s.reads.begin(s.db)
+	r, err := s.reads.begin()
 	if err != nil {
 		return translate(err)
 	}

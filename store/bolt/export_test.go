@@ -3,7 +3,9 @@ package bolt
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"os"
+	"time"
 
 	"github.com/denizenhq/denizen/store"
 	"go.etcd.io/bbolt"
@@ -38,6 +40,27 @@ func (s *Store) WhileChecking(f func()) { s.health.checking = f }
 // KeepsRoom reports whether the store makes its file longer itself.
 const KeepsRoom = keepsRoom
 
+// Compacts reports whether files can be compacted on this system.
+const Compacts = compacts
+
+// AtCompaction makes each compaction call f before its steps, which fail with its error: "create"
+// the new file, each "round" of copying, the "last" one, "rename" the file, "sync" the directory.
+func (s *Store) AtCompaction(f func(step string) error) { s.compacting.at = f }
+
+// LimitCompaction limits the memory for keys that are written during a compaction, and the bytes of
+// values that writers wait for, and how long.
+func (s *Store) LimitCompaction(noted, paused int, pause time.Duration) {
+	s.compacting.limits = limits{noted, paused, pause}
+}
+
+// DiskHas makes compactions believe that there is so much room on the disk.
+func (s *Store) DiskHas(bytes func() int64) {
+	s.compacting.free = func(*os.File) (int64, bool) { return bytes(), true }
+}
+
+// FreeBeside returns how much room there is on the disk of a file, as compactions are told.
+func FreeBeside(f *os.File) (bytes int64, known bool) { return freeOn(f) }
+
 // MapNoMore simulates a system that refuses to map more of the file than its current length, until
 // again is called.
 func (s *Store) MapNoMore() (again func(), err error) {
@@ -53,4 +76,61 @@ func (s *Store) MapNoMore() (again func(), err error) {
 			return nil
 		})
 	}, err
+}
+
+// RawOf returns the file that a backup holds.
+func RawOf(backup []byte) []byte {
+	_, rest, _ := bytes.Cut(backup, []byte("\n"))
+	return rest[:len(rest)-trailerSize]
+}
+
+// Placed is an entry of a whole file: where its bytes lie there.
+type Placed struct {
+	Page    uint64
+	Event   bool
+	Key     []byte
+	Data    []byte // sealed
+	Element [2]int64
+	Entry   [2]int64
+}
+
+// FreelistOf returns the page of the list of free pages of a whole file.
+func FreelistOf(file []byte) int {
+	meta, err := readMetas(bytes.NewReader(file))
+	if err != nil {
+		panic(err)
+	}
+	return int(meta.Freelist)
+}
+
+// EntriesOf returns where the entries of a whole file lie.
+func EntriesOf(file []byte) (all []Placed) {
+	meta, err := readMetas(bytes.NewReader(file))
+	if err != nil {
+		panic(err)
+	}
+	var visit func(id uint64, event bool)
+	visit = func(id uint64, event bool) {
+		at := int64(id) * int64(meta.PageSize)
+		page := file[at:]
+		flags, count := binary.NativeEndian.Uint16(page[8:]), int(binary.NativeEndian.Uint16(page[10:]))
+		for i := range count {
+			if flags == branchFlag {
+				visit(binary.NativeEndian.Uint64(page[pageHeaderSize+i*elementSize+8:]), event)
+				continue
+			}
+			e, _ := elementAt(page, i, leafLayout)
+			key, data := page[e.at:e.at+e.key], page[e.at+e.key:e.end()]
+			if e.bucket() {
+				if root := binary.NativeEndian.Uint64(data); root != 0 {
+					visit(root, bytes.Equal(key, feedBucket))
+				}
+				continue
+			}
+			from := at + pageHeaderSize + int64(i)*elementSize
+			all = append(all, Placed{id, event, key, data, [2]int64{from, from + elementSize}, [2]int64{at + e.at, at + e.end()}})
+		}
+	}
+	visit(meta.Root, false)
+	return all
 }

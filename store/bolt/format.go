@@ -25,6 +25,8 @@ var (
 	headKey   = []byte("head")   // the head
 	firstKey  = []byte("first")  // the first of the feed
 	openKey   = []byte("open")   // 1 while the file is open, 0 once it was closed properly
+	// A compaction makes its file under a name with this number in it. Absent if there was none.
+	compactKey = []byte("compact")
 )
 
 const (

@@ -42,7 +42,7 @@ func FuzzPages(f *testing.F) {
 		r := bytes.NewReader(file)
 		err := inspect(r, int64(len(file)))
 		if err == nil {
-			err = verifyPages(t.Context(), r)
+			err = verifyPages(t.Context(), r, checkSum)
 		}
 		if err != nil {
 			require.True(t, errors.Is(err, ErrFormat) || errors.Is(err, store.ErrCorrupt), err)

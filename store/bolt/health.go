@@ -68,33 +68,18 @@ func (s *Store) checkInBackground() {
 func (s *Store) check(ctx context.Context) (err error) {
 	defer caught(debug.SetPanicOnFault(true), &err)
 	return s.view(ctx, func(tx *reading) error {
-		metas := &firstBytes{size: 2 * int64(s.db.Info().PageSize)}
-		if _, err := tx.WriteTo(metas); int64(len(metas.bytes)) != metas.size {
+		file, err := tx.disk.snapshot(tx.Tx)
+		if err != nil {
 			return err
 		}
 		if s.health.checking != nil {
 			s.health.checking()
 		}
-		if err := verifyPages(ctx, snapshot{metas.bytes, s.file}); err != nil {
+		if err := verifyPages(ctx, file, nil); err != nil {
 			return err
 		}
 		return verifyEntries(ctx, tx.Tx)
 	})
-}
-
-// snapshot is the file as one read transaction sees it: with the meta pages of that transaction,
-// whatever was committed since.
-type snapshot struct {
-	metas []byte
-	file  *os.File
-}
-
-// ReadAt implements io.ReaderAt. No caller reads across the end of the meta pages.
-func (s snapshot) ReadAt(p []byte, at int64) (int, error) {
-	if at < int64(len(s.metas)) {
-		return copy(p, s.metas[at:]), nil
-	}
-	return s.file.ReadAt(p, at)
 }
 
 // nameCheckEvery is the minimum time between two checks of the file's name.
@@ -104,10 +89,11 @@ const nameCheckEvery = time.Second
 // file, all later commits would go to a file that nobody finds after a restart.
 type name struct {
 	path string
-	info os.FileInfo // of the open file
 
-	mu      sync.Mutex // guards the fields below
-	checked time.Time  // when err was last determined
+	mu      sync.Mutex  // guards the fields below
+	info    os.FileInfo // of the open file
+	next    os.FileInfo // of the file that a compaction gives the name to, or nil
+	checked time.Time   // when err was last determined
 	err     error
 }
 
@@ -125,8 +111,34 @@ func (n *name) check() error {
 	}
 	n.checked, n.err = now, nil
 	info, err := os.Stat(n.path)
-	if errors.Is(err, fs.ErrNotExist) || err == nil && !os.SameFile(info, n.info) {
+	if errors.Is(err, fs.ErrNotExist) || err == nil && !n.is(info) {
 		n.err = errReplaced
 	}
 	return n.err
+}
+
+func (n *name) is(info os.FileInfo) bool {
+	return os.SameFile(info, n.info) || n.next != nil && os.SameFile(info, n.next)
+}
+
+// file returns the open file.
+func (n *name) file() os.FileInfo {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.info
+}
+
+// becomes says that the name may become that of another file, or no longer if info is nil.
+func (n *name) becomes(info os.FileInfo) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.next = info
+}
+
+// became says that another file is open now.
+func (n *name) became(info os.FileInfo) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.info, n.next = info, nil
+	n.checked, n.err = time.Now(), nil
 }

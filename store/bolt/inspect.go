@@ -45,6 +45,9 @@ func inspect(f io.ReaderAt, size int64) error {
 	if size == 0 {
 		return fmt.Errorf("%w: it is empty", ErrFormat)
 	}
+	if isBackup(f) {
+		return fmt.Errorf("%w: a backup, which is to be restored", ErrFormat)
+	}
 	newest, err := readMetas(f)
 	if err != nil {
 		return err

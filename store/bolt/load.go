@@ -99,6 +99,7 @@ func (s *Store) updateIn(urgent bool, f func(*bbolt.Tx) error) error {
 	if _, _, _, err := s.w.Begin(); err != nil {
 		return err
 	}
+	s.w.endCompaction(errOthers) // what f writes is not noted
 	s.w.urgent, s.w.work = urgent, func() error { return f(s.w.tx) }
 	if err := s.w.do(f); err != nil {
 		s.w.Rollback()

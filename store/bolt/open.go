@@ -59,20 +59,20 @@ func Open(ctx context.Context, path string, o Options) (*Store, error) {
 func openStore(ctx context.Context, path string, o Options) (*Store, error) {
 	timeout := o.LockTimeout
 	if timeout <= 0 {
-		timeout = 500 * time.Millisecond
+		timeout = defaultTimeout
 	}
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	f, err := openLocked(ctx, path, os.O_RDWR, timeout)
 	if errors.Is(err, fs.ErrNotExist) {
 		if err := create(path); err != nil && !errors.Is(err, fs.ErrExist) {
 			return nil, unavailable(err)
 		}
-		f, err = os.OpenFile(path, os.O_RDWR, 0)
+		f, err = openLocked(ctx, path, os.O_RDWR, timeout)
 	}
 	if err != nil {
-		return nil, unavailable(err)
+		return nil, err
 	}
 	s, err := openFile(ctx, f, timeout, o)
 	if err != nil {
@@ -80,6 +80,50 @@ func openStore(ctx context.Context, path string, o Options) (*Store, error) {
 		return nil, err
 	}
 	return s, nil
+}
+
+const defaultTimeout = 500 * time.Millisecond
+
+// openLocked opens the file at path and locks it. A compaction by who has the file open may give
+// its name to another one before the lock is free. Then that one is opened.
+func openLocked(
+	ctx context.Context, path string, flag int, timeout time.Duration,
+) (*os.File, error) {
+	for until := time.Now().Add(timeout); ; {
+		f, err := os.OpenFile(path, flag, 0)
+		if err != nil {
+			return nil, unavailable(err)
+		}
+		if err = lock(ctx, f, time.Until(until)); err == nil {
+			var named bool
+			if named, err = isNamed(f, path); named {
+				return f, nil
+			}
+		}
+		_ = f.Close()
+		switch {
+		case err != nil:
+			return nil, err
+		case time.Now().After(until):
+			return nil, ErrInUse
+		}
+	}
+}
+
+// isNamed reports whether f is the file at path.
+func isNamed(f *os.File, path string) (bool, error) {
+	info, err := f.Stat()
+	if err != nil {
+		return false, unavailable(err)
+	}
+	named, err := os.Stat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return false, nil
+	case err != nil:
+		return false, unavailable(err)
+	}
+	return os.SameFile(info, named), nil
 }
 
 // unavailable keeps the reason of a failed system call and drops the name of the file.
@@ -97,15 +141,12 @@ func unavailable(err error) error {
 
 // openFile makes a store of f, which the store then closes. After an error the caller closes f.
 //
-// The order of the steps matters. The lock comes first, so that nobody writes meanwhile. Then the
+// The order of the steps matters. f is locked already, so that nobody writes meanwhile. Then the
 // file is checked by reading, because bbolt would create a store in an empty file and crash on some
 // damaged ones. Only then bbolt maps it.
 func openFile(
 	ctx context.Context, f *os.File, timeout time.Duration, o Options,
 ) (_ *Store, err error) {
-	if err := lock(ctx, f, timeout); err != nil {
-		return nil, err
-	}
 	info, err := f.Stat()
 	if err != nil {
 		return nil, unavailable(err)
@@ -123,32 +164,45 @@ func openFile(
 		return nil, err
 	}
 	defer caught(debug.SetPanicOnFault(true), &err)
-	s := &Store{file: f}
+	s := &Store{compacting: compacting{
+		limits: limits{maxNoted, maxPausedBytes, maxPause}, free: freeOn,
+	}}
 	if s.name.path, err = filepath.Abs(f.Name()); err != nil {
 		return nil, unavailable(err)
 	}
 	s.name.info, s.name.checked = info, time.Now()
 	choices := options(timeout, func(string, int, os.FileMode) (*os.File, error) { return f, nil })
 	choices.InitialMmapSize = initialMapSize(f, info.Size())
-	s.db, err = bbolt.Open(f.Name(), 0, choices)
+	db, err := bbolt.Open(f.Name(), 0, choices)
 	if err != nil {
 		return nil, translate(err)
 	}
-	s.w.s = s
-	s.w.room = room{
-		db: s.db, file: f, size: info.Size(),
-		mapped:   mapSize(max(info.Size(), int64(choices.InitialMmapSize))),
-		mappable: mappable,
-	}
+	d := &disk{db: db, file: f}
+	s.reads.disk = d
+	s.w.s, s.w.disk = s, d
+	s.w.room = newRoom(d, info.Size(), choices.InitialMmapSize)
 	if err := s.view(ctx, func(r *reading) error { return s.read(r.Tx) }); err != nil {
-		_ = s.db.Close()
+		_ = db.Close()
+		return nil, err
+	}
+	forget, err := s.afterCompaction(ctx)
+	if err != nil {
+		_ = db.Close()
 		return nil, err
 	}
 	// This commit also settles what was found. If the last commit of the previous process was not
 	// synced, this one is, on top of it, before anybody sees it.
-	err = s.updateUrgently(func(tx *bbolt.Tx) error { return putMeta(tx, openKey, 1) })
+	err = s.updateUrgently(func(tx *bbolt.Tx) error {
+		if forget {
+			s.w.token = 0
+			if err := tx.Bucket(metaBucket).Delete(compactKey); err != nil {
+				return err
+			}
+		}
+		return putMeta(tx, openKey, 1)
+	})
 	if err != nil {
-		_ = s.db.Close()
+		_ = db.Close()
 		return nil, err
 	}
 	s.head.Advance(s.w.at.head)
@@ -195,6 +249,11 @@ func (s *Store) read(tx *bbolt.Tx) error {
 	stopped, _, err := unseal(openKey, meta.Get(openKey))
 	if err != nil {
 		return err
+	}
+	if data := meta.Get(compactKey); data != nil {
+		if s.w.token, _, err = unseal(compactKey, data); err != nil {
+			return err
+		}
 	}
 	s.unclean = stopped != 0
 	s.w.at.head, s.w.at.first, err = feedBounds(tx)

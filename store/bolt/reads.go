@@ -17,6 +17,7 @@ const maxIdle = 64
 // has ended.
 type reads struct {
 	mu      sync.Mutex // guards the fields below
+	disk    *disk      // what is read
 	idle    []*reading
 	writing bool
 	writes  uint64 // the number of write transactions begun
@@ -25,6 +26,7 @@ type reads struct {
 // reading is a read transaction. One goroutine at a time uses it.
 type reading struct {
 	*bbolt.Tx
+	disk   *disk
 	cursor *bbolt.Cursor // over the records; made at the first use
 	key    []byte        // borrowed by the cursor
 	keep   bool          // no write was under way when it began
@@ -40,7 +42,7 @@ func (r *reading) records() *bbolt.Cursor {
 }
 
 // begin returns an idle transaction or begins one.
-func (l *reads) begin(db *bbolt.DB) (*reading, error) {
+func (l *reads) begin() (*reading, error) {
 	l.mu.Lock()
 	if n := len(l.idle); n > 0 {
 		r := l.idle[n-1]
@@ -48,10 +50,13 @@ func (l *reads) begin(db *bbolt.DB) (*reading, error) {
 		l.mu.Unlock()
 		return r, nil
 	}
-	r := &reading{keep: !l.writing, writes: l.writes}
+	r := &reading{disk: l.disk, keep: !l.writing, writes: l.writes}
+	r.disk.used.Add(1)
 	l.mu.Unlock()
 	var err error
-	r.Tx, err = db.Begin(false)
+	if r.Tx, err = r.disk.db.Begin(false); err != nil {
+		r.disk.used.Done()
+	}
 	return r, err
 }
 
@@ -67,7 +72,12 @@ func (l *reads) end(r *reading, ok bool) {
 		}
 		l.mu.Unlock()
 	}
+	r.close()
+}
+
+func (r *reading) close() {
 	_ = r.Rollback()
+	r.disk.used.Done()
 }
 
 // beginWrite must be called before a write transaction begins, and before the file is closed.
@@ -78,8 +88,16 @@ func (l *reads) beginWrite() {
 	l.writes++
 	l.mu.Unlock()
 	for _, r := range idle {
-		_ = r.Rollback()
+		r.close()
 	}
+}
+
+// moveTo makes later transactions read another file. It must be called like beginWrite.
+func (l *reads) moveTo(d *disk) {
+	l.beginWrite()
+	l.mu.Lock()
+	l.disk = d
+	l.mu.Unlock()
 }
 
 // endWrite must be called once a write transaction has ended.

@@ -44,6 +44,15 @@ type room struct {
 	mappable func(f *os.File, size int64) bool // replaced in tests
 }
 
+// newRoom returns the room of a file of size bytes, which was opened with a mapping of
+// mapped bytes.
+func newRoom(d *disk, size int64, mapped int) room {
+	return room{
+		db: d.db, file: d.file, size: size, mapped: mapSize(max(size, int64(mapped))),
+		mappable: mappable,
+	}
+}
+
 // grow makes the file longer by at least more bytes. used is the length of its pages.
 func (r *room) grow(used, more int64) error {
 	return r.extend(max(r.size, used+reserveSize) + max(more, growth(used)))

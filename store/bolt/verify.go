@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -47,7 +48,12 @@ func verifyEntries(ctx context.Context, tx *bbolt.Tx) error {
 	return nil
 }
 
-var errPage = fmt.Errorf("%w: a page makes no sense", store.ErrCorrupt)
+// errPage says that the page that is being read makes no sense. walk.page makes it badPage.
+var errPage = errors.New("the page makes no sense")
+
+func badPage(id uint64) error {
+	return fmt.Errorf("%w: page %d makes no sense", store.ErrCorrupt, id)
+}
 
 const (
 	branchFlag  = 0x01
@@ -65,26 +71,33 @@ type walk struct {
 	used []bool // the pages met so far, by id
 	last []byte // the previous key in the leaves of the bucket
 
-	branches bool // skip the leaves inside buckets
-	inside   bool // inside a bucket
-	leaf     bool // the previous page was a leaf
+	entry onEntry // may be nil
+
+	branches bool   // skip the leaves inside buckets
+	inside   bool   // inside a bucket
+	bucket   []byte // its name; nil outside
+	leaf     bool   // the previous page was a leaf
 }
 
-// verifyPages checks all pages, and that each is either in the tree or free.
-func verifyPages(ctx context.Context, f io.ReaderAt) error {
+// onEntry is called with an entry of a bucket. It may keep what it is given.
+type onEntry func(bucket, key, value []byte) error
+
+// verifyPages checks all pages, and that each is either in the tree or free. It calls entry, if
+// that is not nil, with each entry of each bucket, in order.
+func verifyPages(ctx context.Context, f io.ReaderAt, entry onEntry) error {
 	meta, err := readMetas(f)
 	if err != nil {
 		return err
 	}
-	w := walk{ctx: ctx, file: f, meta: meta, used: make([]bool, meta.Pages)}
+	w := walk{ctx: ctx, file: f, meta: meta, used: make([]bool, meta.Pages), entry: entry}
 	if err := w.page(meta.Root, nil); err != nil {
 		return err
 	}
 	if err := w.besideTree(); err != nil {
 		return err
 	}
-	if slices.Contains(w.used, false) {
-		return errPage
+	if id := slices.Index(w.used, false); id >= 0 {
+		return badPage(uint64(id))
 	}
 	return nil
 }
@@ -131,7 +144,7 @@ func (w *walk) besideTree() error {
 // use marks a page as used, and refuses one that is used already or does not exist.
 func (w *walk) use(id uint64) error {
 	if id >= w.meta.Pages || w.used[id] {
-		return errPage
+		return badPage(id)
 	}
 	w.used[id] = true
 	return nil
@@ -140,6 +153,14 @@ func (w *walk) use(id uint64) error {
 // page checks the page id and everything below it. least is the key under which its parent refers
 // to it; no key of the page may be less.
 func (w *walk) page(id uint64, least []byte) error {
+	err := w.read(id, least)
+	if err == errPage {
+		return badPage(id)
+	}
+	return err
+}
+
+func (w *walk) read(id uint64, least []byte) error {
 	if err := w.ctx.Err(); err != nil {
 		return err
 	}
@@ -227,10 +248,15 @@ func (w *walk) elements(h pageHeader, page, least []byte) (used int, err error) 
 		case h.Flags == branchFlag:
 			err = w.page(binary.NativeEndian.Uint64(page[at+8:]), key)
 		case flags == bucketFlag:
-			err = w.bucket(page[value:used])
-			w.last = key
+			outer := w.bucket
+			w.bucket = key
+			err = w.contents(page[value:used])
+			w.bucket, w.last = outer, key
 		default:
 			w.last = key
+			if w.entry != nil {
+				err = w.entry(w.bucket, key, page[value:used])
+			}
 		}
 		if err != nil {
 			return 0, err
@@ -239,9 +265,9 @@ func (w *walk) elements(h pageHeader, page, least []byte) (used int, err error) 
 	return used, nil
 }
 
-// bucket checks a bucket, which is the value of a leaf. The value holds the id of its root page or,
-// if the bucket is small, the whole bucket.
-func (w *walk) bucket(value []byte) error {
+// contents checks what is in a bucket. value is that of an element of a leaf: it has the id of the
+// bucket's root page or, if the bucket is small, the whole bucket.
+func (w *walk) contents(value []byte) error {
 	if len(value) < bucketSize {
 		return errPage
 	}

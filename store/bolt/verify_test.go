@@ -38,7 +38,7 @@ func TestVerifyHasNoFalseAlarm(t *testing.T) {
 		for range 2 {
 			wg.Go(func() {
 				for ctx.Err() == nil {
-					if err := s.Backup(ctx, io.Discard); err != nil && !errors.Is(err, context.Canceled) {
+					if _, err := s.Backup(ctx, io.Discard); err != nil && !errors.Is(err, context.Canceled) {
 						t.Error(err)
 					}
 					_, err := s.List(ctx, store.Range{Limit: 100})

@@ -37,9 +37,13 @@ const (
 // It lives as long as the store and holds at most one write transaction.
 type writer struct {
 	s        *Store
+	disk     *disk
 	at       position // as of the last commit
 	poisoned error    // what every later write returns; nil while all is well
 	room     room
+	noted    *noted    // for the compaction under way; nil if there is none
+	token    store.Seq // what is under compactKey; 0 for nothing
+	settled  bool      // token is of no use any more
 
 	tx          *bbolt.Tx
 	work        func() error   // what tx does; called again if the file had to grow
@@ -81,7 +85,7 @@ func (w *writer) Begin() (_ group.Tx, head, first store.Seq, err error) {
 
 // begin begins a transaction at the current position.
 func (w *writer) begin() (err error) {
-	if w.tx, err = w.s.db.Begin(true); err != nil {
+	if w.tx, err = w.disk.db.Begin(true); err != nil {
 		return err
 	}
 	w.room.committed(w.tx.Size())
@@ -121,6 +125,7 @@ func (w *writer) Under(prefix store.Key) (found bool, err error) {
 func (w *writer) Write(c *group.Changes) (err error) {
 	defer caught(debug.SetPanicOnFault(true), &err)
 	w.changes, w.urgent, w.work = c, c.Urgent, w.write
+	w.note(c)
 	return w.write()
 }
 
@@ -234,7 +239,8 @@ func (w *writer) Commit() (err error) {
 // As that takes twice the time, a commit of much gets the room that it will probably need first. If
 // there is none the free pages of the file may still be enough.
 func (w *writer) commit() error {
-	if err := w.room.ahead(w.tx.Size(), w.room.guess(int64(len(w.sealed)))); errors.Is(err, errExtend) {
+	guess := w.room.guess(int64(len(w.sealed)))
+	if err := w.room.ahead(w.tx.Size(), guess); errors.Is(err, errExtend) {
 		return err
 	}
 	for more := 2 * int64(len(w.sealed)); ; more = 2 * max(more, minGrowth) {
@@ -283,7 +289,9 @@ func (w *writer) Rollback() {
 func (w *writer) failed(err error) error {
 	if certainlyNotApplied(err) {
 		w.s.reads.endWrite()
-		return noRoom(err)
+		err = noRoom(err)
+		w.endCompaction(err) // its file takes the room
+		return err
 	}
 	w.poison(err)
 	if strings.HasPrefix(err.Error(), "mmap allocate error: ") {
@@ -297,7 +305,29 @@ func (w *writer) poison(err error) {
 	w.poisoned = fmt.Errorf("%w: a commit failed, the store must be opened anew: %w",
 		store.ErrUnavailable, err)
 	w.s.health.refused.Store(&w.poisoned)
+	w.endCompaction(w.poisoned)
 	w.Rollback() // the transaction is still open if bbolt panicked
+}
+
+// note notes what is written, for a compaction.
+func (w *writer) note(c *group.Changes) {
+	switch n := w.noted; {
+	case n == nil:
+	case n.ctx.Err() != nil:
+		w.noted = nil // it has ended
+	case n.memory > n.limit:
+		w.endCompaction(errNoted)
+	default:
+		n.add(c)
+	}
+}
+
+// endCompaction ends the compaction under way, if there is one.
+func (w *writer) endCompaction(why error) {
+	if w.noted != nil {
+		w.noted.cancel(why)
+		w.noted = nil
+	}
 }
 
 // certainlyNotApplied reports whether err, from bbolt's commit, means that there was no space.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"testing"
@@ -21,14 +22,22 @@ func TestABackupIsAWholeFile(t *testing.T) {
 	path, values := filled(t, 100)
 	s := open(t, path)
 	var copied bytes.Buffer
-	require.NoError(t, s.Backup(t.Context(), &copied))
+	backUp(t, s, &copied)
 	commit(t, s, put("later", `{}`))
-	b := open(t, writeFile(t, copied.Bytes()))
+	b := open(t, writeFile(t, bolt.RawOf(copied.Bytes())))
 	require.NoError(t, b.Verify(t.Context()))
 	records, err := b.List(t.Context(), store.Range{Limit: 1_000})
 	require.NoError(t, err)
 	require.Len(t, records, len(values))
 	require.Equal(t, store.Seq(101), commit(t, b, put("k", `{}`)))
+}
+
+// backUp writes a backup, whose raw file is what a process that dies now leaves.
+func backUp(t *testing.T, s *bolt.Store, w io.Writer) store.Seq {
+	t.Helper()
+	seq, err := s.Backup(t.Context(), w)
+	require.NoError(t, err)
+	return seq
 }
 
 type full struct{}
@@ -37,7 +46,8 @@ func (full) Write([]byte) (int, error) { return 0, errors.New("full") }
 
 func TestABackupThatCannotBeWrittenSaysSo(t *testing.T) {
 	path, _ := filled(t, 3)
-	require.ErrorContains(t, open(t, path).Backup(t.Context(), full{}), "full")
+	_, err := open(t, path).Backup(t.Context(), full{})
+	require.ErrorContains(t, err, "full")
 }
 
 func TestVerifyEndsWithItsContext(t *testing.T) {
@@ -138,8 +148,8 @@ func TestNothingIsSeenOfALoadBeforeItIsWhole(t *testing.T) {
 
 		// The file that a process leaves if it dies here is refused.
 		var copied bytes.Buffer
-		require.NoError(t, s.Backup(t.Context(), &copied))
-		_, err = bolt.Open(t.Context(), writeFile(t, copied.Bytes()), bolt.Options{})
+		backUp(t, s, &copied)
+		_, err = bolt.Open(t.Context(), writeFile(t, bolt.RawOf(copied.Bytes())), bolt.Options{})
 		require.ErrorIs(t, err, bolt.ErrFormat)
 	}, nothing[store.Change], 1)
 	require.NoError(t, err)
@@ -176,8 +186,9 @@ func TestAClosedStoreSaysSo(t *testing.T) {
 	s := open(t, path(t))
 	require.NoError(t, s.Close())
 	require.ErrorIs(t, s.Verify(t.Context()), store.ErrClosed)
-	require.ErrorIs(t, s.Backup(t.Context(), full{}), store.ErrClosed)
-	_, err := s.Own()
+	_, err := s.Backup(t.Context(), full{})
+	require.ErrorIs(t, err, store.ErrClosed)
+	_, err = s.Own()
 	require.ErrorIs(t, err, store.ErrClosed)
 }
 
@@ -202,7 +213,7 @@ func TestASlowBackupStopsNobody(t *testing.T) {
 	require.NoError(t, err)
 	w := &stalled{begun: make(chan struct{}), free: make(chan struct{})}
 	done := make(chan error, 1)
-	go func() { done <- s.Backup(t.Context(), w) }()
+	go func() { done <- errOf(s.Backup(t.Context(), w)) }()
 	<-w.begun
 	pad := fmt.Sprintf(`{"pad":"%0100000d"}`, 0)
 	grown := make(chan error, 8)
@@ -235,7 +246,7 @@ func TestASlowBackupStopsNobody(t *testing.T) {
 	require.Greater(t, after.Size(), 4*before.Size(), "the file had to grow")
 	close(w.free)
 	require.NoError(t, <-done)
-	b := open(t, writeFile(t, w.Bytes()))
+	b := open(t, writeFile(t, bolt.RawOf(w.Bytes())))
 	require.NoError(t, b.Verify(t.Context()))
 	records, err := b.List(t.Context(), store.Range{Limit: 1_000})
 	require.NoError(t, err)
@@ -248,7 +259,7 @@ func TestABackupEndsWithItsContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	w := &stalled{begun: make(chan struct{}), free: make(chan struct{})}
 	done := make(chan error, 1)
-	go func() { done <- s.Backup(ctx, w) }()
+	go func() { done <- errOf(s.Backup(ctx, w)) }()
 	<-w.begun
 	cancel()
 	close(w.free)
@@ -260,14 +271,14 @@ func TestDamageIsFoundInTheBackgroundAfterAnUncleanStop(t *testing.T) {
 	s := open(t, path)
 	require.NoError(t, s.Health())
 	var copied bytes.Buffer // the file as a dying process leaves it
-	require.NoError(t, s.Backup(t.Context(), &copied))
-	sound := open(t, writeFile(t, copied.Bytes()))
+	backUp(t, s, &copied)
+	sound := open(t, writeFile(t, bolt.RawOf(copied.Bytes())))
 	sound.Checked()
 	require.NoError(t, sound.Health())
 	require.NoError(t, s.Damage("key/00007"))
 	copied.Reset()
-	require.NoError(t, s.Backup(t.Context(), &copied))
-	damaged := open(t, writeFile(t, copied.Bytes()))
+	backUp(t, s, &copied)
+	damaged := open(t, writeFile(t, bolt.RawOf(copied.Bytes())))
 	damaged.Checked()
 	require.ErrorIs(t, damaged.Health(), store.ErrCorrupt)
 	commit(t, damaged, put("k", `{}`))

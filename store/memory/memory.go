@@ -113,6 +113,9 @@ func (s *Store) Commit(ctx context.Context, b store.Batch) (store.Seq, error) {
 	return s.group.Commit(ctx, b)
 }
 
+// Counts implements [store.Counter].
+func (s *Store) Counts() store.Counts { return s.group.Counts() }
+
 // Changes implements [store.Store].
 func (s *Store) Changes(ctx context.Context, after store.Seq, limit int) (store.Feed, error) {
 	if err := store.CheckChanges(limit); err != nil {

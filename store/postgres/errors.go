@@ -109,8 +109,8 @@ var errRolledBack = errors.New("rolled back")
 // If PostgreSQL refuses one of them, it skips the COMMIT, so nothing was applied. Nothing was
 // applied either if it has ended the session because the transaction was idle for too long: then it
 // was still waiting for them. If the session ends in any other way, because of the server or of a
-// pooler that has lost the server, nobody knows how far it came. pgconn.SafeToRetry is of no use here: after a connection is lost, pgx may return the
-// error of a later attempt to read from it.
+// pooler that has lost the server, nobody knows how far it came. pgconn.SafeToRetry is of no use
+// here: after a connection is lost, pgx may return the error of a later attempt to read from it.
 func afterSending(err error) error {
 	var answer *pgconn.PgError
 	if errors.Is(err, errRolledBack) || errors.As(err, &answer) &&

@@ -29,9 +29,6 @@ type pending struct {
 
 // commit commits b. Before b is handed over it waits for at most LockTimeout in total.
 func (p *pending) commit(ctx context.Context, s *Store, b store.Batch) (store.Seq, error) {
-	if err := b.Check(); err != nil {
-		return 0, err
-	}
 	if err := s.ready(ctx); err != nil {
 		return 0, err
 	}

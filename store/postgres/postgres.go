@@ -80,8 +80,9 @@
 // # Wake-ups
 //
 // A commit wakes the waiters of its own process. It wakes those in other processes by NOTIFY,
-// outside of any transaction, within some milliseconds and at most every 5 ms. A wake-up can get
-// lost, so waiters also poll at the interval [Options].Poll.
+// outside of any transaction, within some milliseconds and at most every 5 ms. A commit without an
+// event wakes nobody there, and a wake-up can get lost: so waiters also poll at the interval
+// [Options].Poll.
 //
 // # Poolers
 //
@@ -403,6 +404,9 @@ func (s *Store) Commit(ctx context.Context, b store.Batch) (store.Seq, error) {
 	}
 	return s.pending.commit(ctx, s, b)
 }
+
+// Counts implements [store.Counter].
+func (s *Store) Counts() store.Counts { return s.group.Counts() }
 
 // Changes implements [store.Store].
 func (s *Store) Changes(ctx context.Context, after store.Seq, limit int) (store.Feed, error) {

@@ -2,6 +2,8 @@ package postgres
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"sync"
 	"time"
 
@@ -138,16 +140,21 @@ func (s *Store) poll(followed context.Context) {
 // outcome is the result of a poll.
 type outcome struct{ err error }
 
-// Health implements [store.Checker]. While somebody waits, it reports whether the last poll failed.
-// Otherwise nobody polls, and it returns nil.
+// Health implements [store.Checker]. While somebody waits, it reports whether the last poll failed,
+// which may pass. Otherwise nobody polls, and it returns nil.
 func (s *Store) Health() error {
 	if s.closed.Load() {
 		return store.ErrClosed
 	}
-	if last := s.polled.Load(); last != nil && last.err != nil {
-		return unavailable(last.err)
+	last := s.polled.Load()
+	if last == nil || last.err == nil {
+		return nil
 	}
-	return nil
+	if err := unavailable(last.err); errors.Is(err, store.ErrCorrupt) {
+		return err
+	}
+	// Not store.ErrUnavailable, which would say that it must be opened anew.
+	return fmt.Errorf("postgres: the database does not answer: %w", last.err)
 }
 
 // notifier wakes the waiters in other processes. Its goroutine runs while there is something to

@@ -29,6 +29,7 @@ type writer struct {
 	at   []int64       // the versions of keys; -1 for a damaged record
 	head store.Seq     // before the commit
 	to   store.Seq     // after the commit
+	told bool          // the commit has events
 
 	lost     bool // the transaction is over already
 	searched bool // Begin has looked for damaged records
@@ -253,6 +254,7 @@ func (w *writer) Write(c *group.Changes) error {
 		w.copied, insert = insert, rows{}
 	}
 	w.batch, w.to = w.s.buildBatch(c, &w.plan, insert, put), c.Head
+	w.told = len(c.Events) > 0
 	return nil
 }
 
@@ -364,7 +366,9 @@ func (w *writer) Commit() error {
 	g := observation{was: w.to}
 	w.release()
 	w.s.head.saw(g, w.to)
-	w.s.notifier.notify(w.s)
+	if w.told {
+		w.s.notifier.notify(w.s)
+	}
 	return nil
 }
 

@@ -39,7 +39,8 @@ func noReaderSeesAPart(t testing.TB, h Harness) {
 		}
 		for _, r := range rs {
 			if r.Version != rs[0].Version {
-				return fmt.Errorf("%q of batch %d beside %q of batch %d", rs[0].Key, rs[0].Version, r.Key, r.Version)
+				return fmt.Errorf("%q of batch %d beside %q of batch %d",
+					rs[0].Key, rs[0].Version, r.Key, r.Version)
 			}
 		}
 		return nil
@@ -145,7 +146,8 @@ func falseConditionsRefuse(t testing.TB, h Harness) {
 	s, now, old := scene(t, h)
 	before := read(t, s)
 	for _, c := range falsehoods(now, old) {
-		_, err := s.Commit(t.Context(), store.Batch{If: []store.Cond{c}, Put: puts("once", "new"), Emit: val(1)})
+		b := store.Batch{If: []store.Cond{c}, Put: puts("once", "new"), Emit: val(1)}
+		_, err := s.Commit(t.Context(), b)
 		requireConflict(t, err, c)
 	}
 	require.Equal(t, before, read(t, s))
@@ -218,7 +220,8 @@ func ofManyClaimantsOneWins(t testing.TB, h Harness) {
 		i, err := number(r.Value)
 		require.NoError(t, err)
 		require.Equal(t, winners[0], won[i], "the record is not the winner's")
-		users := list(t, s, store.Range{Under: store.Key(fmt.Sprintf("user/%d/", round)), Limit: claimants})
+		under := store.Key(fmt.Sprintf("user/%d/", round))
+		users := list(t, s, store.Range{Under: under, Limit: claimants})
 		require.Equal(t, []store.Key{store.Key(fmt.Sprintf("user/%d/%d", round, i))}, keysOf(users))
 		commit(t, s, store.Batch{Drop: []store.Key{claim.Key}})
 	}
@@ -278,7 +281,8 @@ func nothingComesUnderAClosedKey(t testing.TB, h Harness) {
 	for range rounds {
 		commit(t, s, store.Batch{Drop: rooms})
 		fs := []func() error{func() error {
-			_, err := s.Commit(ctx, store.Batch{If: []store.Cond{{Key: "room/", Under: true}}, Put: puts("room-closed")})
+			empty := []store.Cond{{Key: "room/", Under: true}}
+			_, err := s.Commit(ctx, store.Batch{If: empty, Put: puts("room-closed")})
 			return accept(err)
 		}}
 		for i := range guests {
@@ -329,9 +333,11 @@ func droppingTheAbsentIsNoError(t testing.TB, h Harness) {
 // oddKeys are keys that a careless store confuses or puts in the wrong order.
 func oddKeys() []store.Key {
 	return []store.Key{
-		"\x00", "\x00\x00", "\x01", "'", "A", "B", "Z", "\\", "\\x00", "_", "a", "a\x00", "a\x00b", "a\x01", "a b", "a%", "a%b",
-		"a/", "a/b", "a0", "aA", "aa", "a\u00e9", "a\xfe\xff", "a\xff", "a\xff\x00", "a\xff\xff", "a\xff\xffz", "b", "b\xff",
-		"e\u0301", "\x7f", "\x80", "\u00e9", "\xc3\x28", "\xed\xa0\x80", "\xef\xbb\xbf", "\xfe", "\xfe\xff", "\xff", "\xff\x00", "\xffa", "\xff\xff", "\xff\xff\xff",
+		"\x00", "\x00\x00", "\x01", "'", "A", "B", "Z", "\\", "\\x00", "_",
+		"a", "a\x00", "a\x00b", "a\x01", "a b", "a%", "a%b", "a/", "a/b", "a0", "aA", "aa", "a\u00e9",
+		"a\xfe\xff", "a\xff", "a\xff\x00", "a\xff\xff", "a\xff\xffz", "b", "b\xff", "e\u0301",
+		"\x7f", "\x80", "\u00e9", "\xc3\x28", "\xed\xa0\x80", "\xef\xbb\xbf",
+		"\xfe", "\xfe\xff", "\xff", "\xff\x00", "\xffa", "\xff\xff", "\xff\xff\xff",
 		store.Key(strings.Repeat("k", store.MaxKey)), store.Key(strings.Repeat("\xff", store.MaxKey)),
 	}
 }
@@ -343,7 +349,8 @@ func dropsTakeWhatTheyName(t testing.TB, h Harness) {
 		commit(t, s, store.Batch{Put: puts(odd...)})
 		commit(t, s, store.Batch{Drop: []store.Key{odd[i]}})
 		left := slices.DeleteFunc(slices.Clone(odd), func(k store.Key) bool { return k == odd[i] })
-		require.ElementsMatch(t, left, keysOf(list(t, s, store.Range{Limit: 100, KeysOnly: true})), "%q", odd[i])
+		got := keysOf(list(t, s, store.Range{Limit: 100, KeysOnly: true}))
+		require.ElementsMatch(t, left, got, "%q", odd[i])
 	}
 	commit(t, s, store.Batch{Put: puts(odd...)})
 	commit(t, s, store.Batch{Drop: []store.Key{"b", "a/b"}})
@@ -358,8 +365,10 @@ func senselessBatchesAreRefused(t testing.TB, h Harness) {
 	fill(t, s, "a", "b")
 	requireRefused(t, s, store.Batch{}, "nothing")
 	requireRefused(t, s, store.Batch{If: []store.Cond{{Key: "c"}}}, "only a condition")
-	requireRefused(t, s, store.Batch{Put: []store.Record{put("c", 1), put("d", 1), put("c", 2)}}, "a key put twice")
-	requireRefused(t, s, store.Batch{Drop: []store.Key{"c"}, Put: []store.Record{put("c", 1), put("c", 1)}}, "a key put twice alike")
+	twice := []store.Record{put("c", 1), put("d", 1), put("c", 2)}
+	requireRefused(t, s, store.Batch{Put: twice}, "a key put twice")
+	alike := []store.Record{put("c", 1), put("c", 1)}
+	requireRefused(t, s, store.Batch{Drop: []store.Key{"c"}, Put: alike}, "a key put twice alike")
 }
 
 func everyBatchTakesAGreaterSeq(t testing.TB, h Harness) {
@@ -389,11 +398,15 @@ func everyBatchTakesAGreaterSeq(t testing.TB, h Harness) {
 
 func aVersionIsTheSeqOfItsBatch(t testing.TB, h Harness) {
 	s := h.open(t)
-	first := commit(t, s, store.Batch{Put: []store.Record{{Key: "a", Version: 99, Value: val(1)}, put("b", 1)}})
+	a := store.Record{Key: "a", Version: 99, Value: val(1)}
+	first := commit(t, s, store.Batch{Put: []store.Record{a, put("b", 1)}})
 	second := commit(t, s, store.Batch{Put: []store.Record{{Key: "a", Version: first, Value: val(1)}}})
 	commit(t, s, store.Batch{Emit: val(1)})
 	commit(t, s, store.Batch{Drop: []store.Key{"absent"}})
-	want := []store.Record{{Key: "a", Version: second, Value: val(1)}, {Key: "b", Version: first, Value: val(1)}}
+	want := []store.Record{
+		{Key: "a", Version: second, Value: val(1)},
+		{Key: "b", Version: first, Value: val(1)},
+	}
 	require.Equal(t, want, read(t, s).Records)
 	got, err := s.Get(t.Context(), "a", "b")
 	require.NoError(t, err)

@@ -30,10 +30,12 @@ func theSoundIsNotMarked(t testing.TB, h Harness) {
 	require.Empty(t, damaged(list(t, s, store.Range{Limit: 10})))
 	for _, k := range []store.Key{"a", "b", "absent", "p/"} {
 		c := store.Cond{Key: k, Damaged: true}
-		_, err := s.Commit(t.Context(), store.Batch{If: []store.Cond{c, {Key: "a", Version: 1}}, Put: puts("a")})
+		b := store.Batch{If: []store.Cond{c, {Key: "a", Version: 1}}, Put: puts("a")}
+		_, err := s.Commit(t.Context(), b)
 		requireConflict(t, err, c)
 	}
-	requireRefused(t, s, store.Batch{If: []store.Cond{{Key: "a", Under: true, Damaged: true}}, Put: puts("a")}, "a condition of two kinds")
+	both := []store.Cond{{Key: "a", Under: true, Damaged: true}}
+	requireRefused(t, s, store.Batch{If: both, Put: puts("a")}, "a condition of two kinds")
 }
 
 // requireMarked requires that exactly the records under keys are marked, and that the others are
@@ -120,7 +122,10 @@ func damageIsACondition(t testing.TB, h Harness) {
 	h.Damage(t, s, "a")
 	h.Damage(t, s, "b")
 	commit(t, s, store.Batch{If: is("a"), Emit: val(1)})
-	commit(t, s, store.Batch{If: slices.Concat(is("a"), is("b")), Put: []store.Record{put("a", 7)}, Drop: []store.Key{"b"}})
+	commit(t, s, store.Batch{
+		If:  slices.Concat(is("a"), is("b")),
+		Put: []store.Record{put("a", 7)}, Drop: []store.Key{"b"},
+	})
 	for _, k := range []store.Key{"a", "b"} {
 		_, err := s.Commit(t.Context(), store.Batch{If: is(k), Put: puts("c")})
 		requireConflict(t, err, is(k)...)
@@ -158,7 +163,8 @@ func damageRefusesOneBatch(t testing.TB, h Harness) {
 	h.Damage(t, s, "a")
 	head := changes(t, s, store.End, 1).Head
 	for _, version := range []store.Seq{0, at["a"], at["b"], store.End} {
-		_, err := s.Commit(t.Context(), store.Batch{If: []store.Cond{{Key: "a", Version: version}}, Put: puts("a", "c")})
+		c := store.Cond{Key: "a", Version: version}
+		_, err := s.Commit(t.Context(), store.Batch{If: []store.Cond{c}, Put: puts("a", "c")})
 		require.ErrorIs(t, err, store.ErrCorrupt)
 		require.NotErrorIs(t, err, store.ErrConflict)
 	}
@@ -167,11 +173,12 @@ func damageRefusesOneBatch(t testing.TB, h Harness) {
 	var fs []func() error
 	for i := range 32 {
 		fs = append(fs, func() error {
+			k := store.Key(fmt.Sprint("new/", i))
 			c := store.Cond{Key: "a", Version: at["a"]}
 			if i%2 == 0 {
-				c = store.Cond{Key: store.Key(fmt.Sprint("new/", i))}
+				c = store.Cond{Key: k}
 			}
-			_, err := s.Commit(t.Context(), store.Batch{If: []store.Cond{c}, Put: puts(store.Key(fmt.Sprint("new/", i)))})
+			_, err := s.Commit(t.Context(), store.Batch{If: []store.Cond{c}, Put: puts(k)})
 			if i%2 == 1 && errors.Is(err, store.ErrCorrupt) {
 				return nil
 			}
@@ -221,7 +228,9 @@ func changesBeyondTheHeadAreMissed(t testing.TB, h Harness) {
 	s := h.open(t)
 	for range 2 {
 		head := changes(t, s, store.End, 1).Head
-		for _, after := range []store.Seq{head + 1, head + 100, 1 << 62, 1<<63 - 1, 1 << 63, store.End - 1} {
+		for _, after := range []store.Seq{
+			head + 1, head + 100, 1 << 62, 1<<63 - 1, 1 << 63, store.End - 1,
+		} {
 			f, err := s.Changes(t.Context(), after, 10)
 			require.ErrorIs(t, err, store.ErrMissed)
 			require.Equal(t, store.Feed{First: 1, Head: head}, store.Feed{First: f.First, Head: f.Head})
@@ -239,7 +248,9 @@ func aWaitBeyondTheHeadIsMissed(t testing.TB, h Harness) {
 	s := h.open(t)
 	for range 2 {
 		head := changes(t, s, store.End, 1).Head
-		for _, after := range []store.Seq{head + 1, head + 100, 1<<63 - 1, 1 << 63, store.End - 1, store.End} {
+		for _, after := range []store.Seq{
+			head + 1, head + 100, 1<<63 - 1, 1 << 63, store.End - 1, store.End,
+		} {
 			require.ErrorIs(t, waiting(t.Context(), s, after), store.ErrMissed, after)
 		}
 		ended, cancel := context.WithCancel(t.Context())
@@ -271,11 +282,15 @@ func aWaitBeyondTheHeadIsMissed(t testing.TB, h Harness) {
 func anUrgentBatchIsLikeAnyOther(t testing.TB, h Harness) {
 	s := h.open(t)
 	fill(t, s, "a")
-	seq := commit(t, s, store.Batch{If: []store.Cond{{Key: "a", Version: 1}}, Drop: []store.Key{"a"}, Put: puts("b"), Emit: val(1), Urgent: true})
+	seq := commit(t, s, store.Batch{
+		If: []store.Cond{{Key: "a", Version: 1}}, Drop: []store.Key{"a"}, Put: puts("b"),
+		Emit: val(1), Urgent: true,
+	})
 	require.Equal(t, store.Seq(2), seq)
 	require.Equal(t, []store.Key{"b"}, keysOf(list(t, s, store.Range{Limit: 10})))
 	require.Equal(t, []store.Seq{1, 2}, seqsOf(changes(t, s, 0, 10).Changes))
-	_, err := s.Commit(t.Context(), store.Batch{If: []store.Cond{{Key: "b"}}, Put: puts("c"), Urgent: true})
+	b := store.Batch{If: []store.Cond{{Key: "b"}}, Put: puts("c"), Urgent: true}
+	_, err := s.Commit(t.Context(), b)
 	requireConflict(t, err, store.Cond{Key: "b"})
 	requireRefused(t, s, store.Batch{Urgent: true}, "a batch that does nothing")
 }

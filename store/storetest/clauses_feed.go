@@ -49,7 +49,8 @@ func followersSeeTheSameFeed(t testing.TB, h Harness) {
 					return err
 				}
 				if f.First != 1 || f.Head < after || len(f.Changes) > limit {
-					return fmt.Errorf("after %d: first %d, head %d, %d changes of %d", after, f.First, f.Head, len(f.Changes), limit)
+					return fmt.Errorf("after %d: first %d, head %d, %d changes of %d",
+						after, f.First, f.Head, len(f.Changes), limit)
 				}
 				if woken && f.Head == after {
 					return fmt.Errorf("Wait returned, but head is still %d", after)
@@ -370,7 +371,8 @@ func waitReturnsAtNoOtherTime(t testing.TB, h Harness) {
 			_, withdrawn := s.Commit(ended, store.Batch{Emit: val(1)})
 			other := waiting(ended, s, head)
 			if conflict == nil || invalid == nil || withdrawn == nil || other == nil {
-				return fmt.Errorf("conflict: %v, invalid: %v, withdrawn: %v, other: %v", conflict, invalid, withdrawn, other)
+				return fmt.Errorf("conflict: %v, invalid: %v, withdrawn: %v, other: %v",
+					conflict, invalid, withdrawn, other)
 			}
 			_, get := s.Get(t.Context(), "k")
 			_, list := s.List(t.Context(), store.Range{Limit: 1})

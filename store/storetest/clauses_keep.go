@@ -55,14 +55,17 @@ func theSequenceGoesOn(t testing.TB, h Harness) {
 	s = h.reopen(t, s)
 	require.Equal(t, store.Seq(1), commit(t, s, store.Batch{Put: puts("k"), Emit: val(1)}))
 	last := store.Seq(1)
-	for _, b := range []store.Batch{{Put: puts("k")}, {Emit: val(1)}, {Drop: []store.Key{"k"}}, {Trim: 9}} {
+	for _, b := range []store.Batch{
+		{Put: puts("k")}, {Emit: val(1)}, {Drop: []store.Key{"k"}}, {Trim: 9},
+	} {
 		before := commit(t, s, b)
 		s = h.reopen(t, s)
 		require.Equal(t, before, changes(t, s, before, 1).Head)
 		last = commit(t, s, store.Batch{If: []store.Cond{{Key: "new", Under: true}}, Put: puts("k")})
 		require.Greater(t, last, before)
 	}
-	_, err := h.reopen(t, s).Commit(t.Context(), store.Batch{If: []store.Cond{{Key: "k", Version: last}}, Emit: val(1)})
+	b := store.Batch{If: []store.Cond{{Key: "k", Version: last}}, Emit: val(1)}
+	_, err := h.reopen(t, s).Commit(t.Context(), b)
 	require.NoError(t, err, "a version that was answered before the restart")
 }
 
@@ -108,9 +111,11 @@ func aContextEndingMidwayLeavesATrueOutcome(t testing.TB, h Harness) {
 					cancel()
 				}()
 				o := &outcomes[w][i]
-				o.seq, o.err = s.Commit(ctx, store.Batch{Put: puts(store.Key(fmt.Sprintf("%d/%d", w, i))), Emit: val(w*rounds + i)})
+				k := store.Key(fmt.Sprintf("%d/%d", w, i))
+				o.seq, o.err = s.Commit(ctx, store.Batch{Put: puts(k), Emit: val(w*rounds + i)})
 				<-ended
-				if o.err != nil && !errors.Is(o.err, context.Canceled) && !errors.Is(o.err, store.ErrOutcomeUnknown) {
+				if o.err != nil && !errors.Is(o.err, context.Canceled) &&
+					!errors.Is(o.err, store.ErrOutcomeUnknown) {
 					return o.err
 				}
 			}
@@ -173,7 +178,7 @@ func theReturnedBelongsToTheCaller(t testing.TB, h Harness) {
 
 		scribble(got[0].Value)
 		_ = append(got[0].Value, 'x')
-		require.Equal(t, []store.Record{before.Records[0], before.Records[1]}, plainRecords(got[1:]), "two answers in one array")
+		require.Equal(t, before.Records[:2], plainRecords(got[1:]), "two answers in one array")
 		scribble(got[2].Value)
 		got[0] = store.Record{Key: "scribbled"}
 
@@ -250,7 +255,8 @@ func thePassedInIsNotKept(t testing.TB, h Harness) {
 
 	// Refused batches too: what a Conflict names is its own.
 	b := store.Batch{If: []store.Cond{{Key: "k"}, {Key: "l"}}, Put: puts("k")}
-	_, err = h.reopen(t, h.open(t)).Commit(t.Context(), store.Batch{If: []store.Cond{{Key: "k", Version: 3}}, Put: puts("k")})
+	another := store.Batch{If: []store.Cond{{Key: "k", Version: 3}}, Put: puts("k")}
+	_, err = h.reopen(t, h.open(t)).Commit(t.Context(), another)
 	require.ErrorIs(t, err, store.ErrConflict)
 	s = h.open(t)
 	fill(t, s, "k", "l")
@@ -334,7 +340,8 @@ func keysAreAnyBytes(t testing.TB, h Harness) {
 		s = h.reopen(t, s)
 	}
 	for _, k := range odd {
-		commit(t, s, store.Batch{If: []store.Cond{{Key: k, Version: want[k].Version}}, Drop: []store.Key{k}})
+		c := store.Cond{Key: k, Version: want[k].Version}
+		commit(t, s, store.Batch{If: []store.Cond{c}, Drop: []store.Key{k}})
 		require.Zero(t, get(t, s, k).Version)
 	}
 	require.Empty(t, list(t, s, store.Range{Limit: 1}))
@@ -375,16 +382,18 @@ func valuesAreKeptAsJSON(t testing.TB, h Harness) {
 	var want [][]byte
 	for i, v := range values {
 		want = append(want, plain([]byte(v)))
-		commit(t, s, store.Batch{Put: []store.Record{{Key: store.Key(fmt.Sprintf("%02d", i)), Value: []byte(v)}}, Emit: []byte(v)})
+		r := store.Record{Key: store.Key(fmt.Sprintf("%02d", i)), Value: []byte(v)}
+		commit(t, s, store.Batch{Put: []store.Record{r}, Emit: []byte(v)})
 	}
 	for range 2 {
 		now := read(t, s)
 		require.Len(t, now.Records, len(values))
 		require.Len(t, now.Feed.Changes, len(values))
 		for i, v := range values {
+			value, event := now.Records[i].Value, now.Feed.Changes[i].Event
 			// Without a diff: one of them is 4 MiB long.
-			require.True(t, bytes.Equal(want[i], now.Records[i].Value), "value %d %.100q: %.100q", i, v, now.Records[i].Value)
-			require.True(t, bytes.Equal(want[i], now.Feed.Changes[i].Event), "event %d %.100q: %.100q", i, v, now.Feed.Changes[i].Event)
+			require.True(t, bytes.Equal(want[i], value), "value %d %.100q: %.100q", i, v, value)
+			require.True(t, bytes.Equal(want[i], event), "event %d %.100q: %.100q", i, v, event)
 		}
 		s = h.reopen(t, s)
 	}
@@ -420,7 +429,8 @@ func badValuesAreRefused(t testing.TB, h Harness) {
 		`{"full":"` + strings.Repeat("x", store.MaxValue-10) + `"}`,
 	} {
 		what := fmt.Sprintf("%.50q of %d bytes", v, len(v))
-		requireRefused(t, s, store.Batch{Put: []store.Record{put("b", 1), {Key: "c", Value: []byte(v)}}}, what)
+		rs := []store.Record{put("b", 1), {Key: "c", Value: []byte(v)}}
+		requireRefused(t, s, store.Batch{Put: rs}, what)
 		requireRefused(t, s, store.Batch{Put: puts("b"), Emit: []byte(v)}, "as an event: "+what)
 	}
 	requireRefused(t, s, store.Batch{Put: []store.Record{{Key: "a"}}}, "no value at all")
@@ -459,7 +469,8 @@ func closingTwiceIsNoError(t testing.TB, h Harness) {
 	together(t, s.Close, s.Close, s.Close)
 	require.NoError(t, s.Close())
 	if h.Reopen != nil {
-		require.Equal(t, store.Seq(1), get(t, h.reopen(t, s), "a").Version, "closed before it was reopened")
+		s = h.reopen(t, s)
+		require.Equal(t, store.Seq(1), get(t, s, "a").Version, "closed before it was reopened")
 	}
 }
 

@@ -40,7 +40,8 @@ func each[T any](err error, all ...T) iter.Seq2[T, error] {
 // in no order, up to head.
 func cargo() (rs []store.Record, cs []store.Change, head store.Seq) {
 	for i := range 4000 {
-		rs = append(rs, store.Record{Key: store.Key(fmt.Sprintf("k/%d", i)), Version: store.Seq(1 + i*7%6000), Value: val(i)})
+		key, version := store.Key(fmt.Sprintf("k/%d", i)), store.Seq(1+i*7%6000)
+		rs = append(rs, store.Record{Key: key, Version: version, Value: val(i)})
 	}
 	for i, k := range oddKeys() {
 		rs = append(rs, store.Record{Key: k, Version: store.Seq(1 + i), Value: val(i)})
@@ -61,7 +62,6 @@ func bySeq(a, b store.Change) int { return int(a.Seq) - int(b.Seq) }
 func loadKeepsEverything(t testing.TB, h Harness) {
 	s := h.open(t)
 	rs, cs, head := cargo()
-	want := contents{slices.SortedFunc(slices.Values(rs), byKey), store.Feed{First: 40, Head: head, Changes: slices.SortedFunc(slices.Values(cs), bySeq)}}
 	require.NoError(t, s.Load(t.Context(), records(rs...), events(cs...), head))
 	for i := range rs { // what was passed in is not kept
 		scribble(rs[i].Value)
@@ -70,7 +70,7 @@ func loadKeepsEverything(t testing.TB, h Harness) {
 		scribble(cs[i].Event)
 	}
 	rs, cs, _ = cargo()
-	want.Records = slices.SortedFunc(slices.Values(rs), byKey)
+	want := contents{Records: slices.SortedFunc(slices.Values(rs), byKey)}
 	want.Feed.Changes = slices.SortedFunc(slices.Values(cs), bySeq)
 	for range 2 {
 		now := read(t, s)
@@ -88,7 +88,8 @@ func loadKeepsEverything(t testing.TB, h Harness) {
 		s = h.reopen(t, s)
 	}
 	old := want.Records[100]
-	_, err := s.Commit(t.Context(), store.Batch{If: []store.Cond{{Key: old.Key}, {Key: "k/", Under: true}}, Put: puts("x")})
+	absent := []store.Cond{{Key: old.Key}, {Key: "k/", Under: true}}
+	_, err := s.Commit(t.Context(), store.Batch{If: absent, Put: puts("x")})
 	requireConflict(t, err, store.Cond{Key: old.Key}, store.Cond{Key: "k/", Under: true})
 	seq := commit(t, s, store.Batch{
 		If:   []store.Cond{{Key: old.Key, Version: old.Version}},
@@ -103,21 +104,25 @@ func loadKeepsEverything(t testing.TB, h Harness) {
 
 func loadWithoutChanges(t testing.TB, h Harness) {
 	s := h.open(t)
-	require.NoError(t, s.Load(t.Context(), records(store.Record{Key: "k", Version: 3, Value: val(1)}), events(), 9))
+	r := store.Record{Key: "k", Version: 3, Value: val(1)}
+	require.NoError(t, s.Load(t.Context(), records(r), events(), 9))
 	for range 2 {
 		f := changes(t, s, 9, 10)
 		require.Equal(t, []store.Seq{10, 9}, []store.Seq{f.First, f.Head})
 		requireMissed(t, s, 8, 10, 9)
 		requireMissed(t, s, 0, 10, 9)
-		require.Equal(t, store.Record{Key: "k", Version: 3, Value: val(1)}, plainRecords([]store.Record{get(t, s, "k")})[0])
+		got := plainRecords([]store.Record{get(t, s, "k")})
+		require.Equal(t, []store.Record{{Key: "k", Version: 3, Value: val(1)}}, got)
 		s = h.reopen(t, s)
 	}
 	require.Equal(t, store.Seq(10), commit(t, s, store.Batch{Emit: val(1)}))
 	require.Equal(t, []store.Seq{10}, seqsOf(changes(t, s, 9, 10).Changes))
 
 	s = h.open(t)
-	require.NoError(t, s.Load(t.Context(), records(), events(store.Change{Seq: 4, Event: val(4)}), 4), "no records")
-	require.Equal(t, contents{[]store.Record{}, store.Feed{First: 4, Head: 4, Changes: []store.Change{{Seq: 4, Event: val(4)}}}}, read(t, s))
+	c := store.Change{Seq: 4, Event: val(4)}
+	require.NoError(t, s.Load(t.Context(), records(), events(c), 4), "no records")
+	feed := store.Feed{First: 4, Head: 4, Changes: []store.Change{{Seq: 4, Event: val(4)}}}
+	require.Equal(t, contents{[]store.Record{}, feed}, read(t, s))
 
 	s = h.open(t)
 	require.NoError(t, s.Load(t.Context(), records(), events(), 0), "nothing at all")
@@ -139,16 +144,20 @@ func loadRefusesWhatIsNotEmpty(t testing.TB, h Harness) {
 		}
 		before := read(t, s)
 		for range 2 {
-			err := s.Load(t.Context(), records(store.Record{Key: "new", Version: 90, Value: val(1)}), events(store.Change{Seq: 91, Event: val(1)}), 99)
+			r := store.Record{Key: "new", Version: 90, Value: val(1)}
+			c := store.Change{Seq: 91, Event: val(1)}
+			err := s.Load(t.Context(), records(r), events(c), 99)
 			require.ErrorIs(t, err, store.ErrNotEmpty, what)
 			require.Equal(t, before, read(t, s), what)
 			s = h.reopen(t, s)
 		}
 	}
 	s := h.open(t)
-	require.NoError(t, s.Load(t.Context(), records(store.Record{Key: "k", Version: 1, Value: val(1)}), events(), 1))
+	k := store.Record{Key: "k", Version: 1, Value: val(1)}
+	require.NoError(t, s.Load(t.Context(), records(k), events(), 1))
 	before := read(t, s)
-	err := s.Load(t.Context(), records(store.Record{Key: "l", Version: 1, Value: val(1)}), events(), 9)
+	l := store.Record{Key: "l", Version: 1, Value: val(1)}
+	err := s.Load(t.Context(), records(l), events(), 9)
 	require.ErrorIs(t, err, store.ErrNotEmpty, "a second load")
 	require.Equal(t, before, read(t, s))
 }
@@ -158,29 +167,39 @@ func aFailedLoadLeavesNothing(t testing.TB, h Harness) {
 	broken := errors.New("the source broke")
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
-	with := func(r store.Record) iter.Seq2[store.Record, error] {
-		return records(slices.Concat(rs, []store.Record{r})...)
-	}
-	for what, c := range map[string]struct {
+	type load struct {
 		ctx  context.Context
 		rs   iter.Seq2[store.Record, error]
 		cs   iter.Seq2[store.Change, error]
 		want error
-	}{
-		"no record comes":          {t.Context(), each[store.Record](broken), events(cs...), broken},
-		"the records break off":    {t.Context(), each(broken, rs...), events(cs...), broken},
-		"the changes break off":    {t.Context(), records(rs...), each(broken, cs...), broken},
-		"the context has ended":    {ended, records(rs...), events(cs...), context.Canceled},
-		"a key is too long":        {t.Context(), with(store.Record{Key: store.Key(strings.Repeat("k", store.MaxKey+1)), Version: 1, Value: val(1)}), events(cs...), store.ErrInvalid},
-		"a key is empty":           {t.Context(), with(store.Record{Version: 1, Value: val(1)}), events(cs...), store.ErrInvalid},
-		"a value is no object":     {t.Context(), with(store.Record{Key: "x", Version: 1, Value: []byte(`[]`)}), events(cs...), store.ErrInvalid},
-		"a value is missing":       {t.Context(), with(store.Record{Key: "x", Version: 1}), events(cs...), store.ErrInvalid},
-		"a version is missing":     {t.Context(), with(store.Record{Key: "x", Value: val(1)}), events(cs...), store.ErrInvalid},
-		"a version is beyond head": {t.Context(), with(store.Record{Key: "x", Version: head + 1, Value: val(1)}), events(cs...), store.ErrInvalid},
-		"an event is no object":    {t.Context(), records(rs...), events(append(slices.Clip(cs), store.Change{Seq: 1, Event: []byte(`1`)})...), store.ErrInvalid},
-		"a change is beyond head":  {t.Context(), records(rs...), events(append(slices.Clip(cs), store.Change{Seq: head + 1, Event: val(1)})...), store.ErrInvalid},
-		"a change has no seq":      {t.Context(), records(rs...), events(append(slices.Clip(cs), store.Change{Event: val(1)})...), store.ErrInvalid},
+	}
+	loads := map[string]load{
+		"no record comes":       {t.Context(), each[store.Record](broken), events(cs...), broken},
+		"the records break off": {t.Context(), each(broken, rs...), events(cs...), broken},
+		"the changes break off": {t.Context(), records(rs...), each(broken, cs...), broken},
+		"the context has ended": {ended, records(rs...), events(cs...), context.Canceled},
+	}
+	tooLong := store.Key(strings.Repeat("k", store.MaxKey+1))
+	for what, r := range map[string]store.Record{
+		"a key is too long":        {Key: tooLong, Version: 1, Value: val(1)},
+		"a key is empty":           {Version: 1, Value: val(1)},
+		"a value is no object":     {Key: "x", Version: 1, Value: []byte(`[]`)},
+		"a value is missing":       {Key: "x", Version: 1},
+		"a version is missing":     {Key: "x", Value: val(1)},
+		"a version is beyond head": {Key: "x", Version: head + 1, Value: val(1)},
 	} {
+		with := records(append(slices.Clip(rs), r)...)
+		loads[what] = load{t.Context(), with, events(cs...), store.ErrInvalid}
+	}
+	for what, c := range map[string]store.Change{
+		"an event is no object":   {Seq: 1, Event: []byte(`1`)},
+		"a change is beyond head": {Seq: head + 1, Event: val(1)},
+		"a change has no seq":     {Event: val(1)},
+	} {
+		with := events(append(slices.Clip(cs), c)...)
+		loads[what] = load{t.Context(), records(rs...), with, store.ErrInvalid}
+	}
+	for what, c := range loads {
 		s := h.open(t)
 		require.ErrorIs(t, s.Load(c.ctx, c.rs, c.cs, head), c.want, what)
 		requireEmptyOrUnusable(t, s, what)
@@ -218,7 +237,8 @@ func ofTwoLoadsOneWins(t testing.TB, h Harness) {
 		for i := range loads {
 			var rs []store.Record
 			for n := range each {
-				rs = append(rs, store.Record{Key: store.Key(fmt.Sprintf("%d/%d", i, n)), Version: 1, Value: val(i)})
+				key := store.Key(fmt.Sprintf("%d/%d", i, n))
+				rs = append(rs, store.Record{Key: key, Version: 1, Value: val(i)})
 			}
 			fs = append(fs, func() error {
 				err := s.Load(t.Context(), records(rs...), events(), store.Seq(i+1))

@@ -77,7 +77,8 @@ func oneVersion(rs []store.Record, want int) error {
 	}
 	for _, r := range rs {
 		if r.Version != rs[0].Version || string(plain(r.Value)) != string(plain(rs[0].Value)) {
-			return fmt.Errorf("%q at %d %s beside %q at %d %s", rs[0].Key, rs[0].Version, rs[0].Value, r.Key, r.Version, r.Value)
+			return fmt.Errorf("%q at %d %s beside %q at %d %s",
+				rs[0].Key, rs[0].Version, rs[0].Value, r.Key, r.Version, r.Value)
 		}
 	}
 	return nil
@@ -130,15 +131,20 @@ func listIsInBytewiseOrder(t testing.TB, h Harness) {
 	s := h.open(t)
 	require.Empty(t, list(t, s, store.Range{Limit: 1}), "an empty store")
 	want := oddKeys()
-	rand.New(rand.NewPCG(3, 4)).Shuffle(len(want), func(i, j int) { want[i], want[j] = want[j], want[i] })
+	swap := func(i, j int) { want[i], want[j] = want[j], want[i] }
+	rand.New(rand.NewPCG(3, 4)).Shuffle(len(want), swap)
 	for _, k := range want {
 		commit(t, s, store.Batch{Put: puts(k)})
 	}
 	slices.Sort(want)
 	require.Equal(t, want, keysOf(list(t, s, store.Range{Limit: store.MaxPage})))
 	for _, under := range want {
-		for _, after := range []store.Key{"", under, "a\xff", "\xff", under[:len(under)-1], under + "\x00"} {
-			part := slices.DeleteFunc(slices.Clone(want), func(k store.Key) bool { return !k.HasPrefix(under) || k <= after })
+		for _, after := range []store.Key{
+			"", under, "a\xff", "\xff", under[:len(under)-1], under + "\x00",
+		} {
+			part := slices.DeleteFunc(slices.Clone(want), func(k store.Key) bool {
+				return !k.HasPrefix(under) || k <= after
+			})
 			got := keysOf(list(t, s, store.Range{Under: under, After: after, Limit: 100}))
 			require.Equal(t, part, got, "under %q after %q", under, after)
 		}

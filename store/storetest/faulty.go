@@ -16,6 +16,7 @@ type Fault int
 const (
 	None     Fault = iota
 	Before         // nothing is done; the error is store.ErrUnavailable
+	Corrupt        // nothing is done; the error is store.ErrCorrupt
 	Applied        // the batch is applied; the error is store.ErrOutcomeUnknown
 	Withheld       // the batch is not applied; the error is store.ErrOutcomeUnknown
 )
@@ -72,6 +73,9 @@ type faulty struct {
 func (s *faulty) strike(method string, b *store.Batch) (Fault, error) {
 	n := s.calls.Add(1)
 	f := s.decide(Call{N: int(n), Method: method, Batch: b})
+	if f == Corrupt {
+		return f, fmt.Errorf("%w: fault at call %d, %s", store.ErrCorrupt, n, method)
+	}
 	if f == Before || f != None && b == nil {
 		return f, fmt.Errorf("%w: fault at call %d, %s", store.ErrUnavailable, n, method)
 	}

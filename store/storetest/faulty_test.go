@@ -40,6 +40,16 @@ func TestARefusalStaysARefusalUnderAnAppliedFault(t *testing.T) {
 	require.NotErrorIs(t, err, store.ErrOutcomeUnknown)
 }
 
+func TestACorruptFaultAppliesNothing(t *testing.T) {
+	s := newFrail("")
+	broken := Faulty(s, always(Corrupt))
+	_, err := broken.Commit(t.Context(), store.Batch{Put: puts("k")})
+	require.ErrorIs(t, err, store.ErrCorrupt)
+	_, err = broken.Get(t.Context(), "k")
+	require.ErrorIs(t, err, store.ErrCorrupt)
+	require.Empty(t, read(t, s).Records)
+}
+
 func TestEveryOtherCallFailsBefore(t *testing.T) {
 	for _, f := range []Fault{Before, Applied, Withheld} {
 		var asked []string

@@ -14,16 +14,19 @@ package group
 import (
 	"context"
 	"fmt"
+	"math/bits"
 	"runtime"
 	"slices"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"github.com/denizenhq/denizen/store"
 )
 
 // Limits of one group. A batch larger than maxBytes gets a group of its own.
 const (
-	maxBatches = 1_000
+	maxBatches = 4_096
 	maxBytes   = 16 << 20
 )
 
@@ -89,11 +92,14 @@ type Group struct {
 	backend Backend
 	head    *Head
 
-	mu      sync.Mutex // guards the four fields below
+	mu      sync.Mutex // guards the five fields below
 	queue   []*waiter  // in order of arrival, not yet handed over
 	leading bool       // somebody leads or was told to; if false, queue is empty
 	closed  bool
 	idle    chan struct{} // closed once closed is set and nobody leads
+	counts  store.Counts
+
+	took atomic.Int64 // nanoseconds, of all calls of Commit
 
 	run run // owned by the leader
 }
@@ -135,7 +141,9 @@ func (g *Group) Commit(ctx context.Context, b store.Batch) (store.Seq, error) {
 	for _, r := range b.Put {
 		w.bytes += len(r.Value)
 	}
+	began := time.Now()
 	err := g.do(w)
+	g.took.Add(int64(time.Since(began)))
 	return w.seq, err
 }
 
@@ -287,6 +295,19 @@ func (g *Group) finish(leader *waiter) {
 		group[i] = nil
 	}
 	g.mu.Lock()
+	if leader.alone == nil {
+		g.counts.Groups++
+		g.counts.Sizes[bits.Len(uint(len(group)-1))]++
+	}
 	g.passOn()
 	g.mu.Unlock()
+}
+
+// Counts returns what was counted.
+func (g *Group) Counts() store.Counts {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	c := g.counts
+	c.Waiting, c.Took = len(g.queue), time.Duration(g.took.Load())
+	return c
 }

@@ -544,10 +544,10 @@ func TestBatchesThatLookUnderAKeyAreAloneInTheirGroup(t *testing.T) {
 
 func TestAGroupIsBounded(t *testing.T) {
 	run(t, func(t *testing.T, r rig) {
-		bs := slices.Repeat([]store.Batch{put("k")}, 1_001)
+		bs := slices.Repeat([]store.Batch{put("k")}, 4_097)
 		r.together(bs...)
 		require.Equal(t, 3, r.b.count("commit"))
-		require.Equal(t, store.Seq(1_001), r.b.wrote[1].Head)
+		require.Equal(t, store.Seq(4_097), r.b.wrote[1].Head)
 	})
 	run(t, func(t *testing.T, r rig) {
 		large := put("k")

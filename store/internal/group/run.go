@@ -116,8 +116,8 @@ func (r *run) try(b Backend, h *Head, more func()) {
 	r.err = nil
 }
 
-// gather appends the keys of the conditions of batches to r.keys. What many batches rest on, such as
-// a definition, is asked for once.
+// gather appends the keys of the conditions of batches to r.keys. What many batches rest on, such
+// as a definition, is asked for once.
 func (r *run) gather(batches []*waiter) {
 	for _, w := range batches {
 		if w == nil {

@@ -1,0 +1,5 @@
+//go:build !unix
+
+package ops
+
+func isRefused(error) bool { return false }
