@@ -118,7 +118,7 @@ func (d *Directory) present(
 		return nil, "", err
 	}
 	c.now = d.clock.Now()
-	first := record.HereKey(record.HereFrom(c.now), "")
+	first := record.FirstHereKey(record.HereFrom(c.now))
 	r := store.Range{Under: record.Heres, After: max(after, first), Limit: width, KeysOnly: true}
 	found, err := d.store.List(ctx, r)
 	if err != nil {
@@ -134,9 +134,9 @@ func (d *Directory) present(
 		return nil, "", err
 	}
 	for i, e := range entries {
-		hour, user := record.HereOf(found[i].Key)
+		place, user := record.HereOf(found[i].Key)
 		r, ok := e.Value().(*record.Devices)
-		if !ok || r.Here != hour {
+		if !ok || r.Here != place {
 			continue // it changed since, and has another key
 		}
 		reading := e.Pending().Read(r, c.now)

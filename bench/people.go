@@ -173,25 +173,29 @@ func (p *people) fill(ctx context.Context, all bool) error {
 	set := []presence.Device{{Start: now, Chain: presence.Chain{
 		{State: presence.Online, Seconds: 86400}, {State: presence.Away, Seconds: 60}, {State: presence.Offline},
 	}}}
+	place := func(i int) int64 {
+		r := record.Devices{User: string(userID(i)), Devices: set}
+		r.PlaceHere(&record.Devices{})
+		return r.Here
+	}
 	devices := func(i int) (store.Key, record.Record) {
 		id := string(userID(i))
 		return record.DevicesKey(id), &record.Devices{
-			User: id, Incarnation: incarnation(i), Devices: set, Here: record.HereUntil(id, set),
+			User: id, Incarnation: incarnation(i), Devices: set, Here: place(i),
 		}
 	}
 	here := func(i int) (store.Key, record.Record) {
-		id := string(userID(i))
-		hour := record.HereUntil(id, set)
-		return record.HereKey(hour, id), &record.Here{Hour: hour, User: id, Incarnation: incarnation(i)}
+		id, at := string(userID(i)), place(i)
+		return record.HereKey(at, id), &record.Here{Place: at, User: id, Incarnation: incarnation(i)}
 	}
-	var byHour []int
+	var byPlace []int
 	if all {
-		byHour = make([]int, p.n)
-		hours := make([]int64, p.n)
-		for i := range byHour {
-			byHour[i], hours[i] = i, record.HereUntil(string(userID(i)), set)
+		byPlace = make([]int, p.n)
+		places := make([]int64, p.n)
+		for i := range byPlace {
+			byPlace[i], places[i] = i, place(i)
 		}
-		slices.SortStableFunc(byHour, func(a, b int) int { return cmp.Compare(hours[a], hours[b]) })
+		slices.SortStableFunc(byPlace, func(a, b int) int { return cmp.Compare(places[a], places[b]) })
 	}
 	tokens := func(i int) (store.Key, record.Record) {
 		id := string(userID(i))
@@ -213,7 +217,7 @@ func (p *people) fill(ctx context.Context, all bool) error {
 	}
 	kinds := []func(int) (store.Key, record.Record){owner, user}
 	if all {
-		byKey := func(at int) (store.Key, record.Record) { return here(byHour[at]) }
+		byKey := func(at int) (store.Key, record.Record) { return here(byPlace[at]) }
 		kinds = []func(int) (store.Key, record.Record){byKey, owner, devices, tokens, user, grant}
 	}
 	records := func(yield func(store.Record, error) bool) {

@@ -130,7 +130,7 @@ func Check(t testing.TB, s store.Store) {
 			want = record.DevicesKey(v.User)
 		case *record.Here:
 			heres[r.Key] = v
-			want = record.HereKey(v.Hour, v.User)
+			want = record.HereKey(v.Place, v.User)
 		case *record.Active:
 			actives[v.User] = v
 			want = record.ActiveKey(v.User)
@@ -283,25 +283,26 @@ func Check(t testing.TB, s store.Store) {
 
 	swept := int64(math.MaxInt64) // the keys of earlier hours may be swept
 	for _, h := range heres {
-		if h.Hour > 0 {
-			swept = min(swept, h.Hour)
-		}
+		swept = min(swept, record.HereHour(h.Place))
 	}
 	for id, r := range devices {
 		u := requireUser("presence", id, r.Incarnation)
 		require.False(t, u.Blocked && len(r.Devices) > 0, "%s is blocked and present", id)
 		require.True(t, r.Hidden || len(r.Devices) > 0, "the devices of %s say nothing", id)
 		require.LessOrEqual(t, len(r.Devices), 16)
-		require.Equal(t, record.HereUntil(id, r.Devices), r.Here, "the hour up to which %s is here", id)
-		if r.Here < 0 || r.Here >= swept {
-			require.NotNil(t, heres[record.HereKey(r.Here, id)], "%s is not found while it is here", id)
+		until := record.HereUntil(id, r.Devices)
+		require.Equal(t, until, record.HereHour(r.Here), "the hour up to which %s is here", id)
+		for _, place := range []int64{r.Here, r.Left} {
+			if place != 0 && record.HereHour(place) >= swept {
+				require.NotNil(t, heres[record.HereKey(place, id)], "a key of %s is not there", id)
+			}
 		}
 	}
 	for _, h := range heres {
 		r := devices[h.User]
 		require.NotNil(t, r, "%s is said to be here", h.User)
-		require.Equal(t, []any{h.Incarnation, h.Hour}, []any{r.Incarnation, r.Here},
-			"when %s is here", h.User)
+		require.Equal(t, h.Incarnation, r.Incarnation, "%s is said to be here", h.User)
+		require.Contains(t, []int64{r.Here, r.Left}, h.Place, "when %s is here", h.User)
 	}
 	for id, r := range actives {
 		requireUser("last activity", id, r.Incarnation)

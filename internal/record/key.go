@@ -18,7 +18,7 @@ const (
 	kindDefinition   = 'f' // attribute key
 	kindAttributeRef = 'g' // attribute key, user id
 	kindCreated      = 'i' // day, idempotency key
-	kindHere         = 'h' // hour, user id
+	kindHere         = 'h' // place, user id
 	kindOwner        = 'l' // type:canonical
 	kindUnique       = 'm' // type:unique form
 	kindNonce        = 'n' // minute, access key, nonce
@@ -158,24 +158,25 @@ func NoncesBefore(key store.Key, minute int64) bool {
 	return key < keyOf(kindNonce, number(minute), "")
 }
 
-// HereKey returns the key by which a user is found who is here up to an hour: see [Devices.Here].
-func HereKey(hour int64, user string) store.Key {
-	return keyOf(kindHere, number(hour), user)
+// HereKey returns the key by which a user is found while it is here: see [Devices.PlaceHere].
+func HereKey(place int64, user string) store.Key {
+	return keyOf(kindHere, number(place), user)
 }
 
 // PermanentHereKey returns the HereKey of a user who is here permanently.
-func PermanentHereKey(user string) store.Key { return HereKey(hereForever, user) }
+func PermanentHereKey(user string) store.Key { return HereKey(hereForever<<placeSeconds, user) }
 
-// HereOf returns the hour and the user of a HereKey.
-func HereOf(key store.Key) (hour int64, user string) {
-	const at = 1 + 2 // the kind, and the length of the hour
+// FirstHereKey returns what no HereKey of an hour is before.
+func FirstHereKey(hour int64) store.Key { return HereKey(hour<<placeSeconds, "") }
+
+// HereOf returns the place and the user of a HereKey.
+func HereOf(key store.Key) (place int64, user string) {
+	const at = 1 + 2 // the kind, and the length of the place
 	return int64(binary.BigEndian.Uint64([]byte(key[at : at+8]))), string(key[at+8:])
 }
 
 // HeresBefore reports whether a HereKey is of an hour before the given one.
-func HeresBefore(key store.Key, hour int64) bool {
-	return key < keyOf(kindHere, number(hour), "")
-}
+func HeresBefore(key store.Key, hour int64) bool { return key < FirstHereKey(hour) }
 
 // ProofsBefore reports whether a ProofKey is of a minute before the given one.
 func ProofsBefore(key store.Key, minute int64) bool {

@@ -136,17 +136,24 @@ func FuzzKey(f *testing.F) {
 	})
 }
 
+// placeOf returns the place of somebody who was not here before.
+func placeOf(user string, d presence.Device) int64 {
+	r := &Devices{User: user, Devices: []presence.Device{d}}
+	r.PlaceHere(&Devices{})
+	return r.Here
+}
+
 func TestWhoIsHereIsFoundFromTheFirstHourOn(t *testing.T) {
 	for i := range 1000 {
 		user := "user-" + strings.Repeat("x", i%7) + string(rune('a'+i%26))
 		end := int64(1_800_000_000_000) + int64(i)*123_457
-		hour := HereUntil(user, []presence.Device{{Start: end - 60_000, Chain: presence.Chain{{State: presence.Online, Seconds: 60}}}})
-		gotHour, gotUser := HereOf(HereKey(hour, user))
-		require.Equal(t, []any{hour, user}, []any{gotHour, gotUser})
-		require.False(t, HeresBefore(HereKey(hour, user), HereFrom(end-1)), "it is here, and not found")
-		require.True(t, HeresBefore(HereKey(hour, user), HereFrom(end+3*3_600_000)), "it is long gone, and looked at")
-		require.Less(t, HereKey(hour, user), PermanentHereKey(""), "a permanent one is last")
+		place := placeOf(user, presence.Device{Start: end - 60_000, Chain: presence.Chain{{State: presence.Online, Seconds: 60}}})
+		gotPlace, gotUser := HereOf(HereKey(place, user))
+		require.Equal(t, []any{place, user}, []any{gotPlace, gotUser})
+		require.False(t, HeresBefore(HereKey(place, user), HereFrom(end-1)), "it is here, and not found")
+		require.True(t, HeresBefore(HereKey(place, user), HereFrom(end+3*3_600_000)), "it is long gone, and looked at")
+		require.Less(t, HereKey(place, user), PermanentHereKey(""), "a permanent one is last")
 	}
-	require.Equal(t, PermanentHereKey("u"), HereKey(HereUntil("u", []presence.Device{{Chain: presence.Chain{{State: presence.Online}}}}), "u"))
-	require.Zero(t, HereUntil("u", []presence.Device{{Chain: presence.Chain{{State: presence.Offline}}}}))
+	require.Equal(t, PermanentHereKey("u"), HereKey(placeOf("u", presence.Device{Start: 1e12, Chain: presence.Chain{{State: presence.Online}}}), "u"))
+	require.Zero(t, placeOf("u", presence.Device{Chain: presence.Chain{{State: presence.Offline}}}))
 }

@@ -45,7 +45,7 @@ func KeyOf(value any) (store.Key, bool) {
 	case *Undo:
 		return UndoKey(DigestKey(r.Digest)), true
 	case *Here:
-		return HereKey(r.Hour, r.User), true
+		return HereKey(r.Place, r.User), true
 	case *Active:
 		return ActiveKey(r.User), true
 	case *Alias:

@@ -11,6 +11,7 @@ package record
 import (
 	"fmt"
 	"hash/fnv"
+	"math"
 	"unsafe"
 
 	"github.com/denizenhq/denizen/internal/presence"
@@ -368,7 +369,8 @@ type Devices struct {
 	User        string
 	Incarnation string
 	Hidden      bool  // from its peers, with its last activity
-	Here        int64 // the hour of its HereKey; 0: it has none
+	Here        int64 // the place of its HereKey; 0: it has none
+	Left        int64 // the place of the HereKey that it had before and left; 0: it has none
 	Devices     []presence.Device
 }
 
@@ -378,13 +380,18 @@ func (r *Devices) fields(c *coder) {
 	c.str("incarnation", &r.Incarnation)
 	c.flag("hidden", &r.Hidden)
 	c.num("here", &r.Here)
+	c.num("left", &r.Left)
 	list(c, "devices", &r.Devices, device)
 }
 
-// hereForever is the hour of whom no end is known. Its keys are the last ones.
-const hereForever = -1
-
-const hour = 3_600_000 // milliseconds
+// The place of a HereKey is the hour up to which its user is here, and below it the second in which
+// its chain was set. So the keys of those who come at once lie side by side, in few pages.
+const (
+	hour         = 3_600_000     // milliseconds
+	hereForever  = math.MaxInt32 // the hour of whom no end is known: its keys are the last ones
+	placeSeconds = 32            // bits of a place
+	leftWithin   = 25            // hours: a key of a later one is dropped, not left
+)
 
 // HereUntil returns the hour of the HereKey of a user with the given devices: that in which its
 // last state but Offline ends, or 0 if there is none. Hours begin at another time for each user, so
@@ -396,13 +403,52 @@ func HereUntil(user string, devices []presence.Device) int64 {
 	case presence.Forever:
 		return hereForever
 	default:
-		return (end + shift(user)) / hour
+		return min(max(1, hourOf(user, end)), hereForever-1)
+	}
+}
+
+// HereHour returns the hour of a place.
+func HereHour(place int64) int64 { return place >> placeSeconds }
+
+// PlaceHere gives r the places of its HereKeys, once its devices are set. Was is the record before.
+//
+// A key that is not valid any more is left where it is, for the sweep: to drop each would be to
+// write a page for each. A user has one such key at most, and none once it is not here. One of a
+// far hour is dropped, as the sweep would come to it late.
+func (r *Devices) PlaceHere(was *Devices) {
+	until := HereUntil(r.User, r.Devices)
+	if until == 0 {
+		r.Here, r.Left = 0, 0
+		return
+	}
+	if until == HereHour(was.Here) {
+		r.Here, r.Left = was.Here, was.Left
+		return
+	}
+	set := int64(0)
+	for i := range r.Devices {
+		set = max(set, r.Devices[i].Origin())
+	}
+	r.Left = was.Here
+	if HereHour(r.Left) > hourOf(r.User, set)+leftWithin {
+		r.Left = 0
+	}
+	switch until {
+	case HereHour(was.Left): // who comes and goes has its two keys
+		r.Here = was.Left
+	case hereForever:
+		r.Here = hereForever << placeSeconds
+	default:
+		r.Here = until<<placeSeconds | min(set/1000, math.MaxUint32)
 	}
 }
 
 // HereFrom returns the first hour of the HereKeys of users who may be here at now. It is early by
 // an hour: heartbeats move a key only when they are stored.
 func HereFrom(now int64) int64 { return now/hour - 1 }
+
+// hourOf returns the hour of a user in which an instant is.
+func hourOf(user string, at int64) int64 { return (at + shift(user)) / hour }
 
 // shift returns by how much the hours of a user begin earlier, in milliseconds.
 func shift(user string) int64 {
@@ -411,16 +457,16 @@ func shift(user string) int64 {
 	return int64(h.Sum32() % hour)
 }
 
-// Here says that a user may be here up to an hour.
+// Here says that a user may be here up to an hour: it is if its presence has the same place.
 type Here struct {
-	Hour        int64
+	Place       int64
 	User        string
 	Incarnation string
 }
 
 func (r *Here) fields(c *coder) {
 	c.kind("here")
-	c.num("hour", &r.Hour)
+	c.num("place", &r.Place)
 	c.str("user", &r.User)
 	c.str("incarnation", &r.Incarnation)
 }

@@ -333,7 +333,7 @@ func TestManyHeartbeatsAreStoredInTheOrderOfTheirKeys(t *testing.T) {
 	for i := range users {
 		id := fmt.Sprintf("user-%04d", i)
 		r := &record.Devices{User: id, Incarnation: id, Devices: aliceOnline().Devices}
-		r.Here = record.HereUntil(id, r.Devices) // it stays, and with it the key
+		r.PlaceHere(&record.Devices{}) // it stays, and with it the key
 		put(t, db, record.DevicesKey(id), r)
 		require.True(t, db.Beat(db.PeekDevices(id), "", r.Devices[0].Chain, int64(10+i)))
 	}

@@ -85,8 +85,8 @@ type slot struct {
 	begin, beat atomic.Int64  // of the device; the beat is the latest, stored or not
 	incarnation atomic.Pointer[byte]
 	seq         atomic.Uint64    // the version of the record
-	here        atomic.Int64     // as the record says
-	id          [9]atomic.Uint64 // see idWord
+	here, left  atomic.Int64     // as the record says
+	id          [8]atomic.Uint64 // see idWord
 }
 
 // The state of a slot. One that is not live has the state 0.
@@ -217,7 +217,7 @@ type Seen struct {
 	version     uint64
 	state, seq  uint64
 	begin, beat int64
-	here        int64
+	here, left  int64
 	incarnation *byte
 	shape       *shape
 	number      uint32
@@ -246,7 +246,8 @@ func (t *slots) see(id string, hash uint64, into *Seen) bool {
 			if into.version&1 == 0 {
 				is := s.has(id, into.state)
 				into.begin, into.beat = s.begin.Load(), s.beat.Load()
-				into.incarnation, into.seq, into.here = s.incarnation.Load(), s.seq.Load(), s.here.Load()
+				into.incarnation, into.seq = s.incarnation.Load(), s.seq.Load()
+				into.here, into.left = s.here.Load(), s.left.Load()
 				into.shape = t.shapes[into.state>>shapeShift%maxShapes].Load()
 				if s.version.Load() == into.version {
 					if into.slot = s; is {
@@ -285,7 +286,8 @@ func (n *Seen) device() presence.Device {
 // record returns the presence as its record says it, with the heartbeats that it lacks.
 func (n *Seen) record(user string) *record.Devices {
 	return &record.Devices{
-		User: user, Incarnation: n.text(), Here: n.here, Devices: []presence.Device{n.device()},
+		User: user, Incarnation: n.text(), Here: n.here, Left: n.left,
+		Devices: []presence.Device{n.device()},
 	}
 }
 
@@ -371,6 +373,7 @@ func (t *slots) keep(r *record.Devices, seq store.Seq, hash uint64) bool {
 	s.beat.Store(beat)
 	s.seq.Store(uint64(seq))
 	s.here.Store(r.Here)
+	s.left.Store(r.Left)
 	s.incarnation.Store(unsafe.StringData(strings.Clone(r.Incarnation)))
 	state := stateOf(len(r.User), len(r.Incarnation), shape)
 	if beat != d.Origin() {
@@ -513,7 +516,8 @@ func (t *slots) drop(id string, hash uint64) {
 // load fills in what a locked slot holds.
 func (t *slots) load(s *slot, n uint32, into *Seen) {
 	*into = Seen{
-		slot: s, number: n, state: s.state.Load(), seq: s.seq.Load(), here: s.here.Load(),
+		slot: s, number: n, state: s.state.Load(), seq: s.seq.Load(),
+		here: s.here.Load(), left: s.left.Load(),
 		begin: s.begin.Load(), beat: s.beat.Load(), incarnation: s.incarnation.Load(),
 	}
 	into.shape = t.shapes[into.state>>shapeShift%maxShapes].Load()
@@ -537,6 +541,7 @@ func (t *slots) wrote(r *record.Devices, hash uint64, seq store.Seq) bool {
 	}
 	s.seq.Store(uint64(seq))
 	s.here.Store(r.Here)
+	s.left.Store(r.Left)
 	s.unlock()
 	return true
 }

@@ -166,13 +166,19 @@ func (tx *Tx) Put(key store.Key, r record.Record) (size int) {
 // here, and returns the bytes that the presence is stored as. Was is the record before, or nil. If
 // next has no devices and does not hide, there is none afterwards.
 func (tx *Tx) PutDevices(was, next *record.Devices) (size int) {
-	next.Here = record.HereUntil(next.User, next.Devices)
-	if was != nil && was.Here != 0 && was.Here != next.Here {
-		tx.Drop(record.HereKey(was.Here, was.User))
+	if was == nil {
+		was = &record.Devices{}
 	}
-	if next.Here != 0 && (was == nil || was.Here != next.Here) {
+	next.PlaceHere(was)
+	has := func(r *record.Devices, place int64) bool { return place == r.Here || place == r.Left }
+	for _, place := range [...]int64{was.Here, was.Left} {
+		if place != 0 && !has(next, place) {
+			tx.Drop(record.HereKey(place, was.User))
+		}
+	}
+	if next.Here != 0 && !has(was, next.Here) {
 		tx.Put(record.HereKey(next.Here, next.User), &record.Here{
-			Hour: next.Here, User: next.User, Incarnation: next.Incarnation,
+			Place: next.Here, User: next.User, Incarnation: next.Incarnation,
 		})
 	}
 	key := record.DevicesKey(next.User)
