@@ -23,16 +23,17 @@ type PresentPage struct {
 	Next  PresentCursor // where to go on; empty: this is the last page
 }
 
-// lookedAt is how many users Present looks at.
+// lookedAt is how many keys Present looks at.
 const lookedAt = 5000
 
 // Present returns a page of the users who are here now: those who have a presence in another state
 // than [StateOffline], also if they hide it from their peers. It does not look at the others, but
-// for those who were here within the last two hours. A user whose presence changes while one pages
-// may come twice, or not at all.
+// for those who were here within the last two hours, and it may look twice at whom it finds, if
+// its presence ends at another hour than it did a day ago. A user whose presence changes while one
+// pages may come twice, or not at all.
 //
-// It looks at some 5000 users, whatever the limit is. So where many have left lately a page may be
-// short, or empty, although there is a next one.
+// It looks 5000 times, whatever the limit is. So where many have left or changed lately a page may
+// be short, or empty, although there is a next one.
 //
 // A user whose presence was last written by a version of this package that did not keep the index
 // is found once it is written again. Only .system may.

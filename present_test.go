@@ -11,6 +11,7 @@ import (
 
 	"github.com/denizenhq/denizen"
 	"github.com/denizenhq/denizen/internal/invariant"
+	"github.com/denizenhq/denizen/store"
 	"github.com/denizenhq/denizen/store/memory"
 )
 
@@ -171,4 +172,57 @@ func TestPresent_ACursorOfAnotherListIsRefused(t *testing.T) {
 	requireField(t, err, denizen.ErrInvalid, "after")
 	_, err = d.Present(t.Context(), sys, denizen.PresentQuery{Limit: denizen.MaxPage + 1})
 	requireField(t, err, denizen.ErrInvalid, "limit")
+}
+
+// hereKeys returns the index of who is here.
+func hereKeys(t testing.TB, s store.Store) []store.Record {
+	t.Helper()
+	keys, err := s.List(t.Context(), store.Range{Under: "h", Limit: 1000, KeysOnly: true})
+	require.NoError(t, err)
+	return keys
+}
+
+// Its key before is left to the sweep, so that a storm of changes writes few pages. That may not
+// let a user who changes all the time fill the store.
+func TestPresent_AUserHasTwoKeysAtMostWhateverItSets(t *testing.T) {
+	inHouses(t, denizen.Options{}, func(t *testing.T, h *house) {
+		const id denizen.UserID = "a-user-0"
+		h.create(t, id)
+		for i := range 100 {
+			h.set(t, id, denizen.Online(time.Duration(1+i*7%29)*time.Hour).Then(denizen.Offline()))
+			require.LessOrEqual(t, len(hereKeys(t, h.store)), 2)
+			require.Equal(t, "a", presentNow(t, h.Directory, 10))
+			time.Sleep(10 * time.Second)
+		}
+		h.set(t, id, denizen.Online())
+		h.set(t, id, denizen.Online(time.Hour).Then(denizen.Offline()))
+		require.Len(t, hereKeys(t, h.store), 1, "a key without an end is never swept")
+		h.set(t, id, denizen.Away(90*time.Hour).Then(denizen.Offline()))
+		h.set(t, id, denizen.Online(time.Hour).Then(denizen.Offline()))
+		require.Len(t, hereKeys(t, h.store), 1, "a key of a far hour is swept late")
+		h.set(t, id, denizen.Online(5*time.Hour).Then(denizen.Offline()))
+		require.Len(t, hereKeys(t, h.store), 2)
+		h.set(t, id, denizen.Offline())
+		require.Empty(t, hereKeys(t, h.store))
+		h.set(t, id, denizen.Online(time.Hour).Then(denizen.Offline()))
+		h.set(t, id, denizen.Online(5*time.Hour).Then(denizen.Offline()))
+		require.NoError(t, h.DeleteUser(t.Context(), sys, id))
+		require.Empty(t, hereKeys(t, h.store), "who is gone is named")
+	})
+}
+
+func TestPresent_WhoComesAndGoesWritesNoKeys(t *testing.T) {
+	inHouses(t, denizen.Options{}, func(t *testing.T, h *house) {
+		const id denizen.UserID = "a-user-0"
+		h.create(t, id)
+		online, away := denizen.Online(12*time.Hour).Then(denizen.Offline()), denizen.Away(3*time.Hour).Then(denizen.Offline())
+		h.set(t, id, online)
+		h.set(t, id, away)
+		was := hereKeys(t, h.store)
+		for range 5 {
+			h.set(t, id, online)
+			h.set(t, id, away)
+			require.Equal(t, was, hereKeys(t, h.store))
+		}
+	})
 }
