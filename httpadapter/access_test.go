@@ -329,6 +329,18 @@ func TestAUserProvesItsOwnLocators(t *testing.T) {
 	}
 }
 
+func TestAProofOrACodeThatIsMissingIsNamed(t *testing.T) {
+	w := newSecWorld(t, denizen.Options{}, httpadapter.Options{})
+	path := w.fill("/v1/users/me/locators/{locatorId}/proof", "")
+	for body, lacks := range map[string]string{
+		`{}`: "proof", `{"code":"c"}`: "proof", `{"proof":"p"}`: "code", `{"proof":"p","code":""}`: "code",
+	} {
+		a := w.asked("PUT", path, body, bearer(w.aliceToken))
+		require.Equal(t, 400, a.status, "%s: %s", body, a.body)
+		require.Contains(t, string(a.body), `"parameter":"`+lacks+`"`)
+	}
+}
+
 func TestEveryCellOfTheAccessTableHoldsOverHTTP(t *testing.T) {
 	for policy, maySee := range secPolicies {
 		t.Run(policy, func(t *testing.T) {

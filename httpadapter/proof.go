@@ -70,8 +70,13 @@ func finishVerify(c *call) (reply, error) {
 		return reply{}, err
 	}
 	proof, code := f.text("proof"), f.text("code")
-	if *f.err != nil {
+	switch {
+	case *f.err != nil:
 		return reply{}, *f.err
+	case proof == "":
+		return reply{}, badValue("proof", "is missing")
+	case code == "":
+		return reply{}, badValue("code", "is missing")
 	}
 	_, err = c.h.options.Prove.FinishVerify(c.r.Context(), c.by, id, proof, code)
 	return noContent(err)

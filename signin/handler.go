@@ -51,7 +51,8 @@ const maxBody = 8 << 10
 //     "link": true a link is sent in place of a code.
 //   - POST /token {"proof", "code"} finishes, sets the cookie of [httpadapter.SetTokenCookie] and
 //     answers the token. The text of the token is left out for a browser, which says
-//     Sec-Fetch-Site. Without "proof" it is taken from a cookie that POST /code has set.
+//     Sec-Fetch-Site. Without "proof" it is taken from a cookie that POST /code has set; where that
+//     is missing too, the code is not good.
 //   - GET /link is the page for Options.Link. It changes nothing; its button posts the secret,
 //     which is in the fragment that browsers send to nobody. It works only in the browser that
 //     asked for the link, by that cookie.
@@ -205,7 +206,7 @@ func (h *handler) finish(w http.ResponseWriter, r *http.Request) (answer, error)
 	if err != nil {
 		return answer{}, err
 	}
-	code, err := body.text("code")
+	code, err := body.required("code")
 	if err != nil {
 		return answer{}, err
 	}
@@ -263,7 +264,7 @@ func (h *handler) undo(w http.ResponseWriter, r *http.Request) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	secret, err := body.text("secret")
+	secret, err := body.required("secret")
 	if err != nil {
 		return answer{}, err
 	}
@@ -292,6 +293,15 @@ func (o object) text(name string) (string, error) {
 		return v, nil
 	}
 	return "", badSyntax(name + " is not a string")
+}
+
+// required returns a member that is a string and not empty.
+func (o object) required(name string) (string, error) {
+	v, err := o.text(name)
+	if err == nil && v == "" {
+		err = badValue(name, "is missing")
+	}
+	return v, err
 }
 
 // read returns the body of a request. What another origin's page had a browser send is refused
@@ -336,6 +346,13 @@ func badSyntax(message string) error {
 	return &refusal{status: http.StatusBadRequest, code: "invalid_input_syntax", message: message}
 }
 
+func badValue(name, reason string) *refusal {
+	return &refusal{
+		status: http.StatusBadRequest, code: "invalid_parameter_set", message: name + " " + reason,
+		diagnostics: map[string]any{"parameter": name, "reason": reason},
+	}
+}
+
 // cookie returns the value of a cookie, or "" unless there is exactly one.
 func cookie(r *http.Request, name string) string {
 	if all := r.CookiesNamed(name); len(all) == 1 {
@@ -371,11 +388,7 @@ func toRefusal(r *http.Request, err error) *refusal {
 	}
 	switch {
 	case e.Kind == denizen.ErrInvalid && (e.Field == "locator" || e.Field == "link"):
-		return &refusal{
-			status: http.StatusBadRequest, code: "invalid_parameter_set",
-			message:     e.Field + " " + e.Reason,
-			diagnostics: map[string]any{"parameter": e.Field, "reason": e.Reason},
-		}
+		return badValue(e.Field, e.Reason)
 	case e.Kind == denizen.ErrDenied && e.Field == "proof",
 		e.Kind == denizen.ErrNotFound && e.Field == "user": // who left since the code was used up
 		return &refusal{

@@ -197,7 +197,7 @@ func TestACodeThatIsNotGoodIsProofRefused(t *testing.T) {
 	overSites(t, func(t *testing.T, s *site) {
 		proof, d, _ := s.code(t, asksVictim)
 		for _, body := range []string{
-			`{}`, `{"code":"1"}`, fmt.Sprintf(`{"proof":%q}`, proof), fmt.Sprintf(`{"proof":%q,"code":"wrong"}`, proof), fmt.Sprintf(`{"proof":"x","code":%q}`, d.Code),
+			`{"code":"1"}`, fmt.Sprintf(`{"proof":%q,"code":"wrong"}`, proof), fmt.Sprintf(`{"proof":"x","code":%q}`, d.Code),
 		} {
 			answer, text := s.do("POST", "/sign-in/token", body)
 			requireProblem(t, answer, text, http.StatusForbidden, "proof_refused")
@@ -209,6 +209,24 @@ func TestACodeThatIsNotGoodIsProofRefused(t *testing.T) {
 		proof, d, _ = s.code(t, `{"locator":"email:blocked@example.org"}`)
 		answer, text := s.do("POST", "/sign-in/token", fmt.Sprintf(`{"proof":%q,"code":%q}`, proof, d.Code))
 		requireProblem(t, answer, text, http.StatusForbidden, "token_issuance_refused")
+	})
+}
+
+func TestWhatIsMissingIsNamed(t *testing.T) {
+	overSites(t, func(t *testing.T, s *site) {
+		proof, d, _ := s.code(t, asksVictim)
+		for _, asked := range [][3]string{
+			{"/sign-in/token", `{}`, "code"},
+			{"/sign-in/token", fmt.Sprintf(`{"proof":%q}`, proof), "code"},
+			{"/sign-in/token", fmt.Sprintf(`{"proof":%q,"code":""}`, proof), "code"},
+			{"/sign-in/undo", `{}`, "secret"},
+		} {
+			answer, text := s.do("POST", asked[0], asked[1])
+			requireProblem(t, answer, text, http.StatusBadRequest, "invalid_parameter_set")
+			require.Contains(t, text, fmt.Sprintf(`"parameter":%q`, asked[2]))
+		}
+		answer, text := s.do("POST", "/sign-in/token", fmt.Sprintf(`{"proof":%q,"code":%q}`, proof, d.Code))
+		require.Equal(t, http.StatusOK, answer.StatusCode, "none was a try: %s", text)
 	})
 }
 
