@@ -165,7 +165,16 @@ needs -yes.`,
 				if bad != nil {
 					return bad
 				}
+				torn := false
+				if info.Mode().IsRegular() {
+					if torn, bad = endsWithinLine(*receipts, info.Size()); bad != nil {
+						return bad
+					}
+				}
 				keep = func(receipt []byte) error {
+					if torn { // by a crash: the next receipt is to be whole all the same
+						receipt = append([]byte{'\n'}, receipt...)
+					}
 					if _, err := file.Write(receipt); err != nil || !info.Mode().IsRegular() {
 						return err
 					}
@@ -193,6 +202,21 @@ needs -yes.`,
 			return errors.Join(err, printed)
 		}
 	},
+}
+
+// endsWithinLine reports whether the last line of a file of a size does not end.
+func endsWithinLine(path string, size int64) (bool, error) {
+	if size == 0 {
+		return false, nil
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return false, err
+	}
+	defer f.Close()
+	var last [1]byte
+	_, err = f.ReadAt(last[:], size-1)
+	return last[0] != '\n', err
 }
 
 var rekeyCommand = &command{

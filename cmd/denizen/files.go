@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -362,30 +363,39 @@ func (s *session) moveAside(ctx context.Context, made string) (aside string, err
 	return aside, syncDir(filepath.Dir(s.db))
 }
 
-// readReceipts reads receipts of erasures: JSON objects one after another, or lists of them.
+// readReceipts reads receipts of erasures: JSON objects one after another, or lists of them. It
+// passes over none that is damaged, but names its line: whom that erased would be back.
 func readReceipts(path string) (receipts []denizen.Erasure, err error) {
-	f, err := os.Open(path)
+	b, err := os.ReadFile(path)
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close()
-	for d := json.NewDecoder(f); ; {
+	d := json.NewDecoder(bytes.NewReader(b))
+	damaged := func(at int64, err error) error {
+		rest := bytes.TrimLeft(b[at:], " \t\r\n")
+		line := 1 + bytes.Count(b[:len(b)-len(rest)], []byte{'\n'})
+		return fmt.Errorf("%s is no file of receipts: line %d: %w\n"+
+			"If a crash has torn it, take it out, and erase whom it names once the file is restored.",
+			path, line, err)
+	}
+	for {
 		var raw json.RawMessage
+		at := d.InputOffset()
 		if err := d.Decode(&raw); err == io.EOF {
 			return receipts, nil
 		} else if err != nil {
-			return nil, fmt.Errorf("%s is no file of receipts: %w", path, err)
+			return nil, damaged(at, err)
 		}
 		var some []denizen.Erasure
 		if err := json.Unmarshal(raw, &some); err != nil {
 			some = make([]denizen.Erasure, 1)
 			if err := json.Unmarshal(raw, &some[0]); err != nil {
-				return nil, fmt.Errorf("%s is no file of receipts: %w", path, err)
+				return nil, damaged(at, err)
 			}
 		}
 		for _, r := range some {
 			if r.User == "" || r.Directory == "" {
-				return nil, fmt.Errorf("%s is no file of receipts: one names no user or no directory", path)
+				return nil, damaged(at, errors.New("it names no user or no directory"))
 			}
 		}
 		receipts = append(receipts, some...)

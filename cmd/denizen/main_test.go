@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -278,6 +279,30 @@ func TestErase_GivesTheReceiptAndNeedsYes(t *testing.T) {
 		require.NoError(t, err)
 		require.Len(t, read, 2)
 		require.Equal(t, exitFailed, p.run(t, "", "user", "alice-user").code)
+	})
+}
+
+func TestErase_AReceiptAfterATornOneIsWhole(t *testing.T) {
+	overEach(t, func(t *testing.T, p place) {
+		people(t, p)
+		receipts := filepath.Join(long.Dir(t), "receipts.jsonl")
+		p.ok(t, "erase", "-yes", "-receipts", receipts, "alice-user")
+		whole, err := os.ReadFile(receipts)
+		require.NoError(t, err)
+		torn := append(whole, whole[:len(whole)/2]...)
+		require.NoError(t, os.WriteFile(receipts, torn, 0o600))
+		p.ok(t, "erase", "-yes", "-receipts", receipts, "bob-user")
+
+		_, err = readReceipts(receipts)
+		require.ErrorContains(t, err, "line 2:")
+		b, err := os.ReadFile(receipts)
+		require.NoError(t, err)
+		lines := bytes.SplitAfter(b, []byte{'\n'})
+		require.NoError(t, os.WriteFile(receipts, slices.Concat(lines[0], lines[2]), 0o600))
+		read, err := readReceipts(receipts)
+		require.NoError(t, err)
+		require.EqualValues(t, "alice-user", read[0].User)
+		require.EqualValues(t, "bob-user", read[1].User)
 	})
 }
 
