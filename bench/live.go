@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"github.com/denizenhq/denizen"
-	"github.com/denizenhq/denizen/store"
 )
 
 // crowd is a directory of many users over a file, each with a presence, and some with a token.
@@ -124,16 +123,12 @@ func (c *crowd) storm(b *bench, callers int) error {
 	return nil
 }
 
-// settled waits until nothing has been committed for some intervals of heartbeats, and returns when
-// the last commit was seen.
-func (c *crowd) settled(ctx context.Context) (last time.Time, err error) {
-	for head, last := store.Seq(0), time.Now(); ; time.Sleep(20 * time.Millisecond) {
-		feed, err := c.store.Changes(ctx, store.End, 1) // stored heartbeats are no events
-		if err != nil || time.Since(last) > 3*time.Second {
-			return last, err
-		}
-		if feed.Head != head {
-			head, last = feed.Head, time.Now()
+// settled waits until all heartbeats are stored, and returns when that was seen.
+func (c *crowd) settled(ctx context.Context) (time.Time, error) {
+	for ; ; time.Sleep(20 * time.Millisecond) {
+		s, err := c.dir.Stats(ctx, system)
+		if err != nil || s.HeartbeatsWaiting == 0 {
+			return time.Now(), err
 		}
 	}
 }

@@ -84,11 +84,25 @@ func (u *unstored) isOf(r *record.Devices) bool {
 // dropped, and its key is returned. On an error the others are stored all the same. It must not be
 // called by two at once.
 func (db *DB) StoreBeats(ctx context.Context) (damaged []store.Key, err error) {
-	for some := range slices.Chunk(db.unstored(), maxStored) {
+	all := db.unstored()
+	left := slotsAmong(all)
+	defer db.taken.Store(0)
+	for some := range slices.Chunk(all, maxStored) {
+		db.taken.Store(left)
 		found, failed := db.storeBeats(ctx, some)
 		damaged, err = append(damaged, found...), errors.Join(err, failed)
+		left -= slotsAmong(some)
 	}
 	return damaged, err
+}
+
+func slotsAmong(some []unstored) (n int64) {
+	for i := range some {
+		if some[i].pending == nil {
+			n++
+		}
+	}
+	return n
 }
 
 // unstored returns the heartbeats that are not stored, in the order of their users' ids: neighbours

@@ -83,6 +83,29 @@ func TestASlotIsOfTheIdsThatItHolds(t *testing.T) {
 	}
 }
 
+func TestHeartbeatsThatAreBeingStoredAreWaitingStill(t *testing.T) {
+	db, s := newDB(t)
+	const users = maxStored + 10
+	for i := range users {
+		id := fmt.Sprintf("user-%04d", i)
+		put(t, db, record.DevicesKey(id), one(id, id, 1, minute))
+		kept, done := db.BeatSeen(look(t, db, id), "", minute, 9)
+		require.True(t, kept && done)
+	}
+	require.Equal(t, users, db.BeatsWaiting())
+	var waiting []int
+	s.commit = func(store.Batch) (store.Seq, error) {
+		waiting = append(waiting, db.BeatsWaiting())
+		return 0, store.ErrUnavailable
+	}
+	_, err := db.StoreBeats(t.Context())
+	require.ErrorIs(t, err, store.ErrUnavailable)
+	require.Equal(t, []int{users, users}, waiting, "of the second, the first are owed again")
+	s.commit = nil
+	storeBeats(t, db)
+	require.Zero(t, db.BeatsWaiting())
+}
+
 // What a record says and a slot cannot hold would be lost with the next heartbeat.
 func TestASlotHoldsAllThatAPlainRecordSays(t *testing.T) {
 	full := func(v reflect.Value, name string) {

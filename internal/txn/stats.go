@@ -59,7 +59,7 @@ func (db *DB) Cached() (entries int, bytes int64) {
 
 // BeatsWaiting returns how many users have heartbeats that are not stored, or a few more.
 func (db *DB) BeatsWaiting() int {
-	n := db.beats.Len()
+	n := db.beats.Len() + int(db.taken.Load())
 	if db.cache == nil {
 		return n
 	}

@@ -23,6 +23,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 
 	"github.com/denizenhq/denizen/internal/heartbeat"
 	"github.com/denizenhq/denizen/internal/record"
@@ -36,6 +37,7 @@ type DB struct {
 	shared *gatherer
 	queues *queues
 	beats  *heartbeat.Table // empty without a cache
+	taken  atomic.Int64     // slots that StoreBeats has yet to come to
 
 	counters counters
 }
