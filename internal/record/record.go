@@ -439,7 +439,7 @@ func (r *Devices) PlaceHere(was *Devices) {
 	case hereForever:
 		r.Here = hereForever << placeSeconds
 	default:
-		r.Here = until<<placeSeconds | min(set/1000, math.MaxUint32)
+		r.Here = until<<placeSeconds | min(max(0, set/1000), math.MaxUint32)
 	}
 }
 
