@@ -374,9 +374,8 @@ func readReceipts(path string) (receipts []denizen.Erasure, err error) {
 	damaged := func(at int64, err error) error {
 		rest := bytes.TrimLeft(b[at:], " \t\r\n")
 		line := 1 + bytes.Count(b[:len(b)-len(rest)], []byte{'\n'})
-		return fmt.Errorf("%s is no file of receipts: line %d: %w\n"+
-			"If a crash has torn it, take it out, and erase whom it names once the file is restored.",
-			path, line, err)
+		return fmt.Errorf("%s is no file of receipts: line %d: %w (if a crash has torn it, take it "+
+			"out, and erase whom it names once the file is restored)", path, line, err)
 	}
 	for {
 		var raw json.RawMessage
