@@ -220,6 +220,7 @@ func TestPresent_WhoComesAndGoesWritesNoKeys(t *testing.T) {
 		h.set(t, id, away)
 		was := hereKeys(t, h.store)
 		for range 5 {
+			time.Sleep(10 * time.Second)
 			h.set(t, id, online)
 			h.set(t, id, away)
 			require.Equal(t, was, hereKeys(t, h.store))
