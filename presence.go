@@ -351,7 +351,7 @@ func (p *plan) setDevices(
 	return p.putDevices(was, &next)
 }
 
-// SetPresenceHidden says whether a user hides its presence and its last activity from its peers.
+// SetPresenceHidden sets whether a user hides its presence and its last activity from its peers.
 // They then see none, whatever Options.MaySee says. The user itself and .system see them as they
 // are. It stays so while the presence is set and cleared, and while the user is blocked. It is
 // durable on return.

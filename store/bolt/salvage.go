@@ -271,7 +271,7 @@ func (s *salvage) cover(id, n uint64) {
 
 // follow goes on to a page that another one leads to, and reports whether that makes sense. If the
 // page is free, what leads there or the list of free pages is wrong, and it may be of an old state:
-// then what lies in it is a stray.
+// then what is stored in it is a stray.
 func (s *salvage) follow(id uint64) bool {
 	switch {
 	case id < 2 || id >= s.pages || s.seen[id]:
@@ -576,7 +576,7 @@ func (s *salvage) branch(id uint64, page []byte, h pageHeader) {
 }
 
 // entry restores a sealed entry if its checksum is right, and reports whether it is and whether it
-// is an event. inline says that it lies in a small bucket, as those of the file itself do.
+// is an event. inline says that it is in a small bucket, as those of the file itself do.
 func (s *salvage) entry(id uint64, key, data []byte, stray, inline bool) (whole, event bool) {
 	version, value, err := unseal(key, data)
 	seq := store.Seq(0)
@@ -636,7 +636,7 @@ func (s *salvage) own(key []byte, version store.Seq, value []byte) bool {
 	return true
 }
 
-// stray restores an entry that lies in no tree, if it is wanted, and lists it otherwise. Of several
+// stray restores an entry that is in no tree, if it is wanted, and lists it otherwise. Of several
 // under one key the newest is taken. What the tree has, damaged or not, is newer.
 func (s *salvage) stray(id uint64, key, data []byte, version store.Seq, event bool) {
 	bucket, l := recordsBucket, Lost{Reason: LostStray, Page: id, Key: store.Key(key)}
