@@ -441,7 +441,7 @@ func (w *Watcher) Start() {
 	}
 }
 
-// Allow reports whether the watcher may see the user at a place.
+// Allow sets whether the watcher may see the user at a place.
 func (w *Watcher) Allow(at int, allowed bool) {
 	w.table.mu.Lock()
 	defer w.table.mu.Unlock()
