@@ -213,9 +213,11 @@ func (d *Directory) heartbeat(
 	}
 	e := d.records.PeekDevices(string(c.target))
 	if e == nil || !d.checkCallerCached(c, e) {
-		// The user is read with it: what is no heartbeat is written only if the user is there.
-		id := string(c.target)
-		entries, err := d.read(ctx, c, record.DevicesKey(id), record.UserKey(id))
+		keys := []store.Key{record.DevicesKey(string(c.target))}
+		if c.role == self {
+			keys = append(keys, record.UserKey(string(c.target))) // by one read of the store
+		}
+		entries, err := d.read(ctx, c, keys...)
 		if err != nil {
 			return false, nil, err
 		}

@@ -111,6 +111,7 @@ func (db *DB) unstored() (all []unstored) {
 	if db.cache == nil {
 		return nil
 	}
+	db.taken.Store(int64(db.cache.slots.owed())) // debts takes them off the list at once
 	for _, d := range db.cache.slots.debts() {
 		all = append(all, unstored{debt: d})
 	}

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"hash/maphash"
 	"math"
+	"math/bits"
 	"runtime"
 	"strings"
 	"sync"
@@ -596,6 +597,20 @@ func (t *slots) owe(n uint32) {
 		t.owing.Store(true)
 		t.beats.Tell()
 	}
+}
+
+// owed returns how many slots may have heartbeats that are not stored.
+func (t *slots) owed() (n int) {
+	for i := range t.chunks {
+		c := t.chunks[i].Load()
+		if c == nil {
+			break
+		}
+		for j := range c.owing {
+			n += bits.OnesCount64(c.owing[j].Load())
+		}
+	}
+	return n
 }
 
 // debt is a slot with heartbeats to store.

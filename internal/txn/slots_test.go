@@ -106,6 +106,15 @@ func TestHeartbeatsThatAreBeingStoredAreWaitingStill(t *testing.T) {
 	require.Zero(t, db.BeatsWaiting())
 }
 
+func TestHeartbeatsThatAreAboutToBeStoredAreWaitingStill(t *testing.T) {
+	db, _ := newDB(t)
+	put(t, db, record.DevicesKey("user-one"), one("user-one", "a", 1, minute))
+	kept, done := db.BeatSeen(look(t, db, "user-one"), "", minute, 9)
+	require.True(t, kept && done)
+	require.Len(t, db.unstored(), 1)
+	require.Equal(t, 1, db.BeatsWaiting(), "half a million take a while to be sorted")
+}
+
 // What a record says and a slot cannot hold would be lost with the next heartbeat.
 func TestASlotHoldsAllThatAPlainRecordSays(t *testing.T) {
 	full := func(v reflect.Value, name string) {

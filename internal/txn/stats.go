@@ -2,7 +2,6 @@ package txn
 
 import (
 	"errors"
-	"math/bits"
 	"sync/atomic"
 
 	"github.com/denizenhq/denizen/store"
@@ -60,17 +59,8 @@ func (db *DB) Cached() (entries int, bytes int64) {
 // BeatsWaiting returns how many users have heartbeats that are not stored, or a few more.
 func (db *DB) BeatsWaiting() int {
 	n := db.beats.Len() + int(db.taken.Load())
-	if db.cache == nil {
-		return n
-	}
-	for i := range db.cache.slots.chunks {
-		c := db.cache.slots.chunks[i].Load()
-		if c == nil {
-			break
-		}
-		for j := range c.owing {
-			n += bits.OnesCount64(c.owing[j].Load())
-		}
+	if db.cache != nil {
+		n += db.cache.slots.owed()
 	}
 	return n
 }
