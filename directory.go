@@ -50,8 +50,9 @@ type Options struct {
 	// MaxTokenTTL is the longest that a token lives with all its extensions, counted from its
 	// issue: whole seconds, ten years at most. The default is 30 days.
 	MaxTokenTTL time.Duration
-	// HeartbeatInterval is how long a heartbeat may be kept in memory: whole milliseconds. The
-	// default is a second.
+	// HeartbeatInterval is how long a heartbeat is kept in memory before it is stored: whole
+	// milliseconds. The default is a second. Where more come than the store takes they wait longer,
+	// which Stats.HeartbeatsWaiting and Health tell.
 	HeartbeatInterval time.Duration
 	// FeedMaxAge and FeedMaxEvents bound the feed. Events beyond them are dropped within a minute.
 	// The defaults are 7 days and 1,000,000 events.

@@ -163,9 +163,9 @@ const MaxDevicesBytes = 8 << 10
 //
 // Setting the same chain again while its first state is active is a heartbeat: the times count anew
 // from now, or still from a later instant that another process set by a clock ahead of this one.
-// Heartbeats are kept in memory for up to Options.HeartbeatInterval. A crash in that time loses
-// them, and the times count from the heartbeat before. They emit no events. Over a store that
-// others may write to, such as PostgreSQL, they are durable on return.
+// Heartbeats are kept in memory for Options.HeartbeatInterval, and then until the store has taken
+// them. A crash in that time loses them, and the times count from the heartbeat before. They emit
+// no events. Over a store that others may write to, such as PostgreSQL, they are durable on return.
 //
 // A chain has at most 32 states and lasts at most 2147483647 seconds. Only its last state may be
 // permanent. A user has at most 16 devices. Setting one drops those that have run out. If 16 others
